@@ -1,0 +1,28 @@
+"""The vocabulary: every name that crosses a room's wall is spelled here, once."""
+
+from typing import Final, Literal, get_args
+
+Task = Literal["autoencode", "superres", "denoise", "recon"]
+"""`autoencode` trains the generative model (mode A); the other three are restoration tasks (mode C)."""
+TASKS: Final[tuple[Task, ...]] = get_args(Task)
+RESTORATION_TASKS: Final[tuple[Task, ...]] = ("superres", "denoise", "recon")
+
+Network = Literal["wavelet_vae", "conv_vae", "unet"]
+NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
+
+Kind = Literal["input", "classical", "network", "ours", "control"]
+"""What a row of `metrics.csv` stands for; see docs/protocols.md."""
+
+Region = Literal["head", "whole"]
+REGIONS: Final[tuple[Region, ...]] = get_args(Region)
+
+Part = Literal["train", "val", "test"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+
+Modality = Literal["MR", "CT"]
+Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]
+"""Image weighting. `unknown` is honest: the header did not say."""
+CONTRASTS: Final[tuple[Contrast, ...]] = get_args(Contrast)
+
+AXIS_CODES: Final = ("R", "A", "S")
+"""Canonical volumes are RAS+: array axes run to the right, anterior, superior; the affine is in mm."""
