@@ -3,7 +3,6 @@
 References: DICOM PS3.3 C.7.6.2 (image plane), C.11.1 (modality LUT), C.8.2.1 (CT image), C.8.3.1 (MR image).
 """
 
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -21,7 +20,6 @@ from pydicom.uid import UID
 from medwvae.errors import Refusal
 from medwvae.files import sha256_of
 from medwvae.geometry import LPS_TO_RAS
-from medwvae.names import Contrast
 
 TAGS: Final = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID"),
@@ -44,12 +42,12 @@ TILT_TOLERANCE: Final = np.sin(np.deg2rad(0.5))
 """Sine of the largest angle between the direction of the stack and the slice normal."""
 _SAME: Final = 1e-4  # direction cosines and pixel spacings (mm) of one series agree to this
 
-_VARIES: Final = {
-    "TemporalPositionIdentifier": "time points",
-    "EchoNumbers": "echoes",
-    "EchoTime": "echo times",
-    "InversionTime": "inversion times",
-    "DiffusionBValue": "b-values",
+_VARIES: Final = {  # what tells the volumes of one series apart, and how far its values agree within one volume
+    "TemporalPositionIdentifier": ("time points", 0.0),
+    "EchoNumbers": ("echoes", 0.0),
+    "DiffusionBValue": ("b-values", 0.0),
+    "EchoTime": ("echo times", 0.01),
+    "InversionTime": ("inversion times", 0.01),
 }
 
 
@@ -83,10 +81,11 @@ def is_dicom(path: Path) -> bool:
 def scan(files: Iterable[Path]) -> tuple[list[Series], list[Path]]:
     """Read every header once and group by series instance UID.
 
-    Returns the series, sorted by their UID and their files by name, and the files whose header cannot be read or names
-    no series. A DICOMDIR (an index of other files) is in neither.
+    Returns the series, in the order of their UID and their files by name, and the files whose header cannot be read.
+    Headers that an anonymiser robbed of the UID are grouped by folder: `check` shows whether they are one volume.
+    A DICOMDIR (an index of other files) is in neither.
     """
-    groups: dict[str, list[tuple[Path, pydicom.Dataset]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[Path, pydicom.Dataset]]] = defaultdict(list)
     unreadable = []
     for path in sorted(files):
         try:
@@ -95,17 +94,18 @@ def scan(files: Iterable[Path]) -> tuple[list[Series], list[Path]]:
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
                 if header.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
                     continue
-                uid = str(header.get("SeriesInstanceUID") or "")
                 for tag in TAGS:  # conversion is lazy: let a value that cannot be parsed fail here
                     header.get(tag)
         except Exception:  # pydicom raises what the damaged bytes provoke
-            uid = ""
-        if uid:
-            groups[uid].append((path, header))
-        else:
             unreadable.append(path)
-    series = [Series(*zip(*groups[uid], strict=True)) for uid in sorted(groups)]
-    return series, unreadable
+            continue
+        uid = str(header.get("SeriesInstanceUID") or "")
+        groups[uid, "" if uid else str(path.parent)].append((path, header))
+    return [_series(groups[key]) for key in sorted(groups)], unreadable
+
+
+def _series(members: list[tuple[Path, pydicom.Dataset]]) -> Series:
+    return Series(tuple(path for path, _ in members), tuple(header for _, header in members))
 
 
 def check(series: Series) -> Stack:
@@ -177,51 +177,13 @@ def load(stack: Stack) -> NDArray[np.float32]:
     return volume
 
 
-def contrast_of(header: pydicom.Dataset) -> Contrast:
-    """Return the weighting: CT, or what the MR series is called, or what its timing says, or `unknown`."""
-    if header.get("Modality") == "CT":
-        return "ct"
-    named = contrast_named(f"{header.get('SeriesDescription') or ''} {header.get('ProtocolName') or ''}")
-    return named or _contrast_timed(header)
-
-
-def contrast_named(text: str) -> Contrast | None:
-    """Return the weighting that a series' name states, `unknown` for one we do not handle, None if it states none."""
-    patterns: dict[Contrast, str] = {
-        "unknown": r"t2[ _-]?(\*|star)|swi|\bgre\b|dwi|dti|diff|adc|bold|fmri|perf|\basl\b|tof|angio|phase|field.?map",
-        "flair": r"flair|dark.?fluid|tirm",
-        "t1w": r"(?<![a-z0-9])t1|mp2?rage|spgr|bravo|\btfl",
-        "t2w": r"(?<![a-z0-9])t2",
-        "pdw": r"(?<![a-z])pdw?(?![a-z])|proton",
-    }
-    return next((contrast for contrast, pattern in patterns.items() if re.search(pattern, text, re.IGNORECASE)), None)
-
-
-def _contrast_timed(header: pydicom.Dataset) -> Contrast:
-    kinds = header.get("ScanningSequence") or ()
-    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-    tr, te, ti = (_number(header, tag) or 0.0 for tag in ("RepetitionTime", "EchoTime", "InversionTime"))
-    if not te or not tr:
-        return "unknown"
-    if "IR" in kinds and ti > 1500 and te > 70:
-        return "flair"
-    if "GR" in kinds and 500 <= ti <= 1500 and te < 10:  # magnetisation-prepared gradient echo
-        return "t1w"
-    if "SE" in kinds and "IR" not in kinds:
-        if tr < 1000 and te < 30:
-            return "t1w"
-        if tr > 2000:
-            return "t2w" if te > 70 else "pdw" if te < 40 else "unknown"
-    return "unknown"
-
-
 def acquisition_of(header: pydicom.Dataset) -> dict[str, float | str]:
     """Return what may be kept of a header, by allowlist; BIDS keys, times in seconds, field strength in tesla."""
     kept: dict[str, float | str] = {}
     for tag in ("RepetitionTime", "EchoTime", "InversionTime"):
-        if (value := _number(header, tag)) is not None:
+        if (value := number(header, tag)) is not None:
             kept[tag] = round(value / 1000, 9)
-    if (field := _number(header, "MagneticFieldStrength")) is not None:
+    if (field := number(header, "MagneticFieldStrength")) is not None:
         kept["MagneticFieldStrength"] = field
     if model := str(header.get("ManufacturerModelName") or "").strip():
         kept["ManufacturersModelName"] = model
@@ -230,7 +192,8 @@ def acquisition_of(header: pydicom.Dataset) -> dict[str, float | str]:
     return kept
 
 
-def _number(header: pydicom.Dataset, tag: str) -> float | None:
+def number(header: pydicom.Dataset, tag: str) -> float | None:
+    """Return one finite number of a header, or None."""
     try:
         value = float(header.get(tag))
     except (TypeError, ValueError):
@@ -290,7 +253,7 @@ def _check_image(header: pydicom.Dataset) -> None:
     if "LOCALIZER" in {str(value).upper() for value in _values(header, "ImageType")}:
         raise Refusal("the series is a localiser (scout, topogram), not a volume; nothing to do")
     if modality == "CT":
-        if any(_number(header, tag) is None for tag in ("RescaleSlope", "RescaleIntercept")):
+        if any(number(header, tag) is None for tag in ("RescaleSlope", "RescaleIntercept")):
             raise Refusal("the CT has no rescale slope and intercept, so no Hounsfield units; export it again")
         if (unit := str(header.get("RescaleType") or "HU").strip()) != "HU":
             raise Refusal(f"the CT is in units {unit}, not in Hounsfield units; export the standard reconstruction")
@@ -308,9 +271,9 @@ def _check_one(series: Series, key: Callable[[pydicom.Dataset], Hashable], what:
 
 def _check_several(series: Series) -> None:
     """Refuse several volumes (time points, echoes, b-values) under one series number."""
-    for tag, words in _VARIES.items():
-        values = sorted({float(v) for h in series.headers for v in _values(h, tag)[:1] if _number(h, tag) is not None})
-        if values and values[-1] - values[0] > 0.01 * max(abs(value) for value in values):
+    for tag, (words, tolerance) in _VARIES.items():
+        values = sorted({float(v) for h in series.headers for v in _values(h, tag)[:1] if number(h, tag) is not None})
+        if values and values[-1] - values[0] > tolerance * max(abs(value) for value in values):
             raise Refusal(
                 f"the series holds several {words} ({len(values)} values of {tag}), so more than one volume; "
                 "export each as its own series or convert it to NIfTI, one file per volume"

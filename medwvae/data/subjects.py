@@ -1,0 +1,193 @@
+"""Whose image is it: subject and session from a path, pseudonyms, demographics. A subject is never guessed."""
+
+import base64
+import csv
+import hashlib
+import hmac
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from medwvae.data.contrast import WORDS, contrast_worded
+from medwvae.errors import InputError
+from medwvae.files import atomic
+from medwvae.names import Contrast
+
+_SESSION: Final = re.compile(
+    r"(?:ses|session|study|visit|scan|time|tp|day|month|year|v|m)[-]?\d+|\d{1,8}|baseline", re.I
+)
+_BIDS: Final = re.compile(
+    r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?:_[^_]+)*?_(?P<contrast>[^_]+)"
+)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What a path says; `session` is empty where it says nothing."""
+
+    subject: str
+    session: str
+    contrast: Contrast
+
+
+def owner_of(path: PurePosixPath, pattern: re.Pattern[str] | None = None) -> Owner | None:
+    """Return whose image a NIfTI file is, from its path relative to the source folder, or None if it is not certain.
+
+    Read are BIDS names (`sub-X[_ses-Y]_..._T1w.nii.gz`), `<subject>/[<session>_]<contrast>.nii.gz`,
+    `<subject>/<subject>_<contrast>.nii.gz` and, in the source folder itself, `<subject>[_<session>]_<contrast>.nii.gz`.
+    A `pattern` with the groups `subject` and, if there are any, `session` and `contrast` replaces them all.
+    """
+    if pattern is not None:
+        match = pattern.search(path.as_posix())
+        if match is None or not match["subject"]:
+            return None
+        groups = match.groupdict()
+        return Owner(match["subject"], groups.get("session") or "", contrast_worded(groups.get("contrast") or ""))
+    stem = re.sub(r"\.(nii(\.gz)?|hdr)$", "", path.name, flags=re.IGNORECASE)
+    if match := _BIDS.fullmatch(stem):
+        word = match["contrast"].lower()
+        return Owner(match["subject"], match["session"] or "", WORDS[word]) if word in WORDS else None
+    prefix, _, word = stem.rpartition("_")
+    if word.lower() not in WORDS:
+        return None
+    contrast = WORDS[word.lower()]
+    folder = path.parent.name
+    if not folder:
+        subject, _, session = prefix.rpartition("_")
+        if subject and _SESSION.fullmatch(session):
+            return Owner(subject, session, contrast)
+        return Owner(prefix, "", contrast) if prefix else None
+    if prefix in ("", folder):
+        return Owner(folder, "", contrast)
+    session = prefix.removeprefix(f"{folder}_")
+    return Owner(folder, session, contrast) if _SESSION.fullmatch(session) else None
+
+
+def compile_pattern(pattern: str | None) -> re.Pattern[str] | None:
+    """Return the user's pattern compiled; InputError if it is none or has no group named subject."""
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"ingest.pattern is no regular expression: {error}") from None
+    if "subject" not in compiled.groupindex:
+        raise InputError("ingest.pattern needs a group (?P<subject>...), for example '^(?P<subject>[^/]+)/'")
+    return compiled
+
+
+def sanitised(text: str) -> str:
+    """Return the ASCII letters and digits of an identifier, without a leading `sub-`."""
+    return re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub-", "", text.strip()))
+
+
+def kept_labels(originals: Iterable[str]) -> dict[str, str]:
+    """Return `sub-<letters and digits>` per original; those that would be confused with another are left out."""
+    labels = {original: f"sub-{sanitised(original)}" for original in originals if sanitised(original)}
+    taken: dict[str, list[str]] = defaultdict(list)
+    for original, label in labels.items():
+        taken[label.casefold()].append(original)  # some file systems do not tell case apart
+    return {original: label for original, label in labels.items() if len(taken[label.casefold()]) == 1}
+
+
+def pseudonyms(originals: Iterable[str], key: bytes) -> dict[str, str]:
+    """Return `sub-<10 characters>` per original: base32 of its HMAC-SHA256 (RFC 2104) under a secret key.
+
+    Without the key, a pseudonym can be neither computed from an identifier nor turned back into one.
+    """
+    digests = {o: hmac.new(key, o.encode(), hashlib.sha256).digest() for o in originals}
+    return {o: f"sub-{base64.b32encode(digest).decode().lower()[:10]}" for o, digest in digests.items()}
+
+
+def load_key(path: Path) -> bytes:
+    """Return the secret key of a file; make one (32 random bytes, readable by its owner only) if there is none."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(32) + "\n")
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no key of this program; move it away to make a new one") from error
+    if len(key) != 32:
+        raise InputError(f"{path}: the key is not 32 bytes long; move it away to make a new one")
+    return key
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, atomically."""
+    with atomic(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_private_table(path: Path, header: tuple[str, str], new: Mapping[str, str]) -> None:
+    """Write a private CSV of two columns, keeping what an earlier run has put there."""
+    table: dict[str, str] = {}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as handle:
+            table = {row[0]: row[1] for row in list(csv.reader(handle))[1:] if len(row) == 2}
+    table.update(new)
+    lines = _Lines()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(sorted(table.items()))
+    write_private(path, "".join(lines))
+
+
+class _Lines(list[str]):
+    write = list.append
+
+
+@dataclass(frozen=True)
+class Person:
+    """Age in years and sex (M, F, O), where they are known."""
+
+    age: float | None = None
+    sex: str = ""
+
+
+_ID_COLUMNS: Final = ("subject", "mrid", "patientid", "patient_id", "participant_id", "subject_id", "id")
+
+
+def read_demographics(path: Path) -> dict[str, Person]:
+    """Return age and sex per identifier (as `sanitised`, without regard to case) of a CSV or TSV file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or none of its columns names the subject.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            records = list(csv.DictReader(handle, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table of demographics") from error
+    people: dict[str, Person] = {}
+    for record in records:
+        row = {(name or "").strip().lower(): value for name, value in record.items() if isinstance(value, str)}
+        column = next((name for name in _ID_COLUMNS if name in row), None)
+        if column is None:
+            raise InputError(
+                f"{path}: no column names the subject (one of {', '.join(_ID_COLUMNS)}, besides age and sex)"
+            )
+        person = Person(years(row.get("age", "")), sex_of(row.get("sex") or row.get("gender") or ""))
+        people.setdefault(sanitised(row[column]).casefold(), person)
+    return people
+
+
+def years(text: str) -> float | None:
+    """Return an age in years from a number or a DICOM age string (`045Y`, `006M`, `012W`, `003D`)."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([YMWD]?)", text.strip().upper())
+    if match is None:
+        return None
+    if match[2] == "Y" and not float(match[1]):  # 000Y is what anonymisers write
+        return None
+    return round(float(match[1]) / {"": 1.0, "Y": 1.0, "M": 12.0, "W": 52.1775, "D": 365.2425}[match[2]], 2)
+
+
+def sex_of(text: str) -> str:
+    """Return M, F or O, or nothing for anything else."""
+    return {"M": "M", "MALE": "M", "F": "F", "FEMALE": "F", "O": "O", "OTHER": "O"}.get(text.strip().upper(), "")
