@@ -73,13 +73,13 @@ def _paint_brain(paint: _Painter, s: Space, build: brain.Build, parts: brain.Hul
     paint.fractions["blood"] += paint.fractions["csf"] * choroid * np.float32(0.35)
     paint.fractions["csf"] *= 1 - choroid * np.float32(0.35)
 
-    for tissue, distance in brain.nuclei(s).items():
-        paint.add(tissue, s.inside(distance))
+    for name, distance in brain.nuclei(s).items():
+        paint.add(name, s.inside(distance))
     ring = (np.sqrt(((s.y + 3) / 41) ** 2 + ((s.z - 1) / 29) ** 2) - 1) * 30 + 3.2
     callosum = np.maximum(np.maximum(np.abs(ring) - 3.2, s.side - 22), -3 - s.z)
     paint.add("white", s.inside(callosum) * in_hull)
 
-    spaces = brain.perforators(s, "perivascular", 420, (0.25, 0.65))
+    spaces = brain.perforators(s, "perivascular", 420, (0.2, 0.5))
     veins = brain.perforators(s, "medullary veins", 260, (0.2, 0.45))
     cortical = s.distance_to_zero(s.pattern("cortical vessels", 22.0, list(folded.rays)))
     thread = s.inside(np.sqrt(cortical**2 + np.clip(np.abs(folded.pial + 0.8) - 0.6, 0, None) ** 2) - 0.7)
@@ -92,6 +92,7 @@ def _paint_brain(paint: _Painter, s: Space, build: brain.Build, parts: brain.Hul
     paint.add("white", white)
     paint.add("grey", tissue)
 
+    paint.add("deep", np.float32(0.4) * s.inside(parts.stem))
     leaf, core = brain.folia(s, parts.cerebellum)
     hull = s.inside(parts.cerebellum)
     paint.add("white", s.inside(np.minimum(parts.stem, s.capsule((4, -22, -30), (22, -44, -34), (6, 4), paired=True))))
@@ -113,21 +114,21 @@ def _add_lesions(fractions: dict[str, Volume], s: Space, lateral: Volume) -> Non
         if not pool.size:
             continue
         place = int(rng.choice(pool))
-        long, wide = rng.uniform(3.5, 8.0), rng.uniform(2.0, 4.0)
+        long, wide = rng.uniform(2.5, 6.0), rng.uniform(2.0, 3.5)
         # Ovoid across the ventricle's wall: long from side to side ("Dawson's fingers").
         distance = s.ellipsoid(
             (float(s.x.flat[place]), float(s.y.flat[place]), float(s.z.flat[place])),
-            (long, wide, wide * rng.uniform(0.8, 1.4)),
+            (long, wide, float(wide * rng.uniform(0.8, 1.4))),
         )
         nearest = np.minimum(nearest, distance)
-    ragged = nearest + np.float32(0.8) * s.noise("lesion edge", 3.0)
+    ragged = nearest + np.float32(1.2) * s.noise("lesion edge", 4.0)
     lesion = white * s.inside(ragged * np.float32(0.6))
     fractions["lesion"] = lesion
     fractions["white"] = white - lesion
 
 
 def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume) -> None:
-    thickness = build.skull + np.float32(0.9) * s.noise("skull", 30.0)
+    thickness: Volume = build.skull + np.float32(0.9) * s.noise("skull", 30.0)
     eyes = s.ellipsoid((32, 68, -25), (12, 12.5, 12), paired=True)
     lens = s.ellipsoid((32, 76.5, -25), (4.6, 2.2, 4.6), paired=True)
     orbit = s.ellipsoid((31, 60, -25), (18, 27, 17), paired=True)
@@ -167,7 +168,6 @@ def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume)
             s.inside(np.maximum(nasal, 1.2 - np.abs(cells) * 5)) * (1 - s.sheet(s.x, 2.0)),
         ),
     )
-    open_orbit = s.inside(60 - s.y - 14)
     paint.add("air", outside)
     paint.add("lens", s.inside(lens))
     paint.add("vitreous", s.inside(eyes))
@@ -179,11 +179,12 @@ def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume)
     paint.add("muscle", s.inside(np.maximum(nasal, -cranium)))
     paint.add(
         "bone",
-        s.inside(np.minimum(np.minimum(orbit, sinus), np.minimum(mastoid, ethmoid)) - 1.8) * (1 - open_orbit * 0),
+        s.inside(np.minimum(np.minimum(orbit, sinus), np.minimum(mastoid, ethmoid)) - 1.8),
     )
 
-    spongy = np.float32(0.5) * thickness + np.float32(0.25) * s.noise("diploe", 9.0)
-    paint.add("marrow", s.inside(np.abs(cranium - np.float32(0.52) * thickness) - np.float32(0.5) * spongy + 0.3))
+    spongy: Volume = np.float32(0.5) * thickness + np.float32(0.25) * s.noise("diploe", 9.0)
+    middle: Volume = np.abs(cranium - np.float32(0.52) * thickness)
+    paint.add("marrow", s.inside(middle - np.float32(0.5) * spongy + 0.3))
     paint.add("bone", s.inside(cranium - thickness))
     jaw = s.octaves("face bone", (14.0, 7.0))
     low = s.inside(s.z + 30)
@@ -210,7 +211,7 @@ def _texture(s: Space, folded: brain.Cortex) -> dict[str, Volume]:
     layers = np.sin(folded.pial * np.float32(2.2))
     coarse = s.octaves("soft", (8.0, 4.0, 2.0))
     bone = s.octaves("trabeculae", (5.0, 2.5))
-    white = np.float32(0.040) * fibres + np.float32(0.030) * bundles + np.float32(0.012) * grain
+    white = np.float32(0.032) * fibres + np.float32(0.028) * bundles + np.float32(0.010) * grain
     grey = (
         np.float32(0.030) * along + np.float32(0.025) * layers + np.float32(0.02) * bundles + np.float32(0.015) * grain
     )

@@ -1,6 +1,7 @@
 """The brain's shapes: envelopes, folded cortex, ventricles, deep nuclei, cerebellum, vessels. Distances in mm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def hulls(s: Space) -> Hulls:
     )
     stem = blend(s.capsule((0, -12, -8), (0, -26, -85), (13, 6)), s.ellipsoid((0, -8, -26), (16, 12, 14)), 6)
     cerebrum = np.maximum(blend(upper, temporal, 12), 2.0 - cerebellum)
-    cranium = blend(blend(cerebrum, cerebellum, 22), stem, 22) - 2.5
+    cranium = blend(blend(cerebrum, cerebellum, 12), stem, 12) - 2.5
     return Hulls(cerebrum, cerebellum, stem, cranium)
 
 
@@ -99,9 +100,9 @@ def cortex(s: Space, build: Build, hull: Volume) -> Cortex:
     core = -blend(
         s.ellipsoid((17, 0, 6), (23, 42, 22), paired=True), s.ellipsoid((22, -45, 8), (13, 28, 12), paired=True), 10
     )
-    folds = s.pattern("sulci", 27.0, points)
-    sulcus = _wall(s, folds, depth - (14.5 + 3.5 * s.noise("sulcal depth", 22.0)), core)
-    dimple = _wall(s, s.pattern("gyri", 15.0, points), depth - (5.5 + 2.5 * s.noise("gyral depth", 18.0)), core)
+    folds = s.pattern("sulci", 23.0, points)
+    sulcus = _wall(s, folds, depth - (18 + 4.5 * s.noise("sulcal depth", 22.0)), core)
+    dimple = _wall(s, s.pattern("gyri", 14.0, points), depth - (6.5 + 2.5 * s.noise("gyral depth", 18.0)), core)
     width = np.float32(0.7 * build.sulcus) * np.clip(1.25 - depth * np.float32(0.045), 0.3, None)
     wall = np.minimum(sulcus - width, dimple - np.float32(0.6) * width)
     wall = np.minimum(wall, fissure - np.float32(0.8 * build.sulcus))
@@ -128,7 +129,7 @@ def ventricles(s: Space, scale: float) -> tuple[Volume, Volume]:
         ((31, 4, -19), 2.0),
     ]
     lateral = s.capsule(nodes[4][0], (23, -64, 3), (5.5 * scale, 1.5 * scale), paired=True)
-    for (start, first), (end, last) in zip(nodes[:-1], nodes[1:], strict=True):
+    for (start, first), (end, last) in pairwise(nodes):
         rod = s.capsule(start, end, (first * scale, last * scale), paired=True)
         lateral = blend(lateral, rod, 5)
     third = blend(s.ellipsoid((0, -6, 1), (1.6 * scale, 17, 10)), s.capsule((0, -22, -4), (0, -28, -20), (1, 1)), 3)
@@ -143,8 +144,7 @@ def nuclei(s: Space) -> dict[str, Volume]:
         s.capsule((16, 14, 14), (21, -20, 20), (4.5, 2), paired=True),
         4,
     )
-    slant = Space.__new__(Space)
-    slant.x, slant.y, slant.z, slant.side = s.x, s.y, s.z, s.side + np.float32(0.22) * (s.y - 4)
+    slant = replace(s, x=s.side + np.float32(0.22) * (s.y - 4))  # the lentiform nucleus narrows to the front
     putamen = slant.ellipsoid((28, 6, 1), (5.5, 18, 11), paired=True)
     pallidum = slant.ellipsoid((21.5, 2, -1), (4.5, 11, 7), paired=True)
     thalamus = s.ellipsoid((10.5, -13, 6), (9, 15, 9.5), paired=True)

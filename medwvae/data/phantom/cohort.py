@@ -21,12 +21,10 @@ from medwvae.data.dicom_write import uid, write_series
 from medwvae.data.phantom.anatomy import make_head
 from medwvae.data.phantom.shapes import Volume, rotation
 from medwvae.data.phantom.signal import (
-    Sequence as Protocol,
-)
-from medwvae.data.phantom.signal import (
+    Protocol,
     bias_field,
     ct_image,
-    draw_sequence,
+    draw_protocol,
     draw_tissues,
     mr_image,
     rician,
@@ -188,15 +186,15 @@ def _write_subject(plan: _Plan, index: int) -> list[Path]:
     name = f"PHANTOM{index + 1:03d}"
     written = []
     for number, contrast in enumerate(plan.contrasts, start=1):
-        protocol = None if contrast == "ct" else draw_sequence(contrast, plan.rng(index, contrast, "sequence"))
+        protocol = None if contrast == "ct" else draw_protocol(contrast, plan.rng(index, contrast, "protocol"))
         image = ct_image(head, tissues) if protocol is None else mr_image(head, tissues, protocol)
-        image = _acquire(plan, index, contrast, image)
+        voxels = _acquire(plan, index, contrast, image)
         if plan.file_format == "nifti":
             path = plan.folder / f"{name}_{contrast}.nii.gz"
-            _write_nifti(path, image, affine)
+            _write_nifti(path, voxels, affine)
         else:
             path = plan.folder / name / contrast
-            stored, stored_affine = _as_lps(image, affine)
+            stored, stored_affine = _as_lps(voxels, affine)
             offset = _CT_INTERCEPT if contrast == "ct" else 0
             template = _attributes(plan, index, number, contrast, protocol)
             write_series(path, (stored - offset).astype(np.uint16), stored_affine, template=template)

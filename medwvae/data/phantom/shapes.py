@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from medwvae.seeding import seed_for
 
@@ -13,7 +13,7 @@ Volume = NDArray[np.float32]
 Point = tuple[float, float, float]
 
 
-def rotation(degrees: Sequence[float]) -> NDArray[np.float64]:
+def rotation(degrees: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the 3x3 rotation about x, then y, then z, by angles in degrees."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(degrees)):
@@ -34,7 +34,7 @@ def _bspline_weights(positions: NDArray[np.float64], count: int) -> Volume:
 
 @dataclass
 class Space:
-    """A sampling grid with the coordinates of every voxel in the head's own frame (mm; x right, y anterior, z superior).
+    """A sampling grid, and where each voxel lies in the head's own frame (mm; x right, y anterior, z superior).
 
     Attributes
     ----------
@@ -62,10 +62,10 @@ class Space:
         """Build the grid of `affine` (voxel to world, mm), seen from a head placed in the world by `pose` (4x4)."""
         matrix = np.linalg.inv(pose) @ affine
         i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
-        coordinates = [(row[0] * i + row[1] * j + row[2] * k + row[3]).astype(np.float32) for row in matrix[:3]]
+        x, y, z = ((row[0] * i + row[1] * j + row[2] * k + row[3]).astype(np.float32) for row in matrix[:3])
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
         spacing = (float(sizes[0]), float(sizes[1]), float(sizes[2]))
-        return cls(*coordinates, np.linalg.inv(matrix), spacing, seed)
+        return cls(x, y, z, np.asarray(np.linalg.inv(matrix), np.float64), spacing, seed)
 
     def __post_init__(self) -> None:
         self.side: Volume = np.abs(self.x)
@@ -97,9 +97,10 @@ class Space:
     def octaves(self, purpose: str, scales: Sequence[float]) -> Volume:
         """Return a sum of noises whose amplitude falls with the square root of their scale, of about unit variance."""
         amplitudes = np.sqrt(np.asarray(scales) / np.sum(scales))
-        return np.sum(
+        result: Volume = np.sum(
             [np.float32(a) * self.noise(f"{purpose} {s}", s) for a, s in zip(amplitudes, scales, strict=True)], axis=0
         )
+        return result
 
     def pattern(self, purpose: str, wavelength: float, points: Sequence[Volume], step: float = 2.5) -> Volume:
         """Return band-passed noise of one `wavelength` (mm), unit variance, sampled at `points` (mm).
@@ -115,7 +116,7 @@ class Space:
         ]
         radius = np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
         band = np.exp(-(((radius * wavelength - 1) / 0.28) ** 2)).astype(np.float32)
-        lattice = np.fft.irfftn(np.fft.rfftn(white) * band, s=white.shape).astype(np.float32)
+        lattice = fft.irfftn(fft.rfftn(white) * band, s=white.shape)  # SciPy's stays in float32
         lattice /= lattice.std()
         places = np.stack([np.asarray(p, np.float32) for p in points]) / np.float32(step)
         field: Volume = ndimage.map_coordinates(lattice, places, order=1, mode="grid-wrap", output=np.float32)
@@ -127,7 +128,8 @@ class Space:
         for axis, size in enumerate(self.spacing):
             if field.shape[axis] > 1:
                 steepness += np.gradient(field, np.float32(size), axis=axis) ** 2
-        return np.abs(field) / np.sqrt(steepness + np.float32(1e-8))
+        result: Volume = np.abs(field) / np.sqrt(steepness + np.float32(1e-8))
+        return result
 
     def ellipsoid(self, centre: Point, radii: Point, *, paired: bool = False) -> Volume:
         """Return the distance to an ellipsoid; `paired` puts one at +x and its mirror at -x."""
@@ -149,14 +151,14 @@ class Space:
         result: Volume = gap - (radii[0] + (radii[1] - radii[0]) * along)
         return result
 
-    def inside(self, distance: Volume) -> Volume:
+    def inside(self, distance: NDArray[np.floating]) -> Volume:
         """Return the fraction of each voxel that lies inside (distance below zero)."""
-        result: Volume = np.clip(np.float32(0.5) - distance * np.float32(1 / self.voxel), 0, 1)
-        return result
+        scaled = np.asarray(distance, np.float32) * np.float32(1 / self.voxel)
+        return np.clip(np.float32(0.5) - scaled, 0, 1)
 
     def sheet(self, distance: Volume, width: Volume | float) -> Volume:
         """Return the fraction of each voxel filled by a sheet of `width` mm about distance zero, however thin."""
-        half = np.asarray(width, np.float32) / 2
+        half: Volume = np.asarray(width, np.float32) * np.float32(0.5)
         return self.inside(distance - half) - self.inside(distance + half)
 
     def tubes(self, points: NDArray[np.float64], radii: NDArray[np.float64], step: float) -> Volume:

@@ -25,15 +25,15 @@ TISSUES: Final[dict[str, Tissue]] = {
     "air": Tissue(0.0, 1000, 100, -1000, 0),
     "csf": Tissue(1.00, 4200, 1900, 8),
     "white": Tissue(0.70, 600, 72, 28),
-    "grey": Tissue(0.81, 1120, 95, 38),
-    "deep": Tissue(0.79, 970, 84, 38),
+    "grey": Tissue(0.81, 1200, 95, 38),
+    "deep": Tissue(0.79, 1020, 84, 38),
     "pallidum": Tissue(0.75, 800, 66, 40),
     "lesion": Tissue(0.86, 1300, 170, 22),
     "blood": Tissue(0.12, 1200, 50, 52, 20),  # flowing: a void on spin echo
     "dura": Tissue(0.35, 900, 35, 62, 0),
     "bone": Tissue(0.06, 500, 8, 1250, 2500),
     "marrow": Tissue(0.45, 380, 60, 480, 1200),
-    "fat": Tissue(0.85, 330, 68, -95, 120),
+    "fat": Tissue(0.72, 330, 85, -95, 120),
     "muscle": Tissue(0.72, 950, 42, 55, 60),
     "skin": Tissue(0.60, 750, 38, 45, 0),
     "vitreous": Tissue(0.99, 3900, 1400, 10, 0),
@@ -42,7 +42,7 @@ TISSUES: Final[dict[str, Tissue]] = {
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Protocol:
     """Acquisition parameters of one series: times in ms, flip angle in degrees; `ti` is 0 without inversion."""
 
     tr: float
@@ -58,19 +58,19 @@ class Sequence:
         return float(tissue.pd * abs(recovery) * np.exp(-self.te / tissue.t2))
 
 
-SEQUENCES: Final[dict[Contrast, Sequence]] = {
-    "t1w": Sequence(tr=500, te=12),
-    "t2w": Sequence(tr=4500, te=100),
-    "pdw": Sequence(tr=2800, te=20),
-    "flair": Sequence(tr=9000, te=110, ti=2440),
+PROTOCOLS: Final[dict[Contrast, Protocol]] = {
+    "t1w": Protocol(tr=500, te=12),
+    "t2w": Protocol(tr=4500, te=100),
+    "pdw": Protocol(tr=2800, te=20),
+    "flair": Protocol(tr=9000, te=110, ti=2440),
 }
 
 
-def draw_sequence(contrast: Contrast, rng: np.random.Generator) -> Sequence:
+def draw_protocol(contrast: Contrast, rng: np.random.Generator) -> Protocol:
     """Return the nominal sequence with the small differences between protocols."""
-    nominal = SEQUENCES[contrast]
+    nominal = PROTOCOLS[contrast]
     # The inversion time hardly moves: it has to null CSF.
-    return Sequence(
+    return Protocol(
         tr=round(nominal.tr * rng.uniform(0.93, 1.07), 1),
         te=round(nominal.te * rng.uniform(0.93, 1.07), 1),
         ti=round(nominal.ti * rng.uniform(0.99, 1.01), 1),
@@ -86,16 +86,16 @@ def draw_tissues(rng: np.random.Generator) -> dict[str, Tissue]:
     return drawn
 
 
-def mr_image(head: Head, tissues: dict[str, Tissue], sequence: Sequence) -> Volume:
+def mr_image(head: Head, tissues: dict[str, Tissue], protocol: Protocol) -> Volume:
     """Return the noise-free MR image (relative units, about 0 to 0.7): the sum of every tissue's part in a voxel."""
     image = np.zeros_like(head.fractions["csf"])
     for name, fraction in head.fractions.items():
         tissue = tissues[name]
-        signal = sequence.signal(tissue)
+        signal = protocol.signal(tissue)
         if name in head.texture:
-            # More water means more protons and longer T1 and T2, to first order in the signal.
-            wetter = replace(tissue, pd=tissue.pd * 1.003, t1=tissue.t1 * 1.01, t2=tissue.t2 * 1.01)
-            slope = (sequence.signal(wetter) - signal) / 0.01
+            # More water (less myelin): more protons, longer T2 and above all longer T1; first order in the signal.
+            wetter = replace(tissue, pd=tissue.pd * 1.002, t1=tissue.t1 * 1.025, t2=tissue.t2 * 1.01)
+            slope = (protocol.signal(wetter) - signal) / 0.01
             image += fraction * (np.float32(signal) + np.float32(slope) * head.texture[name])
         else:
             image += fraction * np.float32(signal)
