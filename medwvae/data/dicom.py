@@ -123,6 +123,7 @@ def check(series: Series) -> Stack:
         _check_image(header)
     _check_one(series, lambda h: (h.get("PatientID"), h.get("StudyInstanceUID")), "patients or examinations")
     _check_one(series, lambda h: (h.get("Rows"), h.get("Columns")), "image sizes")
+    _check_one(series, lambda h: h.get("PhotometricInterpretation"), "grey scales (bright and dark exchanged)")
     position = np.stack([_numbers(h, "ImagePositionPatient", 3) for h in series.headers])
     cosines = np.stack([_numbers(h, "ImageOrientationPatient", 6) for h in series.headers])
     spacing = np.stack([_numbers(h, "PixelSpacing", 2) for h in series.headers])
@@ -159,7 +160,8 @@ def check(series: Series) -> Stack:
 def load(stack: Stack) -> NDArray[np.float32]:
     """Return the volume of a checked series: axes (column, row, slice), CT in HU, MR in the scanner's units.
 
-    Slope and intercept are applied slice by slice; MONOCHROME1 of MR (small values bright) is inverted.
+    Slope and intercept are applied slice by slice; MONOCHROME1 of MR (small values are
+    bright) is mirrored within its own range; Hounsfield units mean the same either way.
 
     Raises
     ------
@@ -174,6 +176,8 @@ def load(stack: Stack) -> NDArray[np.float32]:
         raise Refusal("the rescaled pixels are not all numbers: the rescale slope or intercept is wrong; export again")
     if volume.min() == volume.max():
         raise Refusal(f"every pixel has the same value ({float(volume.flat[0]):g}): there is no image in the series")
+    if first.get("PhotometricInterpretation") == "MONOCHROME1" and first.get("Modality") == "MR":
+        volume = volume.max() + volume.min() - volume
     return volume
 
 
@@ -324,11 +328,7 @@ def _slice(path: Path, shape: tuple[int, int, int], which: str) -> NDArray[np.fl
             dataset = pydicom.dcmread(path)
             if "PixelData" not in dataset:
                 raise Refusal(f"{which} holds no pixel data; export the series again")
-            stored = dataset.pixel_array
-            if dataset.PhotometricInterpretation == "MONOCHROME1" and dataset.Modality == "MR":
-                lowest = -(1 << (int(dataset.BitsStored) - 1)) if dataset.PixelRepresentation else 0
-                stored = (2 * lowest + (1 << int(dataset.BitsStored)) - 1) - stored.astype(np.int64)
-            scaled = apply_modality_lut(stored, dataset)
+            scaled = apply_modality_lut(dataset.pixel_array, dataset)
     except Refusal:
         raise
     except Exception as error:  # decoders raise whatever damaged bytes provoke

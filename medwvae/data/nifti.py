@@ -1,5 +1,6 @@
 """NIfTI in and out: read only what can be trusted, write the same bytes for the same volume."""
 
+import gzip
 import warnings
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from medwvae.errors import Refusal
 from medwvae.files import atomic
-from medwvae.geometry import is_singular, shear_of
+from medwvae.geometry import is_singular, shear_of, spacing_of
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr")
 MAX_NOT_FINITE = 0.01
 """The largest fraction of NaN or infinite voxels that is repaired (they become the smallest finite value)."""
 _DEFLATE_LIMIT = 1032  # deflate cannot compress by a larger factor
-_TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit code: not stated (mm by custom), metre, mm, micrometre
+_PLAUSIBLE_MM = (0.001, 100.0)
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -40,6 +42,7 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         _check_header(image, path)
         affine = _affine(image)
         try:
+            _check_gzip(path)
             volume = image.get_fdata(dtype=np.float32, caching="unchanged")
         except Exception as error:  # whatever a damaged file provokes: EOFError, OSError, zlib.error, MemoryError, ...
             raise Refusal("the file is damaged or cut short: its voxels cannot be read; export it again") from error
@@ -77,6 +80,14 @@ def _check_header(image: Nifti1Pair, path: Path) -> None:
         raise Refusal("the header promises more voxels than the file holds: it was cut short; copy or export it again")
 
 
+def _check_gzip(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum lies: nibabel stops at the last voxel before it."""
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as handle:
+            while handle.read(1 << 20):
+                pass
+
+
 def _affine(image: Nifti1Pair) -> NDArray[np.float64]:
     header = image.header
     if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
@@ -87,7 +98,13 @@ def _affine(image: Nifti1Pair) -> NDArray[np.float64]:
     affine = np.array(image.affine, dtype=np.float64)
     if is_singular(affine):
         raise Refusal("the affine is singular: the file's orientation makes no sense; convert it again from DICOM")
-    affine[:3] *= _TO_MM.get(header.get_xyzt_units()[0], 1.0)
+    affine[:3] *= _TO_MM.get(int(header["xyzt_units"]) % 8, np.nan)
+    spacing = spacing_of(affine)
+    if not (min(spacing) >= _PLAUSIBLE_MM[0] and max(spacing) <= _PLAUSIBLE_MM[1]):
+        size = " x ".join(f"{mm:g}" for mm in spacing)
+        raise Refusal(
+            f"the voxels would be {size} mm: the file's spacing or unit is wrong; convert it again from DICOM"
+        )
     return affine
 
 
