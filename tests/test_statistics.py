@@ -1,0 +1,117 @@
+"""Laws of the statistics: SciPy and hand-worked cases are the references."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from medwvae.statistics import RESAMPLES, holm, mean_interval, paired
+
+values = st.lists(st.floats(-50, 50, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=3, max_size=12)
+probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+def test_interval_is_scipys_bca():
+    x = np.random.default_rng(3).gamma(2.0, size=11)
+    expected = stats.bootstrap(
+        (x,), np.mean, n_resamples=RESAMPLES, random_state=np.random.default_rng(5)
+    ).confidence_interval
+    interval = mean_interval(x, seed=5)
+    assert (interval.low, interval.high) == (expected.low, expected.high)
+    assert interval.mean == pytest.approx(x.mean()) and interval.n == 11 and interval.note == ""
+
+
+def test_interval_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = [i.low <= 1.0 <= i.high for i in (mean_interval(rng.normal(1.0, 2.0, 30), seed=k) for k in range(120))]
+    assert 0.86 <= np.mean(covered) <= 1.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(values)
+def test_interval_holds_the_mean_and_scales_with_the_unit(x):
+    interval, scaled = mean_interval(x), mean_interval(np.array(x) * 4.0)  # a power of two: exact in floating point
+    assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
+    assert min(x) - 1e-9 <= interval.low and interval.high <= max(x) + 1e-9
+    assert (scaled.low, scaled.high) == pytest.approx((interval.low * 4.0, interval.high * 4.0))
+
+
+def test_no_interval_without_enough_subjects_and_the_reason_is_given():
+    for n in (1, 2):
+        interval = mean_interval(np.arange(n) + 1.0)
+        assert math.isnan(interval.low) and math.isnan(interval.high) and f"{n} subject" in interval.note
+    same = mean_interval([4.0, 4.0, 4.0])
+    assert (same.low, same.mean, same.high) == (4.0, 4.0, 4.0) and "same value" in same.note
+    exact = mean_interval([30.0, math.inf, 31.0])
+    assert exact.mean == math.inf and "infinite" in exact.note
+
+
+@pytest.mark.parametrize("bad", [[], [1.0, math.nan], [[1.0, 2.0]]])
+def test_values_that_are_not_one_per_subject_are_refused(bad):
+    with pytest.raises(ValueError, match="value per subject"):
+        mean_interval(bad)
+
+
+def test_paired_is_scipys_wilcoxon():
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=9)
+    b = a + rng.normal(0.4, 1.0, size=9)
+    result = paired(a, b)
+    assert result.p == stats.wilcoxon(a, b).pvalue
+    assert result.above == int((a > b).sum()) and result.above + result.below == 9
+    assert result.difference.mean == pytest.approx((a - b).mean())
+
+
+@given(st.integers(2, 9))
+@settings(deadline=None, max_examples=8)
+def test_smallest_p_is_reached_and_never_passed(n):
+    ahead = paired(np.arange(n) + 1.0, np.zeros(n))
+    assert ahead.p == pytest.approx(ahead.p_smallest)
+    assert paired([9.0] * 4, [1.0, 2.0, 3.0, 4.0]).p_smallest == 0.125
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), min_size=3, max_size=10))
+def test_paired_is_symmetric(pairs):
+    a, b = np.array(pairs, float).T
+    one, other = paired(a, b), paired(b, a)
+    assert one.p == pytest.approx(other.p)
+    assert one.difference.mean == pytest.approx(-other.difference.mean)
+    assert (one.above, one.below) == (other.below, other.above)
+
+
+def test_equal_methods_do_not_differ():
+    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).p == 1.0
+
+
+def test_pairs_must_match():
+    with pytest.raises(ValueError, match="pairs"):
+        paired([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="pairs"):
+        paired([1.0, math.inf], [1.0, 2.0])
+
+
+def test_holm_by_hand():
+    # Sorted: .005·4 = .02, .01·3 = .03, .03·2 = .06, .04·1 = .04, which is raised to .06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(probabilities)
+def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p):
+    adjusted = holm(p)
+    for raw, new in zip(p, adjusted, strict=True):
+        assert raw - 1e-12 <= new <= min(1.0, raw * len(p)) + 1e-12
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+@given(probabilities, st.randoms())
+def test_holm_does_not_depend_on_the_order(p, random):
+    order = list(range(len(p)))
+    random.shuffle(order)
+    assert [holm(p)[i] for i in order] == holm([p[i] for i in order])
