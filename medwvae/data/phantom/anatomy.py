@@ -51,7 +51,7 @@ def _place(shape: tuple[int, int, int], affine: NDArray[np.float64], seed: int) 
     pose[:3, 3] = np.clip(rng.standard_normal(3), -2, 2) * (2.0, 2.5, 2.5)
     s = Space.make(shape, affine, pose, seed)
     shifts = [
-        np.float32(1.6) * s.noise(f"deform {a}", 42.0) + np.float32(0.7) * s.noise(f"deform fine {a}", 17.0)
+        np.float32(1.25) * s.noise(f"deform {a}", 42.0) + np.float32(0.7) * s.noise(f"deform fine {a}", 17.0)
         for a in "xyz"
     ]
     s.x, s.y, s.z = s.x + shifts[0], s.y + shifts[1], s.z + shifts[2]
@@ -128,7 +128,8 @@ def _add_lesions(fractions: dict[str, Volume], s: Space, lateral: Volume) -> Non
 
 
 def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume) -> None:
-    thickness: Volume = build.skull + np.float32(0.9) * s.noise("skull", 30.0)
+    smooth: Volume = build.skull + np.float32(0.9) * s.noise("skull", 30.0)
+    thickness = smooth + np.float32(0.3) * s.noise("skull fine", 6.0)  # the skin does not follow every bump
     eyes = s.ellipsoid((32, 68, -25), (12, 12.5, 12), paired=True)
     lens = s.ellipsoid((32, 76.5, -25), (4.6, 2.2, 4.6), paired=True)
     orbit = s.ellipsoid((31, 60, -25), (18, 27, 17), paired=True)
@@ -143,7 +144,7 @@ def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume)
             s.capsule((32, 66, -37), (14, 28, -23), (1.9, 1.9), paired=True),
         ),
     )
-    vault = cranium - thickness - (build.scalp + np.float32(0.7) * s.noise("scalp", 25.0))
+    vault = cranium - smooth - (build.scalp + np.float32(0.6) * s.noise("scalp", 25.0))
     face = s.ellipsoid((0, 42 + build.face, -62), (60, 52, 66))
     neck = s.capsule((0, -22, -50), (0, -30, -190), (56, 60))
     nose = s.capsule((0, 90 + build.face, -34), (0, 104 + build.face, -60), (5, 11))
@@ -195,6 +196,8 @@ def _paint_skull(paint: _Painter, s: Space, build: brain.Build, cranium: Volume)
     paint.add("muscle", s.inside(temporalis))
     paint.add("muscle", low * s.inside((0.1 - tissue) * 5) * s.inside(head + 5))
     paint.add("muscle", s.inside(cranium - thickness - 1.2))
+    septa = s.inside((np.abs(cells) - np.float32(0.15)) * 4)
+    paint.add("skin", np.float32(0.6) * septa * s.inside(head))
     paint.add("fat", s.inside(head))
     paint.add("air", np.ones_like(paint.free))
 
@@ -211,9 +214,9 @@ def _texture(s: Space, folded: brain.Cortex) -> dict[str, Volume]:
     layers = np.sin(folded.pial * np.float32(2.2))
     coarse = s.octaves("soft", (8.0, 4.0, 2.0))
     bone = s.octaves("trabeculae", (5.0, 2.5))
-    white = np.float32(0.032) * fibres + np.float32(0.028) * bundles + np.float32(0.010) * grain
+    white = np.float32(0.040) * fibres + np.float32(0.028) * bundles + np.float32(0.018) * grain
     grey = (
-        np.float32(0.030) * along + np.float32(0.025) * layers + np.float32(0.02) * bundles + np.float32(0.015) * grain
+        np.float32(0.035) * along + np.float32(0.025) * layers + np.float32(0.025) * bundles + np.float32(0.020) * grain
     )
     return {
         "white": white,
@@ -221,7 +224,7 @@ def _texture(s: Space, folded: brain.Cortex) -> dict[str, Volume]:
         "deep": np.float32(0.02) * bundles + np.float32(0.025) * across + np.float32(0.015) * grain,
         "pallidum": np.float32(0.04) * coarse,
         "lesion": np.float32(0.08) * coarse,
-        "fat": np.float32(0.08) * coarse,
+        "fat": np.float32(0.12) * coarse,
         "muscle": np.float32(0.08) * coarse,
         "marrow": np.float32(0.15) * bone,
         "bone": np.float32(0.08) * bone,

@@ -52,11 +52,11 @@ def hulls(s: Space) -> Hulls:
     upper = -blend(-upper, -base, 14)
     temporal = s.ellipsoid((43, 2, -24), (21, 38, 21), paired=True)
     cerebellum = blend(
-        s.ellipsoid((25, -50, -38), (26, 29, 19), paired=True), s.ellipsoid((0, -48, -34), (13, 24, 19)), 8
+        s.ellipsoid((25, -50, -37), (29, 32, 20), paired=True), s.ellipsoid((0, -48, -34), (13, 24, 19)), 8
     )
     stem = blend(s.capsule((0, -12, -8), (0, -26, -85), (13, 6)), s.ellipsoid((0, -8, -26), (16, 12, 14)), 6)
     cerebrum = np.maximum(blend(upper, temporal, 12), 2.0 - cerebellum)
-    cranium = blend(blend(cerebrum, cerebellum, 12), stem, 12) - 2.5
+    cranium = blend(blend(cerebrum, cerebellum, 9), stem, 9) - 2.5
     return Hulls(cerebrum, cerebellum, stem, cranium)
 
 
@@ -92,7 +92,7 @@ def cortex(s: Space, build: Build, hull: Volume) -> Cortex:
     rise = s.z + 3 + np.float32(0.3) * s.y
     length = np.clip(np.abs(s.y - 2) - 30, 0, None)
     sylvian = np.sqrt(rise**2 + np.clip(39 - s.side, 0, None) ** 2 + length**2)
-    height = np.clip(np.abs(rise - 3) - 11, 0, None)
+    height = np.clip(np.abs(rise - 2) - 8, 0, None)
     insula = np.sqrt((s.side - 40) ** 2 + height**2 + np.clip(np.abs(s.y - 4) - 20, 0, None) ** 2)
     fissure = np.minimum(midline, np.minimum(sylvian, insula))
 

@@ -10,18 +10,18 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import nibabel
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from medwvae.data.dicom_write import uid, write_series
+from medwvae.data.dicom_write import write_series
 from medwvae.data.phantom.anatomy import make_head
+from medwvae.data.phantom.headers import CT_INTERCEPT, SERIES_NAMES, series_attributes
 from medwvae.data.phantom.shapes import Volume, rotation
 from medwvae.data.phantom.signal import (
-    Protocol,
     bias_field,
     ct_image,
     draw_protocol,
@@ -36,15 +36,6 @@ from medwvae.seeding import seed_for
 
 Format = Literal["dicom", "nifti"]
 MARKER: Final = ".medwvae-phantom.json"
-_DATE: Final = "20200101"
-_CT_INTERCEPT: Final = -1024
-_NAMES: Final[dict[Contrast, str]] = {
-    "t1w": "T1w SE axial",
-    "t2w": "T2w SE axial",
-    "pdw": "PDw SE axial",
-    "flair": "FLAIR T2w IR axial",
-    "ct": "CT head axial",
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ def make_cohort(
     contrasts
         Any of t1w, t2w, pdw, flair, ct; all of a subject's series share one grid.
     lesions
-        Whether white-matter lesions are present.
+        Whether some subjects (about three in five) have white-matter lesions.
     bias
         Strength b of the receive field of MR, exp(b p) with a smooth p between -1 and 1.
     noise
@@ -138,9 +129,11 @@ def _check(
     bias: float,
     noise: float,
 ) -> None:
-    unknown = [contrast for contrast in contrasts if contrast not in _NAMES]
+    unknown = [contrast for contrast in contrasts if contrast not in SERIES_NAMES]
     if unknown or not contrasts or len(set(contrasts)) < len(contrasts):
-        raise InputError(f"phantom contrasts {list(contrasts)}: name each at most once, out of {', '.join(_NAMES)}")
+        raise InputError(
+            f"phantom contrasts {list(contrasts)}: name each at most once, out of {', '.join(SERIES_NAMES)}"
+        )
     if subjects < 1 or min(shape) < 8 or min(spacing) <= 0 or bias < 0 or noise < 0:
         raise InputError(
             "phantom: needs at least one subject, 8 voxels along each axis, spacing above 0, bias and noise not below 0"
@@ -181,7 +174,8 @@ def _replacing(out: Path) -> Iterator[Path]:
 
 def _write_subject(plan: _Plan, index: int) -> list[Path]:
     affine = _affine(plan, index)
-    head = make_head(plan.shape, affine, seed_for(plan.seed, index, "anatomy"), lesions=plan.lesions)
+    ill = plan.lesions and bool(plan.rng(index, "disease").random() < 0.6)
+    head = make_head(plan.shape, affine, seed_for(plan.seed, index, "anatomy"), lesions=ill)
     tissues = draw_tissues(plan.rng(index, "tissues"))
     name = f"PHANTOM{index + 1:03d}"
     written = []
@@ -195,8 +189,10 @@ def _write_subject(plan: _Plan, index: int) -> list[Path]:
         else:
             path = plan.folder / name / contrast
             stored, stored_affine = _as_lps(voxels, affine)
-            offset = _CT_INTERCEPT if contrast == "ct" else 0
-            template = _attributes(plan, index, number, contrast, protocol)
+            offset = CT_INTERCEPT if contrast == "ct" else 0
+            identity = (plan.seed, plan.shape, plan.spacing, plan.lesions, plan.bias, plan.noise, index)
+            person = plan.rng(index, "person")
+            template = series_attributes(name, identity, person, number=number, contrast=contrast, protocol=protocol)
             write_series(path, (stored - offset).astype(np.uint16), stored_affine, template=template)
         written.append(path)
     return written
@@ -220,7 +216,7 @@ def _acquire(plan: _Plan, index: int, contrast: Contrast, image: Volume) -> NDAr
     if contrast == "ct":
         if plan.noise:
             image = image + np.float32(1000 * plan.noise) * rng.standard_normal(image.shape, dtype=np.float32)
-        return np.clip(np.rint(image), _CT_INTERCEPT, 3071).astype(np.int16)
+        return np.clip(np.rint(image), CT_INTERCEPT, 3071).astype(np.int16)
     if plan.bias:
         image = image * bias_field(image.shape, plan.bias, plan.rng(index, contrast, "bias"))
     image = image * np.float32(plan.rng(index, contrast, "gain").uniform(1500, 2500) / image.max())
@@ -242,67 +238,3 @@ def _as_lps(image: NDArray[np.int16], affine: NDArray[np.float64]) -> tuple[NDAr
     """Reorder the voxels as axial DICOM stores them: columns to the left, rows to the back, slices up."""
     change = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
     return apply_orientation(image, change), affine @ inv_ornt_aff(change, image.shape)
-
-
-def _attributes(plan: _Plan, index: int, number: int, contrast: Contrast, protocol: Protocol | None) -> dict[str, Any]:
-    """Return the constant DICOM attributes of one series."""
-    rng = plan.rng(index, "person")
-    identity = ("medwvae phantom", plan.seed, plan.shape, plan.spacing, plan.lesions, plan.bias, plan.noise, index)
-    name = f"PHANTOM{index + 1:03d}"
-    common: dict[str, Any] = {
-        "SpecificCharacterSet": "ISO_IR 192",
-        "PatientID": name,
-        "PatientName": f"Phantom^{index + 1:03d}",
-        "PatientBirthDate": "",
-        "PatientAge": f"{int(rng.integers(20, 80)):03d}Y",
-        "PatientSex": str(rng.choice(["F", "M"])),
-        "StudyInstanceUID": uid(*identity, "study"),
-        "StudyID": "1",
-        "StudyDate": _DATE,
-        "SeriesDate": _DATE,
-        "ContentDate": _DATE,
-        "StudyTime": "120000",
-        "SeriesTime": f"12{number:02d}00",
-        "ContentTime": f"12{number:02d}00",
-        "AccessionNumber": "",
-        "ReferringPhysicianName": "",
-        "StudyDescription": "Synthetic head",
-        "SeriesInstanceUID": uid(*identity, contrast),
-        "SeriesNumber": number,
-        "SeriesDescription": _NAMES[contrast],
-        "FrameOfReferenceUID": uid(*identity, "frame"),
-        "PositionReferenceIndicator": "",
-        "Manufacturer": "medwvae phantom",
-        "ManufacturerModelName": "procedural head",
-        "BodyPartExamined": "HEAD",
-        "PatientPosition": "HFS",
-        "QualityControlImage": "YES",
-        "BurnedInAnnotation": "NO",
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL" if contrast == "ct" else "OTHER"],
-    }
-    if protocol is None:
-        return common | {
-            "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
-            "Modality": "CT",
-            "KVP": "120",
-            "RescaleSlope": "1",
-            "RescaleIntercept": str(_CT_INTERCEPT),
-            "RescaleType": "HU",
-            "WindowCenter": "40",
-            "WindowWidth": "100",
-        }
-    inversion = bool(protocol.ti)
-    return common | {
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
-        "Modality": "MR",
-        "MagneticFieldStrength": "1.5",
-        "ScanningSequence": ["IR", "SE"] if inversion else "SE",
-        "SequenceVariant": "SP" if inversion else "NONE",
-        "ScanOptions": "",
-        "MRAcquisitionType": "2D",
-        "RepetitionTime": str(protocol.tr),
-        "EchoTime": str(protocol.te),
-        "FlipAngle": str(protocol.flip),
-        "EchoTrainLength": 1,
-        **({"InversionTime": str(protocol.ti)} if inversion else {}),
-    }

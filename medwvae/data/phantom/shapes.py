@@ -154,7 +154,8 @@ class Space:
     def inside(self, distance: NDArray[np.floating]) -> Volume:
         """Return the fraction of each voxel that lies inside (distance below zero)."""
         scaled = np.asarray(distance, np.float32) * np.float32(1 / self.voxel)
-        return np.clip(np.float32(0.5) - scaled, 0, 1)
+        result: Volume = np.clip(np.float32(0.5) - scaled, 0, 1)
+        return result
 
     def sheet(self, distance: Volume, width: Volume | float) -> Volume:
         """Return the fraction of each voxel filled by a sheet of `width` mm about distance zero, however thin."""
