@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from medwvae.data.dicom_write import uid, write_series
 from medwvae.data.phantom import make_cohort
 from medwvae.data.phantom.anatomy import make_head
-from medwvae.data.phantom.shapes import rotation
+from medwvae.data.phantom.shapes import Space, rotation
 from medwvae.data.phantom.signal import PROTOCOLS, TISSUES, bias_field, ct_image, draw_protocol, draw_tissues, mr_image
 from medwvae.errors import InputError
 from medwvae.geometry import LPS_TO_RAS
@@ -197,6 +197,16 @@ def test_write_series_refuses_what_dicom_cannot_hold(tmp_path):
         write_series(tmp_path, np.zeros((2, 2, 2), np.uint16), sheared, template={})
     with pytest.raises(ValueError, match="16-bit"):
         write_series(tmp_path, np.zeros((2, 2, 2), np.float32), np.eye(4), template={})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [2.0, 5.0, (12.0, 3.0, 3.0)])
+def test_noise_has_unit_variance_and_its_own_stream(scale):
+    space = Space.make((48, 48, 48), np.diag([1.5, 1.5, 1.5, 1]), np.eye(4), seed=5)
+    field = space.noise("a", scale)
+    assert field.std() == pytest.approx(1, rel=0.1)
+    assert abs(field.mean()) < 0.15
+    assert np.array_equal(field, space.noise("a", scale))
+    assert abs(np.corrcoef(field.ravel(), space.noise("b", scale).ravel())[0, 1]) < 0.2
 
 
 def test_fractions_fill_every_voxel():

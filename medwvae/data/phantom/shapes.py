@@ -25,11 +25,19 @@ def rotation(degrees: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float
     return matrix
 
 
-def _bspline_weights(positions: NDArray[np.float64], count: int) -> Volume:
-    """Return the (len(positions), count) cubic B-spline weights of lattice nodes at 0, 1, ..., count - 1."""
-    t = np.abs(positions[:, None] - np.arange(count)[None, :])
-    near, far = 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6
-    return np.where(t < 1, near, far).astype(np.float32)
+def _upsample(lattice: Volume, positions: NDArray[np.float64], axis: int) -> Volume:
+    """Sample the cubic B-spline with coefficients `lattice` at `positions` (at least 1) along one axis.
+
+    Written out as four weighted copies: a matrix product would round differently on another number of threads.
+    """
+    first = np.floor(positions).astype(np.int64)
+    t = positions - first
+    weights = ((1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2, t**3 / 6)
+    along = [-1 if other == axis else 1 for other in range(lattice.ndim)]
+    result: Volume = np.zeros((), np.float32)
+    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        result = result + lattice.take(first + offset, axis=axis) * weight.astype(np.float32).reshape(along)
+    return result / np.float32(np.sqrt(np.mean(np.sum(np.square(weights), axis=0))))
 
 
 @dataclass
@@ -82,17 +90,15 @@ class Space:
     def noise(self, purpose: str, scale: float | tuple[float, float, float]) -> Volume:
         """Return smooth noise of about zero mean and unit variance; `scale` is the lattice step in mm, per axis."""
         steps = (scale, scale, scale) if isinstance(scale, int | float) else scale
-        weights = []
-        for count, size, step in zip(self.x.shape, self.spacing, steps, strict=True):
-            # A step below the voxel size would alias: it becomes voxel-scale noise instead.
-            positions = np.arange(count) * size / max(step, size) + 1.5
-            weights.append(_bspline_weights(positions, int(positions[-1]) + 3))
-        lattice = self.rng(purpose).standard_normal([w.shape[1] for w in weights], dtype=np.float32)
-        field = (weights[0] @ lattice.reshape(lattice.shape[0], -1)).reshape(-1, *lattice.shape[1:])
-        field = np.matmul(np.matmul(weights[1], field), weights[2].T)
-        variance = np.prod([np.mean(np.sum(w**2, axis=1)) for w in weights])
-        result: Volume = field / np.float32(np.sqrt(variance))
-        return result
+        # A step below the voxel size would alias: it becomes voxel-scale noise instead.
+        places = [
+            np.arange(count) * size / max(step, size) + 1.5
+            for count, size, step in zip(self.x.shape, self.spacing, steps, strict=True)
+        ]
+        field = self.rng(purpose).standard_normal([int(p[-1]) + 3 for p in places], dtype=np.float32)
+        for axis in (2, 1, 0):  # the last step is the largest, and fastest along the first axis
+            field = _upsample(field, places[axis], axis)
+        return field
 
     def octaves(self, purpose: str, scales: Sequence[float]) -> Volume:
         """Return a sum of noises whose amplitude falls with the square root of their scale, of about unit variance."""
@@ -164,7 +170,7 @@ class Space:
 
     def tubes(self, points: NDArray[np.float64], radii: NDArray[np.float64], step: float) -> Volume:
         """Return the fraction of each voxel filled by thin tubes sampled every `step` mm at `points` (P, 3), in mm."""
-        places = points @ self.to_voxel[:3, :3].T + self.to_voxel[:3, 3]
+        places = np.einsum("ij,pj->pi", self.to_voxel[:3, :3], points) + self.to_voxel[:3, 3]
         low = np.floor(places).astype(np.int64)
         part = places - low
         filled = np.zeros(self.x.size)
