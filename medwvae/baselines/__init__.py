@@ -1,0 +1,68 @@
+"""Classical restoration methods: the rivals that need no training, each tuned on the validation subjects.
+
+Every method is `run(measurement, **params) -> Tensor`: the restored magnitude (S, 1, H, W), float32, of the S slices
+of a volume, each slice restored by itself in 2D as the networks do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor
+
+from medwvae.baselines import denoise, recon, superres
+from medwvae.names import Task
+
+Params = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A method and the parameters to try.
+
+    Attributes
+    ----------
+    name : str
+        As tables print it.
+    task : Task
+    run : callable
+        `run(measurement, **params)`; keyword arguments are those of `grid`.
+    grid : tuple of dict
+        Parameter combinations; one empty combination if there is nothing to choose.
+    """
+
+    name: str
+    task: Task
+    run: Callable[..., Tensor]
+    grid: tuple[Params, ...] = ({},)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is anything to tune."""
+        return len(self.grid) > 1
+
+
+def _grid(**values: tuple[float, ...]) -> tuple[Params, ...]:
+    return tuple(dict(zip(values, combination, strict=True)) for combination in product(*values.values()))
+
+
+_METHODS = (
+    Classical("zero_filled", "superres", recon.zero_filled),
+    Classical("spline", "superres", superres.spline, _grid(order=(1, 2, 3, 4, 5))),
+    Classical("lanczos", "superres", superres.lanczos, _grid(lobes=(2, 3, 4, 6, 8))),
+    Classical(
+        "cs_wavelet", "superres", recon.cs_wavelet, _grid(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(15, 30, 60))
+    ),
+    Classical("nlm", "denoise", denoise.nlm, _grid(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
+    Classical("tv", "denoise", denoise.tv, _grid(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
+    Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4), noise=(0.8, 0.9, 1.0, 1.15))),
+    Classical("zero_filled", "recon", recon.zero_filled),
+    Classical(
+        "cs_wavelet", "recon", recon.cs_wavelet, _grid(weight=(3e-4, 6e-4, 1.2e-3, 2.5e-3), iterations=(30, 60, 120))
+    ),
+)
+
+
+def classical(task: Task) -> dict[str, Classical]:
+    """Return the classical methods of a task by name (none for `autoencode`)."""
+    return {method.name: method for method in _METHODS if method.task == task}
