@@ -1,0 +1,348 @@
+"""The report: one self-contained HTML file, from plain tables and paths."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from medwvae.names import PARTS
+from medwvae.report import figures, panels
+from medwvae.report.tables import result_rows, summary
+from medwvae.report.words import (
+    KIND_LABELS,
+    METRIC_LABELS,
+    REGION_LABELS,
+    TASK_LABELS,
+    count,
+    duration,
+    label,
+    number,
+    verdict,
+)
+
+__all__ = ["ReportInputs", "build", "summary"]
+
+_PIXELS = 5_000_000  # of all panels together; with about 0.8 byte a pixel the page stays well under 8 MB
+_PLACES = ("median", "worst", "best")
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that a report shows.
+
+    Attributes
+    ----------
+    run, title : name of the study and the page's headline.
+    metrics : long format, see `medwvae.report.tables.summary`.
+    manifest : one row per image found, see `medwvae.data.manifest`.
+    splits : subject to train, val or test.
+    histories : (task, network) to a table with the columns step, seconds, loss, val_psnr (NaN between validations),
+        lr, images_per_s and, where noise scales are learned, `s/<subband>`.
+    volumes : task to method to volume to restored NIfTI; the method "input" is what every method saw.
+    truths, subjects, slice_axis : by volume: canonical NIfTI, its subject, the axis along which slices were restored.
+    latents : label to an `.npz` with one 2D array per subband.
+    tuning : columns task, method, params, seconds: how classical methods were tuned on validation subjects.
+    settings, protocols, durations : in plain words by task and by protocol; seconds by rule.
+    provenance : configuration, digests, versions, seeds, machine; nested as it comes.
+    parameters : (task, network) to the number of parameters.
+    reference : our method. figures_per_task : subjects shown per task (median, worst, best of `reference`, ...).
+    """
+
+    run: str
+    title: str
+    metrics: pd.DataFrame
+    manifest: pd.DataFrame
+    splits: dict[str, str]
+    histories: dict[tuple[str, str], pd.DataFrame]
+    volumes: dict[str, dict[str, dict[str, Path]]]
+    truths: dict[str, Path]
+    subjects: dict[str, str]
+    slice_axis: dict[str, int]
+    latents: dict[str, Path]
+    tuning: pd.DataFrame
+    settings: dict[str, str]
+    protocols: dict[str, str]
+    durations: dict[str, float]
+    provenance: dict[str, object]
+    parameters: dict[tuple[str, str], int]
+    reference: str = "wavelet_vae"
+    figures_per_task: int = 2
+
+
+def build(inputs: ReportInputs) -> str:
+    """Return the report as HTML: no script, style, font or picture is loaded from anywhere.
+
+    Raises
+    ------
+    InputError
+        If the metrics are not in the long format.
+    """
+    result = summary(inputs.metrics, inputs.reference)
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(duration=duration, task_label=lambda name: label(name, TASK_LABELS))
+    return environment.get_template("template.html").render(
+        title=inputs.title,
+        run=inputs.run,
+        about=_about(inputs, result),
+        tasks=[_task(inputs, key, task, result) for key, task in result["tasks"].items()],
+        latents=list(_latents(inputs.latents)),
+        cohort=_cohort(inputs.manifest, inputs.splits),
+        refused=_refused(inputs.manifest),
+        tuning=_tuning(inputs.tuning),
+        networks=_networks(inputs),
+        protocols=inputs.protocols,
+        durations=inputs.durations,
+        provenance={str(key): list(_flat(value)) for key, value in inputs.provenance.items()},
+        gradient=panels.gradient(),
+        reference=label(inputs.reference),
+        metric_labels=METRIC_LABELS,
+        region_labels=REGION_LABELS,
+        kind_labels=KIND_LABELS,
+    )
+
+
+def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was run, in words, by heading."""
+    usable = inputs.manifest[inputs.manifest["status"] == "ok"]
+    parts = [f"{sum(p == part for p in inputs.splits.values())} {part}" for part in PARTS]
+    refused = len(inputs.manifest) - len(usable)
+    modalities = _listed(usable["modality"])
+    about = {
+        "Cohort": f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
+        f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else ""),
+        "Tasks": "; ".join(
+            f"{label(task, TASK_LABELS)}: {inputs.settings.get(task, '') or _setting(result, task)}"
+            for task in dict.fromkeys(entry["task"] for entry in result["tasks"].values())
+        ),
+    }
+    budgets = {
+        (duration(float(h["seconds"].max())), f"{int(h['step'].max()):,} steps")
+        for h in inputs.histories.values()
+        if len(h)
+    }
+    if budgets:
+        times = sorted(time for time, _ in budgets)
+        about["Budget"] = (
+            f"{' in '.join(reversed(next(iter(budgets))))} for every network"
+            if len(budgets) == 1
+            else f"{' to '.join(dict.fromkeys((times[0], times[-1])))} of training per network (table below)"
+        )
+    if machine := inputs.provenance.get("machine"):
+        about["Machine"] = ", ".join(value for _, value in _flat(machine))
+    if inputs.durations:
+        about["Duration"] = f"{duration(sum(inputs.durations.values()))} for the whole study"
+    return about
+
+
+def _setting(result: Mapping[str, Any], task: str) -> str:
+    return ", ".join(dict.fromkeys(str(e["setting"]) for e in result["tasks"].values() if e["task"] == task))
+
+
+def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = inputs.metrics
+    mine = metrics[
+        (metrics["task"].astype(str) == task["task"])
+        & (metrics["setting"].astype(str) == task["setting"])
+        & (metrics["protocol"].astype(str) == task["protocol"])
+    ]
+    region, blocks = next(iter(task["regions"].items()))
+    metric = next(iter(blocks))
+    rows = result_rows(task)
+    shown = [row["method"] for row in rows if row["kind"] != "control"]
+    histories = {network: history for (name, network), history in inputs.histories.items() if name == task["task"]}
+    block = blocks[metric]
+    tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
+    return {
+        "id": "".join(letter if letter.isalnum() else "-" for letter in key),
+        "name": label(task["task"], TASK_LABELS),
+        "setting": inputs.settings.get(task["task"]) or task["setting"],
+        "protocol": task["protocol"],
+        "protocol_words": inputs.protocols.get(task["protocol"], ""),
+        "subjects": task["subjects"],
+        "verdict": verdict(task, result["reference"], region, metric),
+        "outcome": block["verdict"]["outcome"],
+        "others": list(_others(task, region, metric)),
+        "rows": rows,
+        "columns": {name: [(m, b["unit"], b["better"]) for m, b in of.items()] for name, of in task["regions"].items()},
+        "notes": sorted({f"{label(m)}: {e['note']}" for m, e in block["methods"].items() if e["note"]}),
+        "floor": min((entry["p_holm_smallest"] for entry in tests), default=None),
+        "rivals": len(tests),
+        "region": label(region, REGION_LABELS),
+        "strips": figures.strips(mine, task, region, shown),
+        "panels": list(_panels(inputs, task["task"], mine, task, shown)),
+        "curves": figures.training_curves(histories),
+        "scales": {label(n): svg for n, history in histories.items() if (svg := figures.noise_scales(history))},
+    }
+
+
+def _others(task: Mapping[str, Any], region: str, metric: str) -> Iterator[dict[str, Any]]:
+    """Yield the outcome of the other metrics and regions against their own best rivals, as text."""
+    for name, blocks in task["regions"].items():
+        for other, block in blocks.items():
+            found = block["verdict"]
+            if (name, other) == (region, metric) or "difference" not in found:
+                continue
+            difference = f"{number(found['difference'], other, sign=True)} {block['unit']}".strip()
+            yield {
+                "what": f"{label(other, METRIC_LABELS)} {label(name, REGION_LABELS)}",
+                "outcome": found["outcome"],
+                "text": f"{difference} against {label(found['best_rival'])}",
+            }
+
+
+def _panels(
+    inputs: ReportInputs, name: str, metrics: pd.DataFrame, task: Mapping[str, Any], methods: list[str]
+) -> Iterator[dict[str, Any]]:
+    region, blocks = next(iter(task["regions"].items()))
+    metric, block = next(iter(blocks.items()))
+    ranked_by = inputs.reference if inputs.reference in methods else block["best"]
+    rows = metrics[(metrics["region"] == region) & (metrics["metric"] == metric)]
+    wide = rows.pivot_table(index="subject", columns="method", values="value")
+    if ranked_by not in wide:
+        return
+    ranked = wide[ranked_by].sort_values(ascending=block["better"] == "higher").index.astype(str).tolist()
+    places = {"median": len(ranked) // 2, "worst": 0, "best": len(ranked) - 1}
+    picked = list(dict.fromkeys([places[place] for place in _PLACES] + list(range(len(ranked)))))
+    restored = inputs.volumes.get(name, {})
+    columns = [method for method in methods if method in restored]
+    tiles = 2 * (len(columns) + 1) * max(1, inputs.figures_per_task) * max(1, len(inputs.volumes))
+    side = int(np.clip((_PIXELS / tiles) ** 0.5, 128, 320))
+    for rank in picked[: inputs.figures_per_task]:
+        subject = ranked[rank]
+        volume = next((v for v in sorted(inputs.truths) if inputs.subjects.get(v) == subject), None)
+        if volume is None or not columns or not inputs.truths[volume].is_file():
+            continue
+        paths = {method: restored[method].get(volume, Path()) for method in columns}
+        known = inputs.manifest[inputs.manifest["volume"] == volume]
+        modality, contrast = (str(known[column].iloc[0]) if len(known) else "" for column in ("modality", "contrast"))
+        place = next((p for p in _PLACES if places[p] == rank), f"rank {rank + 1}")
+        unit = "HU" if modality == "CT" else "intensity units"
+        values = {
+            method: f"{number(value, metric)} {block['unit']}".strip() for method, value in wide.loc[subject].items()
+        }
+        yield {
+            "panel": panels.panel(inputs.truths[volume], paths, inputs.slice_axis.get(volume, 2), modality, side),
+            "subject": subject,
+            "place": "only" if len(ranked) == 1 else place,
+            "contrast": contrast if contrast not in ("", "unknown", "nan") else modality,
+            "ranked_by": label(ranked_by),
+            "names": {method: label(method) for method in columns} | {"truth": "Truth"},
+            "values": values,
+            "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)} of the whole volume"
+            if region == "head"
+            else label(metric, METRIC_LABELS),
+            "unit": unit,
+        }
+
+
+def _latents(latents: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    for name, path in latents.items():
+        with np.load(path) as bands:
+            picture = panels.mallat({band: bands[band] for band in bands.files})
+        if picture is not None:
+            yield {"name": name, "image": picture[0], "labels": picture[1]}
+
+
+def _cohort(manifest: pd.DataFrame, splits: Mapping[str, str]) -> list[dict[str, str]]:
+    usable = manifest[manifest["status"] == "ok"]
+    part_of = usable["subject"].astype(str).map(dict(splits)).fillna("none")
+    rows = []
+    for part in (*PARTS, "none"):
+        of_part = usable[part_of == part]
+        if of_part.empty:
+            continue
+        people = of_part.drop_duplicates("subject")
+        ages = pd.to_numeric(people["age"], errors="coerce").dropna()
+        contrasts = of_part["contrast"].astype(str).value_counts()
+        rows.append(
+            {
+                "part": {"val": "validation", "none": "not used"}.get(part, part),
+                "subjects": str(len(people)),
+                "volumes": str(len(of_part)),
+                "contrasts": ", ".join(f"{name} {n}" for name, n in contrasts.items()),
+                "age": _ages(ages, len(people)),
+                "sex": _sexes(people["sex"]),
+                "spacing": _listed(of_part["spacing"].str.replace("x", " × "), most=2),
+            }
+        )
+    return rows
+
+
+def _ages(ages: pd.Series, n: int) -> str:
+    if ages.empty:
+        return "not known"
+    text = f"{ages.mean():.0f} ({ages.min():.0f}–{ages.max():.0f})"
+    return text if len(ages) == n else f"{text}, {n - len(ages)} not known"
+
+
+def _sexes(sexes: pd.Series) -> str:
+    letters = sexes.fillna("").astype(str).replace({"nan": ""})
+    known = ", ".join(f"{n} {sex}" for sex, n in letters[letters != ""].value_counts().sort_index().items())
+    unknown = int((letters == "").sum())
+    return ", ".join(filter(None, (known, f"{unknown} not known" if unknown and known else ""))) or "not known"
+
+
+def _refused(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    refused = manifest[manifest["status"] != "ok"]
+    return [
+        {"reason": str(reason), "n": len(rows), "volumes": _listed(rows["volume"], most=6)}
+        for reason, rows in refused.groupby("reason", sort=True)
+    ]
+
+
+def _listed(values: pd.Series, most: int = 4) -> str:
+    names = sorted({str(value) for value in values.dropna()} - {"", "nan"})
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _tuning(tuning: pd.DataFrame) -> list[dict[str, str]]:
+    return [
+        {
+            "task": label(str(row["task"]), TASK_LABELS),
+            "method": label(str(row["method"])),
+            "params": str(row["params"]),
+            "seconds": duration(float(row["seconds"])) if pd.notna(row["seconds"]) else "",
+        }
+        for row in tuning.to_dict("records")
+    ]
+
+
+def _networks(inputs: ReportInputs) -> list[dict[str, str]]:
+    rows = []
+    for task, network in dict.fromkeys([*inputs.parameters, *inputs.histories]):
+        history = inputs.histories.get((task, network), pd.DataFrame())
+        size = inputs.parameters.get((task, network))
+        has = set(history.columns) if len(history) else set()
+        rows.append(
+            {
+                "task": label(task, TASK_LABELS),
+                "network": label(network),
+                "parameters": "" if size is None else f"{size / 1e6:.2f} M" if size >= 10_000 else str(size),
+                "steps": f"{int(history['step'].max()):,}" if "step" in has else "",
+                "seconds": duration(float(history["seconds"].max())) if "seconds" in has else "",
+                "speed": f"{history['images_per_s'].median():.0f}" if "images_per_s" in has else "",
+                "psnr": f"{history['val_psnr'].max():.2f}"
+                if "val_psnr" in has and history["val_psnr"].notna().any()
+                else "",
+            }
+        )
+    return rows
+
+
+def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every leaf of nested mappings as (dotted name, text)."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, str):
+        yield prefix, value
+    else:
+        yield prefix, json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,226 @@
+"""From the long-format metrics to the numbers of the report: means, intervals, paired tests, verdicts."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medwvae.errors import InputError
+from medwvae.report.words import KIND_LABELS, METHOD_LABELS, METRIC_LABELS, TASK_LABELS, label, number, p_value, verdict
+from medwvae.statistics import holm, mean_interval, paired
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+COLUMNS = ("task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
+KINDS = ("input", "classical", "network", "ours", "control")
+RIVALS = ("classical", "network")
+LOWER_IS_BETTER = ("nmse",)
+SIGNIFICANT = 0.05
+
+
+def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, Any]:
+    """Return the study's result, ready for JSON (no NaN, no infinity: None, with a note).
+
+    Parameters
+    ----------
+    metrics
+        Long format, one row per task, method, subject, region and metric; several rows of one subject are averaged.
+    reference
+        The method of ours that the others are compared with. Its rivals are the classical methods and the networks;
+        Holm's adjustment counts the rivals of one task, region and metric.
+
+    Returns
+    -------
+    dict
+        `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `low`, `high`, `n`, `note`,
+        and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`) and `verdict`.
+        The key is the task's name, longer only where one task was run with several settings or protocols: those
+        are never averaged.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+    """
+    if missing := [column for column in COLUMNS if column not in metrics]:
+        raise InputError(f"the metrics have no column {', '.join(missing)}; run `medwvae evaluate` again")
+    tasks: dict[str, Any] = {}
+    for task, of_task in metrics.groupby("task", sort=False):
+        groups = list(of_task.groupby(["setting", "protocol"], sort=False))
+        for (setting, protocol), rows in groups:
+            key = str(task) if len(groups) == 1 else f"{task}, {setting}, {protocol}"
+            tasks[key] = _task(str(task), str(setting), str(protocol), rows, reference)
+    order = {name: i for i, name in enumerate(TASK_LABELS)}
+    ordered = sorted(tasks.items(), key=lambda item: order.get(item[1]["task"], len(order)))
+    return {"reference": reference, "tasks": dict(ordered)}
+
+
+def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference: str) -> dict[str, Any]:
+    kinds = {str(method): str(kind) for method, kind in zip(rows["method"], rows["kind"], strict=True)}
+    regions: dict[str, dict[str, Any]] = {}
+    for (region, metric), block in rows.groupby(["region", "metric"], sort=False):
+        wide = block.pivot_table(index="subject", columns="method", values="value", aggfunc="mean", sort=True)
+        unit = str(block["unit"].iloc[0]) if block["unit"].notna().any() else ""
+        # "dB" and the like; a unit of "1" says that there is none.
+        shown = "" if unit in ("1", "nan") else unit
+        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference)
+    regions = {name: regions[name] for name in sorted(regions, key=lambda name: (name != "head", name))}
+    wanted = list(METRIC_LABELS)
+    for name, blocks in regions.items():
+        rank = {metric: wanted.index(metric) if metric in wanted else len(wanted) for metric in blocks}
+        regions[name] = dict(sorted(blocks.items(), key=lambda item: (rank[item[0]], item[0])))
+    return {
+        "task": task,
+        "setting": setting,
+        "protocol": protocol,
+        "subjects": int(rows["subject"].nunique()),
+        "kinds": kinds,
+        "regions": regions,
+    }
+
+
+def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str) -> dict[str, Any]:
+    lower = metric in LOWER_IS_BETTER
+    methods: dict[str, dict[str, Any]] = {}
+    for method in sorted(map(str, wide.columns), key=lambda name: (KINDS.index(kinds[name]), name)):
+        interval = mean_interval(wide[method].dropna())
+        methods[method] = {
+            "kind": kinds[method],
+            "mean": _json(interval.mean),
+            "low": _json(interval.low),
+            "high": _json(interval.high),
+            "n": interval.n,
+            "note": interval.note,
+        }
+    tested = []
+    if reference in methods:
+        for method, entry in methods.items():
+            both = wide[[reference, method]].dropna() if method != reference else pd.DataFrame()
+            if entry["kind"] == "control" or both.empty or any(math.isinf(v) for v in both.to_numpy().flat):
+                continue
+            result = paired(both[reference], both[method])
+            entry["difference"] = result.difference.mean
+            entry["difference_low"] = _json(result.difference.low)
+            entry["difference_high"] = _json(result.difference.high)
+            entry["pairs"] = len(both)
+            entry["ahead"], entry["behind"] = (result.below, result.above) if lower else (result.above, result.below)
+            if entry["kind"] in RIVALS:  # the input is no rival: it is shown with its difference and is not tested
+                entry["p"], entry["p_smallest"] = result.p, result.p_smallest
+                tested.append(method)
+        for method, adjusted in zip(tested, holm([methods[m]["p"] for m in tested]), strict=True):
+            methods[method]["p_holm"] = adjusted
+            methods[method]["p_holm_smallest"] = min(1.0, methods[method]["p_smallest"] * len(tested))
+    return {
+        "unit": unit,
+        "better": "lower" if lower else "higher",
+        "best": _best(methods, ("input", "classical", "network", "ours"), lower),
+        "methods": methods,
+        "verdict": _verdict(methods, reference, lower, len(tested)),
+    }
+
+
+def _verdict(methods: dict[str, dict[str, Any]], reference: str, lower: bool, comparisons: int) -> dict[str, Any]:
+    rival, classical = _best(methods, RIVALS, lower), _best(methods, ("classical",), lower)
+    found: dict[str, Any] = {"best_rival": rival, "best_classical": classical, "beats_every_classical": None}
+    inputs = [entry["difference"] for entry in methods.values() if entry["kind"] == "input" and "difference" in entry]
+    found["beats_input"] = all(d != 0 and (d < 0) == lower for d in inputs) if inputs else None
+    if reference not in methods:
+        return {"outcome": "absent", **found}
+    if rival is None or "difference" not in methods[rival]:
+        return {"outcome": "alone", **found}
+    if classical is not None and "difference" in methods[classical]:
+        found["beats_every_classical"] = all(
+            (entry["difference"] < 0) == lower and entry["difference"] != 0
+            for entry in methods.values()
+            if entry["kind"] == "classical" and "difference" in entry
+        )
+    entry = methods[rival]
+    better = (entry["difference"] < 0) == lower
+    sure = entry["p_holm"] < SIGNIFICANT
+    outcome = ("won" if sure else "ahead") if better else ("lost" if sure else "behind")
+    return {
+        "outcome": "level" if entry["difference"] == 0 else outcome,
+        **found,
+        "difference": entry["difference"],
+        "low": entry["difference_low"],
+        "high": entry["difference_high"],
+        "p": entry["p"],
+        "p_holm": entry["p_holm"],
+        "p_holm_smallest": entry["p_holm_smallest"],
+        "comparisons": comparisons,
+        "n": entry["pairs"],
+        "ahead": entry["ahead"],
+        "behind": entry["behind"],
+    }
+
+
+def _best(methods: dict[str, dict[str, Any]], kinds: tuple[str, ...], lower: bool) -> str | None:
+    candidates = {m: float(e["mean"]) for m, e in methods.items() if e["kind"] in kinds and e["mean"] is not None}
+    return (min if lower else max)(candidates, key=candidates.__getitem__) if candidates else None
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def result_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one entry per method for the main table: `label`, `kind`, and `cells` by (region, metric) as text."""
+    rows = []
+    order = sorted(task["kinds"], key=lambda method: _rank(task, method))
+    for method in order:
+        cells = []
+        for region, blocks in task["regions"].items():
+            for metric, block in blocks.items():
+                entry = block["methods"].get(method)
+                cells.append({"region": region, "metric": metric, **_cell(entry, metric, method == block["best"])})
+        kind = task["kinds"][method]
+        rows.append({"method": method, "label": label(method), "kind": kind, "what": KIND_LABELS[kind], "cells": cells})
+    return rows
+
+
+def _rank(task: dict[str, Any], method: str) -> tuple[int, float]:
+    block = next(iter(next(iter(task["regions"].values())).values()))
+    mean = block["methods"].get(method, {}).get("mean")
+    worth = 0.0 if mean is None else (-mean if block["better"] == "lower" else mean)
+    return KINDS.index(task["kinds"][method]), worth
+
+
+def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, Any]:
+    if entry is None:
+        return {"mean": "–", "interval": "", "p": "", "best": False, "note": "not measured"}
+    infinite = entry["mean"] is None
+    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
+    return {
+        "mean": "exact" if infinite else number(entry["mean"], metric),
+        "interval": interval,
+        "p": p_value(entry.get("p_holm")),
+        "best": best,
+        "note": entry["note"],
+        "n": entry["n"],
+    }
+
+
+def render_text_table(result: dict[str, Any]) -> "Group":
+    """Return the summary as rich tables for the terminal, one per task, each under its verdict in words."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[Table | Text] = []
+    for key, task in result["tasks"].items():
+        region, blocks = next(iter(task["regions"].items()))
+        # Text, not str: rich would read square brackets in a setting as markup.
+        title = f"{label(key, TASK_LABELS)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
+        table = Table(title=Text(title), title_justify="left")
+        table.add_column("Method")
+        names = [(r, m) for r, of_region in task["regions"].items() for m in of_region]
+        for r, metric in names:
+            table.add_column(Text(f"{label(metric, METRIC_LABELS)}\n{r}"), justify="right")
+        table.add_column("Holm p", justify="right")
+        for row in result_rows(task):
+            name = Text(label(row["method"], METHOD_LABELS), style="bold" if row["kind"] == "ours" else "")
+            cells = [Text(cell["mean"], style="bold" if cell["best"] else "") for cell in row["cells"]]
+            table.add_row(name, *cells, row["cells"][0]["p"].removeprefix("p ").removeprefix("= "))
+        parts += [table, Text(verdict(task, result["reference"], region, next(iter(blocks))) + "\n")]
+    return Group(*parts)

@@ -1,0 +1,30 @@
+// Flip between methods in place: the eye sees a difference that two pictures side by side hide.
+const viewer = document.getElementById("viewer");
+let tiles = [], column = 0, row = 0;
+const show = () => {
+  const pictures = tiles[column];
+  const picture = pictures[Math.min(row, pictures.length - 1)];
+  const frame = picture.parentElement;
+  const ratio = parseFloat(frame.style.aspectRatio);
+  const image = viewer.querySelector("img");
+  image.src = picture.src;
+  image.alt = picture.alt;
+  image.style.aspectRatio = ratio;
+  image.style.width = `min(92vw, ${76 * ratio}vh)`;
+  viewer.querySelector("p").textContent = frame.parentElement.querySelector(".name").innerText.replace(/\n+/g, " · ");
+};
+for (const figure of document.querySelectorAll("figure.panel")) {
+  const columns = [...figure.querySelectorAll(".column")].map((c) => [...c.querySelectorAll("img")]).filter((c) => c.length);
+  columns.forEach((pictures, c) => pictures.forEach((picture, r) => {
+    picture.addEventListener("click", () => { [tiles, column, row] = [columns, c, r]; show(); viewer.showModal(); });
+  }));
+}
+viewer.addEventListener("keydown", (event) => {
+  const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+  if (!dx && !dy) return;
+  event.preventDefault();
+  column = (column + dx + tiles.length) % tiles.length;
+  row = (row + dy + 3) % 3;
+  show();
+});
+viewer.addEventListener("click", () => viewer.close());

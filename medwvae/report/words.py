@@ -1,0 +1,145 @@
+"""Names, numbers and sentences as a reader of the report wants them; the summary in words first, losses included."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+TASK_LABELS = {
+    "autoencode": "Autoencoding",
+    "superres": "Super-resolution",
+    "denoise": "Denoising",
+    "recon": "Sparse reconstruction",
+}
+METHOD_LABELS = {
+    "input": "Input",
+    "wavelet_vae": "Wavelet-VAE (ours)",
+    "conv_vae": "Conventional VAE",
+    "unet": "U-Net (MONAI)",
+    "nlm": "NLM",
+    "tv": "TV",
+    "bm3d": "BM3D",
+    "bm4d": "BM4D",
+    "fbp": "FBP",
+    "sirt": "SIRT",
+    "sart": "SART",
+    "pocs": "POCS",
+    "ibp": "Iterative back-projection",
+    "cs_wavelet": "Compressed sensing (wavelet)",
+    "cs_tv": "Compressed sensing (TV)",
+    "bayesshrink": "BayesShrink",
+    "visushrink": "VisuShrink",
+    "zero_filled": "Zero-filled",
+    "gaussian": "Gaussian filter",
+}
+METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
+REGION_LABELS = {"head": "in the head", "whole": "in the whole volume"}
+KIND_LABELS = {
+    "input": "what every method saw",
+    "classical": "classical",
+    "network": "network",
+    "ours": "ours",
+    "control": "control: exact inverse",
+}
+_DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
+
+
+def label(name: str, labels: Mapping[str, str] = METHOD_LABELS) -> str:
+    """Return the legible name; an unknown one is shown as it is spelled, with spaces."""
+    return labels.get(name) or (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def number(value: float | None, metric: str, *, sign: bool = False) -> str:
+    """Return a metric's value with as many decimals as it deserves; infinite (a perfect PSNR) is ∞."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:+.{_DECIMALS.get(metric, 3)}f}" if sign else f"{value:.{_DECIMALS.get(metric, 3)}f}"
+    return text.replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """Return 'p = .031' or 'p < .001'; '' if there was no test."""
+    if p is None or math.isnan(p):
+        return ""
+    return "p < .001" if p < 0.001 else f"p = {_fraction(p)}"
+
+
+def _fraction(p: float) -> str:
+    return "1" if p > 0.9995 else f"{p:.3f}".removeprefix("0")
+
+
+def count(n: int, noun: str) -> str:
+    """Return '1 subject', '8 subjects'."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return '42 s', '5 min 03 s' or '2 h 07 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def verdict(task: Mapping[str, Any], reference: str, region: str, metric: str) -> str:
+    """Return the outcome of one task in a few sentences: who is best, by how much, how sure.
+
+    Parameters
+    ----------
+    task
+        One entry of `summary()["tasks"]`.
+    """
+    block = task["regions"][region][metric]
+    outcome, methods = block["verdict"], block["methods"]
+    name, unit = label(metric, METRIC_LABELS), f" {block['unit']}" if block["unit"] else ""
+    if outcome["outcome"] == "absent":
+        best = outcome["best_rival"]
+        if best is None:
+            return f"{label(reference)} was not run, nor was any rival."
+        value = f"{number(methods[best]['mean'], metric)}{unit} {name}"
+        return f"{label(reference)} was not run. The best method was {label(best)} with {value}."
+    ours = methods[reference]
+    value = f"{number(ours['mean'], metric)}{unit} {name} {label(region, REGION_LABELS)}"
+    sentences = [f"{label(reference)} reached {value}{_interval(ours['low'], ours['high'], metric)}."]
+    if outcome["outcome"] == "alone":
+        sentences.append("There is no rival to compare it with.")
+    else:
+        sentences += [_comparison(outcome, unit, metric), _certainty(outcome)]
+    if outcome["beats_input"] is False:
+        sentences.append("It does not even improve on its own input.")
+    return " ".join(filter(None, sentences))
+
+
+def _comparison(outcome: Mapping[str, Any], unit: str, metric: str) -> str:
+    rival, n, ahead, behind = (outcome[key] for key in ("best_rival", "n", "ahead", "behind"))
+    bounds = sorted(abs(x) for x in (outcome["low"], outcome["high"]) if x is not None)
+    by = f"{number(abs(outcome['difference']), metric)}{unit}"
+    if bounds:
+        crosses = outcome["low"] <= 0 <= outcome["high"]
+        by += _interval(-bounds[0] if crosses else bounds[0], bounds[1], metric)
+    sentence = {
+        "won": f"It beats the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
+        "ahead": f"It is ahead of the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
+        "level": f"It is level with the best rival, {label(rival)}.",
+        "behind": f"It falls behind {label(rival)} by {by}, worse in {behind} of {count(n, 'subject')}.",
+        "lost": f"It loses to {label(rival)} by {by}, worse in {behind} of {count(n, 'subject')}.",
+    }[outcome["outcome"]]
+    if outcome["outcome"] in ("behind", "lost") and outcome["best_classical"] not in (None, rival):
+        beats = outcome["beats_every_classical"]
+        sentence += " It does beat every classical method." if beats else " Even a classical method does better."
+    return sentence
+
+
+def _certainty(outcome: Mapping[str, Any]) -> str:
+    p, floor = p_value(outcome["p_holm"]), outcome["p_holm_smallest"]
+    if outcome["outcome"] in ("won", "lost"):
+        return f"The difference is unlikely to be chance ({p} after Holm)."
+    if floor >= 0.05:
+        number_of = f"{count(outcome['n'], 'subject')} and {count(outcome['comparisons'], 'rival')}"
+        return f"This proves nothing yet ({p}): with {number_of} the test cannot give a p below {_fraction(floor)}."
+    return f"The difference may be chance ({p} after Holm)."
+
+
+def _interval(low: float | None, high: float | None, metric: str) -> str:
+    return "" if low is None or high is None else f" [{number(low, metric)} to {number(high, metric)}]"
