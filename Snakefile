@@ -1,0 +1,38 @@
+"""medwvae: DICOM or NIfTI in, report out. Usage: snakemake --cores N [--configfile FILE] [--config key=value ...]"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+from medwvae import paths, provenance, stages
+from medwvae.config import slice_for
+from medwvae.config_io import load
+from medwvae.errors import MedwvaeError
+from medwvae.names import NETWORKS
+
+try:
+    # Our own merge, so that a mistake is answered with its file, line and the nearest valid name.
+    study = load(workflow.config_settings.configfiles, workflow.config_settings.config)
+except MedwvaeError as error:
+    raise SystemExit(f"medwvae: error: {error}")
+
+root = study.root
+
+
+onstart:
+    stages.write_config(study)
+
+
+include: "workflows/rules/common.smk"
+include: "workflows/rules/ingest.smk"
+include: "workflows/rules/preprocess.smk"
+include: "workflows/rules/train.smk"
+include: "workflows/rules/restore.smk"
+include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        paths.report(root),

@@ -1,0 +1,30 @@
+"""Atomic checkpoints that load without executing anything."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medwvae.errors import InputError
+from medwvae.files import atomic
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values; a reader sees the old file or the new one, never half of one."""
+    with atomic(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote (`weights_only`: no code in the file can run).
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is no checkpoint.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"{path}: not a checkpoint that can be read ({type(error).__name__}); train again") from error
+    return state

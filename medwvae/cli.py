@@ -1,0 +1,157 @@
+"""The command line: one subcommand per rule. Nothing heavy is imported before a subcommand needs it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medwvae.errors import MedwvaeError
+
+app = typer.Typer(
+    name="medwvae",
+    help="Wavelet-VAEs for restoring MRI and CT: DICOM in, report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Files = Annotated[
+    list[Path] | None, typer.Option("--config", "-c", help="Overlay on the defaults; repeatable, later ones win.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one field, e.g. train.batch=8.")
+]
+Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
+TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
+
+Log = Annotated[Path | None, typer.Option("--log", help="Also write plain progress lines to this file.")]
+
+
+def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
+    from medwvae.config_io import load
+
+    return load(files or (), overrides or ())
+
+
+@app.callback()
+def common(log: Log = None) -> None:
+    """Wavelet-VAEs for restoring MRI and CT: DICOM in, report out."""
+    if log is not None:
+        from medwvae.progress import log_to
+
+        log_to(log)
+
+
+@app.command()
+def config(
+    files: Files = None,
+    overrides: Overrides = None,
+    write_defaults: Annotated[
+        Path | None, typer.Option(help="Write default.yaml and schema.json into this folder instead.")
+    ] = None,
+) -> None:
+    """Print the resolved configuration, or write the generated defaults and their schema."""
+    from medwvae.config_io import schema_json, to_yaml
+    from medwvae.files import atomic
+
+    resolved = _load(files, overrides)
+    if write_defaults is None:
+        typer.echo(to_yaml(resolved), nl=False)
+        return
+    for name, text in (("default.yaml", to_yaml(_load(None, None), comments=True)), ("schema.json", schema_json())):
+        with atomic(write_defaults / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def phantom(files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Write the synthetic cohort as DICOM series (or NIfTI)."""
+    from medwvae import stages
+
+    stages.phantom(_load(files, overrides), threads)
+
+
+@app.command()
+def ingest(files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Convert DICOM series and NIfTI files to canonical volumes and list them in the manifest."""
+    from medwvae import stages
+
+    stages.ingest(_load(files, overrides), threads)
+
+
+@app.command()
+def split(files: Files = None, overrides: Overrides = None) -> None:
+    """Assign subjects to training, validation and test."""
+    from medwvae import stages
+
+    stages.split(_load(files, overrides))
+
+
+@app.command()
+def preprocess(files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Find heads, scale intensities, cut into slices."""
+    from medwvae import stages
+
+    stages.preprocess(_load(files, overrides), threads)
+
+
+@app.command()
+def train(
+    task: TaskName,
+    network: Annotated[str, typer.Option("--network", help="wavelet_vae, conv_vae or unet.")],
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
+) -> None:
+    """Train one network for one task; started again after a kill, it goes on where it was."""
+    from medwvae import stages
+
+    stages.train(_load(files, overrides), task, network, threads)
+
+
+@app.command()
+def restore(
+    task: TaskName,
+    method: Annotated[str, typer.Option("--method", help="A network, a classical method, input or exact_inverse.")],
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
+) -> None:
+    """Restore the test volumes with one method (classical ones are tuned on validation subjects first)."""
+    from medwvae import stages
+
+    stages.restore(_load(files, overrides), task, method, threads)
+
+
+@app.command()
+def evaluate(task: TaskName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Score every method of a task per subject."""
+    from medwvae import stages
+
+    stages.evaluate(_load(files, overrides), task, threads)
+
+
+@app.command()
+def report(files: Files = None, overrides: Overrides = None) -> None:
+    """Write metrics.csv, summary.json and report.html, and print the summary."""
+    from medwvae import stages
+
+    stages.report(_load(files, overrides))
+
+
+def main() -> None:
+    """Run the command line; errors a user can act on are one line and exit code 2."""
+    from medwvae import progress
+
+    try:
+        app()
+    except MedwvaeError as error:
+        progress.say(f"medwvae: error: {error}")
+        sys.exit(2)
+    except Exception:
+        import traceback
+
+        progress.note(traceback.format_exc())
+        raise

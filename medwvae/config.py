@@ -1,0 +1,338 @@
+"""The configuration: one typed model, from which configs/default.yaml and configs/schema.json are generated.
+
+Each stage reads only its own slice (`slice_for`), so that a change under `report:` can never retrain a network.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from medwvae.names import NETWORKS, TASKS, Contrast, Network, Task
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PhantomConfig(Section):
+    """The synthetic cohort that is used when `input` is empty."""
+
+    subjects: int = Field(14, ge=3, description="number of synthetic subjects")
+    shape: tuple[Positive, Positive, Positive] = Field((112, 128, 64), description="voxels along R, A, S")
+    spacing: tuple[float, float, float] = Field((1.7, 1.7, 2.4), description="mm along R, A, S")
+    contrasts: tuple[Contrast, ...] = Field(("t1w",), description="image weightings, any of t1w t2w flair pdw ct")
+    lesions: bool = Field(True, description="white-matter lesions in some subjects")
+    bias: float = Field(0.0, ge=0, lt=1, description="strength of the receive bias field (0.3 = ±30 %)")
+    noise: float = Field(0.0, ge=0, lt=1, description="Rician acquisition noise, fraction of the maximum")
+    file_format: Literal["dicom", "nifti"] = Field("dicom", description="how the cohort is written")
+
+
+class IngestConfig(Section):
+    """DICOM and NIfTI to canonical volumes."""
+
+    subjects: Literal["pseudonym", "keep"] = Field(
+        "pseudonym", description="keyed pseudonyms, or the source's own labels (only for data that is already public)"
+    )
+    pattern: str | None = Field(
+        None, description="regular expression on a NIfTI's relative path, groups: subject, session, contrast"
+    )
+    default_modality: Literal["MR", "CT"] = Field("MR", description="modality of NIfTI files that do not say")
+    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex")
+
+
+class SplitConfig(Section):
+    """Subjects to parts; always by subject."""
+
+    train: Fraction = Field(0.6, description="fraction of subjects for training")
+    val: Fraction = Field(0.2, description="fraction for validation (model choice, classical tuning)")
+    test: Fraction = Field(0.2, description="fraction for the report")
+    file: str | None = Field(None, description="CSV with columns subject, part, instead of a random split")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if abs(self.train + self.val + self.test - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, got {self.train + self.val + self.test:g}")
+        return self
+
+
+class PreprocessConfig(Section):
+    """Canonical volumes to slices in network units."""
+
+    plane: Literal["acquired", "axial", "coronal", "sagittal"] = Field(
+        "acquired", description="slices to restore; acquired = across the axis of the thickest voxels (axial if isotropic)"
+    )
+    contrasts: tuple[Contrast, ...] = Field((), description="keep only these weightings; empty = all")
+    percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
+
+
+class Budget(NamedTuple):
+    """How long a network may train: one of the two is set."""
+
+    seconds: float | None
+    steps: int | None
+
+
+def parse_budget(text: str) -> Budget:
+    """Read '90 s', '2 min' or '2000 steps'.
+
+    Raises
+    ------
+    ValueError
+        If the text is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|steps)", text)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f"a budget reads like `90 s`, `2 min` or `2000 steps`, got {text!r}")
+    amount, unit = float(match[1]), match[2]
+    if unit == "steps":
+        if amount != int(amount):
+            raise ValueError(f"steps are whole numbers, got {text!r}")
+        return Budget(None, int(amount))
+    return Budget(amount * (60 if unit == "min" else 1), None)
+
+
+def _checked_budget(text: str) -> str:
+    parse_budget(text)
+    return text
+
+
+BudgetText = Annotated[str, AfterValidator(_checked_budget)]
+
+
+class SuperresConfig(Section):
+    """Super-resolution in plane from a truncated k-space."""
+
+    factor: int = Field(2, ge=2, le=8, description="in-plane factor")
+    crop: tuple[int, int] | None = Field((96, 96), description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+
+class DenoiseConfig(Section):
+    """Rician denoising."""
+
+    sigma: float = Field(0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum")
+    crop: tuple[int, int] | None = Field((88, 88), description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+
+class ReconConfig(Section):
+    """Accelerated single-coil MRI with a Cartesian mask."""
+
+    acceleration: float = Field(4.0, gt=1, description="columns of k-space / columns measured")
+    centre: Fraction = Field(0.08, description="fraction of central columns always measured")
+    pattern: Literal["random", "equispaced"] = Field("random", description="the other columns")
+    phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
+    crop: tuple[int, int] | None = Field(None, description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+    @model_validator(mode="after")
+    def _centre_fits(self) -> Self:
+        if self.centre * self.acceleration >= 1:
+            raise ValueError(f"centre {self.centre} alone exceeds the 1/{self.acceleration:g} of k-space that is measured")
+        return self
+
+
+class AutoencodeConfig(Section):
+    """The generative model on clean slices: Wavelet-VAE mode A beside the conventional VAE."""
+
+    crop: tuple[int, int] | None = Field((96, 96), description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+
+class TasksConfig(Section):
+    """What to train and to restore."""
+
+    enabled: tuple[Task, ...] = Field(TASKS, min_length=1, description="any of autoencode superres denoise recon")
+    autoencode: AutoencodeConfig = AutoencodeConfig()
+    superres: SuperresConfig = SuperresConfig()
+    denoise: DenoiseConfig = DenoiseConfig()
+    recon: ReconConfig = ReconConfig()
+
+
+class WaveletVAEConfig(Section):
+    """A Wavelet-VAE; the number of widths is the number of wavelet levels."""
+
+    widths: tuple[Positive, ...] = Field((32, 48, 64), min_length=1, description="channels per wavelet level, fine first")
+    blocks: int = Field(2, ge=0, description="residual blocks per level and direction")
+    rounds: int = Field(1, ge=1, description="unrolled rounds of network and data consistency")
+    noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
+    initial_noise: float = Field(0.1, gt=0, description="s at the start")
+    sparsity: float = Field(1e-3, ge=0, description="λ of the L1 term on details (autoencode)")
+    kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (autoencode)")
+    scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s (restoration)")
+    refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
+
+
+class WaveletVAEByTask(Section):
+    """Wavelet-VAE of each task."""
+
+    autoencode: WaveletVAEConfig = WaveletVAEConfig()
+    superres: WaveletVAEConfig = WaveletVAEConfig()
+    denoise: WaveletVAEConfig = WaveletVAEConfig()
+    recon: WaveletVAEConfig = WaveletVAEConfig()
+
+
+class ConvVAEConfig(Section):
+    """The conventional VAE."""
+
+    widths: tuple[Positive, ...] = Field((32, 48, 64), min_length=2, description="channels per resolution, fine first")
+    latent: Positive = Field(16, description="latent channels at the coarsest resolution")
+    blocks: int = Field(1, ge=0, description="residual blocks per resolution and direction")
+    beta: float = Field(1e-4, ge=0, description="weight of the KL term")
+
+
+class UNetConfig(Section):
+    """MONAI's BasicUNet."""
+
+    features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
+        (16, 32, 64, 96, 128, 16), description="channels of the five levels and of the last layer"
+    )
+
+
+class NetworksConfig(Section):
+    """The networks of the table."""
+
+    enabled: tuple[Network, ...] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
+    wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
+    conv_vae: ConvVAEConfig = ConvVAEConfig()
+    unet: UNetConfig = UNetConfig()
+
+
+class TrainConfig(Section):
+    """The training loop, the same for every network."""
+
+    budget: BudgetText = Field(
+        "2000 steps",
+        description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume bit-identically)",
+    )
+    batch: Positive = Field(16, description="slices per step")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule (AdamW)")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
+    warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
+    loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights (ramped up from 0)")
+    validations: Positive = Field(10, description="validations over the budget")
+    validation_slices: Positive = Field(32, description="slices per validation, spread over the validation subjects")
+    patience: int = Field(5, ge=0, description="stop after this many validations without a better PSNR; 0 = never")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto = bf16 where the hardware has it"
+    )
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
+    devices: Positive = Field(1, description="devices (data-parallel)")
+    checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
+    tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")
+
+
+class RestoreConfig(Section):
+    """Whole volumes, slice by slice."""
+
+    self_ensemble: bool = Field(True, description="average the networks' answers over the four mirrored copies")
+    batch: Positive = Field(24, description="slices per forward pass")
+
+
+class ClassicalConfig(Section):
+    """Classical rivals, tuned on validation subjects."""
+
+    enabled: tuple[str, ...] | None = Field(None, description="names of the methods; null = all of them")
+    tuning_subjects: Positive = Field(2, description="validation subjects to tune on")
+    tuning_slices: Positive = Field(12, description="slices per subject to tune on")
+
+
+class EvaluateConfig(Section):
+    """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
+
+    regions: tuple[Literal["head", "whole"], ...] = Field(("head", "whole"), min_length=1, description="where to score")
+
+
+class ReportConfig(Section):
+    """The page."""
+
+    title: str = Field("Wavelet-VAE restoration", description="headline of the report")
+    subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+
+
+class Config(Section):
+    """A study: data, split, tasks, networks, budgets, report."""
+
+    run: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study: results/<run>/")
+    input: str | None = Field(None, description="folder of DICOM and NIfTI files; null = the synthetic cohort")
+    results: str = Field("results", description="folder of all studies")
+    seed: int = Field(1, ge=0, description="every random choice follows from it")
+    phantom: PhantomConfig = PhantomConfig()
+    ingest: IngestConfig = IngestConfig()
+    split: SplitConfig = SplitConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    tasks: TasksConfig = TasksConfig()
+    networks: NetworksConfig = NetworksConfig()
+    train: TrainConfig = TrainConfig()
+    restore: RestoreConfig = RestoreConfig()
+    classical: ClassicalConfig = ClassicalConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _laws(self) -> Self:
+        multiple = 2 ** max(len(self.networks.wavelet_vae.model_dump()[task]["widths"]) for task in TASKS)
+        for task in TASKS:
+            crop = getattr(self.tasks, task).crop
+            if crop is not None and any(size % multiple for size in crop):
+                raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
+        if "wavelet_vae" not in self.networks.enabled:
+            raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
+        return self
+
+    @property
+    def root(self) -> Path:
+        """Folder of this study."""
+        return Path(self.results) / self.run
+
+    def budget(self, task: Task) -> Budget:
+        """Training budget of a task."""
+        own: str | None = getattr(self.tasks, task).budget
+        return parse_budget(own or self.train.budget)
+
+    def networks_of(self, task: Task) -> tuple[Network, ...]:
+        """Networks that train for a task (a U-Net has no latent, so it does not autoencode)."""
+        return tuple(n for n in self.networks.enabled if not (task == "autoencode" and n == "unet"))
+
+
+def slice_for(config: Config, stage: str, task: Task | None = None, method: str | None = None) -> dict[str, Any]:
+    """Return the part of the configuration that a stage reads; its digest decides whether the stage runs again.
+
+    Raises
+    ------
+    KeyError
+        If `stage` is not a stage.
+    """
+    c = config.model_dump(mode="json")
+    tasks = {name: c["tasks"][name] for name in config.tasks.enabled}
+    if stage == "phantom":
+        return {"seed": c["seed"], "phantom": c["phantom"]}
+    if stage == "ingest":
+        return {"input": c["input"], "ingest": c["ingest"]}
+    if stage == "split":
+        return {"seed": c["seed"], "split": c["split"], "contrasts": c["preprocess"]["contrasts"]}
+    if stage == "preprocess":
+        return {"preprocess": c["preprocess"]}
+    if stage in ("train", "restore"):
+        assert task is not None and method is not None
+        out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in tasks[task].items() if k != "budget"}}
+        if method in NETWORKS:
+            network = c["networks"][method]
+            out["network"] = network[task] if method == "wavelet_vae" else network
+        if stage == "train":
+            return out | {"train": {k: v for k, v in c["train"].items() if k != "budget"}, "budget": config.budget(task)._asdict()}
+        return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
+    if stage == "evaluate":
+        return {"seed": c["seed"], "evaluate": c["evaluate"]}
+    if stage == "report":
+        return {"report": c["report"], "run": c["run"], "enabled": c["tasks"]["enabled"]}
+    raise KeyError(stage)

@@ -1,0 +1,164 @@
+"""Reading a configuration: overlays, overrides, errors with the line and the nearest name; writing it back."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from medwvae.config import Config
+from medwvae.errors import ConfigError
+
+Keys = tuple[str | int, ...]
+
+
+def load(files: Iterable[str | Path] = (), overrides: Mapping[str, Any] | Sequence[str] = ()) -> Config:
+    """Merge YAML overlays left to right, then overrides, and validate.
+
+    Parameters
+    ----------
+    files : iterable of path
+        Overlays; later ones win, key by key.
+    overrides : mapping, or sequence of "a.b=value"
+        Nested mapping (keys may also be dotted, or joined by two underscores), or assignments whose values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        With the file and line of the offending key and the nearest valid name.
+    """
+    merged: dict[str, Any] = {}
+    lines: dict[Keys, str] = {}
+    for file in files:
+        content = _read(Path(file))
+        lines |= _lines(Path(file))
+        merged = _merge(merged, content)
+    for keys, value in _assignments(overrides):
+        lines[keys] = "command line"
+        nested: Any = value
+        for key in reversed(keys):
+            nested = {key: nested}
+        merged = _merge(merged, nested)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(e["loc"], e["type"], e["msg"], lines) for e in error.errors())) from None
+
+
+def to_yaml(config: Config, *, comments: bool = False) -> str:
+    """Return the configuration as YAML; with `comments`, each key under its description."""
+    if not comments:
+        return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return "\n".join(_commented(config, 0)) + "\n"
+
+
+def schema_json() -> str:
+    """Return the JSON schema of the configuration, as configs/schema.json holds it."""
+    return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections like `train:`, found {type(content).__name__}")
+    return content
+
+
+def _lines(path: Path) -> dict[Keys, str]:
+    """Map every key path of a YAML file to 'file:line'."""
+    found: dict[Keys, str] = {}
+
+    def walk(node: yaml.Node, keys: Keys) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*keys, key.value)
+                found[inner] = f"{path}:{key.start_mark.line + 1}"
+                walk(value, inner)
+
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        walk(root, ())
+    return found
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: _merge(base.get(key), value) for key, value in over.items()}
+    return over
+
+
+def _assignments(overrides: Mapping[str, Any] | Sequence[str]) -> list[tuple[Keys, Any]]:
+    if isinstance(overrides, Mapping):
+        return [(keys, value) for key, inner in overrides.items() for keys, value in _leaves(_split(str(key)), inner)]
+    pairs: list[tuple[Keys, Any]] = []
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"override {text!r}: expected key=value, for example train.batch=8")
+        try:
+            pairs.append((_split(key.strip()), yaml.safe_load(value) if value else None))
+        except yaml.YAMLError:
+            raise ConfigError(f"override {text!r}: the value is not valid YAML") from None
+    return pairs
+
+
+def _split(key: str) -> Keys:
+    return tuple(key.replace("__", ".").split("."))
+
+
+def _leaves(prefix: Keys, value: Any) -> list[tuple[Keys, Any]]:
+    if isinstance(value, Mapping) and value:
+        return [leaf for key, inner in value.items() for leaf in _leaves((*prefix, *_split(str(key))), inner)]
+    return [(prefix, value)]
+
+
+def _explain(location: Keys, kind: str, message: str, lines: Mapping[Keys, str]) -> str:
+    where = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), "configuration")
+    name = ".".join(str(key) for key in location)
+    if kind != "extra_forbidden":
+        return f"{where}: {name + ': ' if name else ''}{message.removeprefix('Value error, ')}"
+    valid = _fields_at(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"valid keys here: {', '.join(valid)}"
+    return f"{where}: unknown key `{name}`; {hint}"
+
+
+def _fields_at(location: Keys) -> list[str]:
+    model: type[BaseModel] = Config
+    for key in location:
+        field = model.model_fields.get(str(key))
+        candidates = () if field is None else (field.annotation, *get_args(field.annotation))
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _commented(section: BaseModel, depth: int) -> list[str]:
+    indent = "  " * depth
+    out: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            heading = (type(value).__doc__ or "").strip().splitlines()[0]
+            out += ([""] if depth == 0 else []) + [f"{indent}# {heading}", f"{indent}{name}:"]
+            out += _commented(value, depth + 1)
+        else:
+            plain = section.model_dump(mode="json")[name]
+            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=1000).removesuffix("\n")
+            text = text.removesuffix("...").strip()
+            out.append(f"{indent}{name}: {text}" + (f"  # {field.description}" if field.description else ""))
+    return out

@@ -1,0 +1,121 @@
+"""Prepared volumes in memory, and random training slices from them."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medwvae.data.transforms import Prepared
+from medwvae.errors import InputError
+from medwvae.files import atomic
+from medwvae.names import Part
+
+INDEX_COLUMNS = ("volume", "subject", "contrast", "part")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prepared volume and whose it is."""
+
+    volume: str
+    subject: str
+    contrast: str
+    prepared: Prepared
+
+    def slices(self) -> Tensor:
+        """All slices in network units, (S, 1, H, W)."""
+        return torch.from_numpy(self.prepared.image)[:, None]
+
+    def maximum(self) -> Tensor:
+        """Volume maximum in network units, shape (1,)."""
+        return torch.tensor([self.prepared.maximum])
+
+
+def write_index(path: Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Write the list of prepared volumes."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(INDEX_COLUMNS)
+        writer.writerows(sorted(rows))
+
+
+def read_index(path: Path) -> list[dict[str, str]]:
+    """Undo `write_index`.
+
+    Raises
+    ------
+    InputError
+        If the list is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            return list(csv.DictReader(handle))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read; run `medwvae preprocess` first") from error
+
+
+def load_cases(index: Path, part: Part) -> list[Case]:
+    """Load the prepared volumes of one part; they lie in the folder named like the index, without suffix.
+
+    Raises
+    ------
+    InputError
+        If the part is empty.
+    """
+    rows = [row for row in read_index(index) if row["part"] == part]
+    if not rows:
+        raise InputError(f"{index}: no volume in the {part} part; add subjects or change `split`")
+    return [
+        Case(row["volume"], row["subject"], row["contrast"], Prepared.load(index.with_suffix("") / f"{row['volume']}.npz"))
+        for row in rows
+    ]
+
+
+class SliceSampler:
+    """Random slices: a volume uniformly, a tissue slice of it uniformly, a crop, mirrored by chance.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Training volumes.
+    crop : (int, int) or None
+        Size of the crop; slices smaller than it are padded with zeros. None: whole slices, padded to the largest.
+    multiple : int
+        Whole slices are padded to multiples of this.
+    """
+
+    def __init__(self, cases: Sequence[Case], crop: tuple[int, int] | None, multiple: int = 1) -> None:
+        self.images = [torch.from_numpy(case.prepared.image) for case in cases]
+        self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
+        self.maxima = torch.tensor([case.prepared.maximum for case in cases])
+        largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
+        self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return slices (batch, 1, h, w) in network units and the maxima of their volumes (batch,)."""
+
+        def integer(high: int) -> int:
+            return int(torch.randint(high, (), generator=generator))
+
+        chosen = [integer(len(self.images)) for _ in range(batch)]
+        slices = []
+        for k in chosen:
+            section = self.images[k][self.tissue[k][integer(len(self.tissue[k]))]]
+            section = self._cropped(section, integer)
+            flips = [axis for axis in (0, 1) if integer(2)]
+            slices.append(section.flip(flips) if flips else section)
+        return torch.stack(slices)[:, None], self.maxima[chosen]
+
+    def _cropped(self, section: Tensor, integer: Callable[[int], int]) -> Tensor:
+        missing = [max(want - have, 0) for want, have in zip(self.crop, section.shape, strict=True)]
+        if any(missing):
+            before = [amount // 2 for amount in missing]
+            padding = (before[1], missing[1] - before[1], before[0], missing[0] - before[0])
+            section = F.pad(section, padding)
+        top = integer(section.shape[0] - self.crop[0] + 1)
+        left = integer(section.shape[1] - self.crop[1] + 1)
+        return section[top : top + self.crop[0], left : left + self.crop[1]]

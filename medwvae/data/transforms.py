@@ -1,0 +1,179 @@
+"""Canonical volumes to slices in network units: MONAI transforms whose intensity scaling can be undone."""
+
+import json
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medwvae.data import nifti
+from medwvae.errors import InputError
+from medwvae.files import atomic
+from medwvae.geometry import spacing_of
+from medwvae.intensity import LinearScaling, reference_scaling
+from medwvae.names import Modality
+
+Plane = Literal["acquired", "axial", "coronal", "sagittal"]
+_PLANE_AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A volume as networks and metrics see it.
+
+    Attributes
+    ----------
+    image : array (S, H, W), float32
+        Slices in network units: air 0, the reference intensity of the head 1.
+    head : array (S, H, W), bool
+        Head mask.
+    scaling : LinearScaling
+        Back to scanner units or HU.
+    axis : int
+        Axis of the canonical volume that became axis 0.
+    affine : array (4, 4)
+        RAS+ affine of the canonical volume, mm.
+    """
+
+    image: NDArray[np.float32]
+    head: NDArray[np.bool_]
+    scaling: LinearScaling
+    axis: int
+    affine: NDArray[np.float64]
+
+    @property
+    def maximum(self) -> float:
+        """Largest value of the image, network units."""
+        return float(self.image.max())
+
+    def tissue_slices(self) -> NDArray[np.intp]:
+        """Indices of the slices worth training on: at least a tenth of the largest head section."""
+        areas = self.head.sum((1, 2))
+        return np.flatnonzero(areas >= max(1, areas.max() / 10))
+
+    def to_volume(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Slices in network units (S, H, W) to the canonical volume in image units."""
+        return np.moveaxis(self.scaling.invert(slices), 0, self.axis)
+
+    def to_slices(self, volume: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Undo `to_volume`."""
+        return np.ascontiguousarray(np.moveaxis(self.scaling.apply(volume), self.axis, 0))
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, atomically; loads without pickle."""
+        meta = json.dumps({"scaling": self.scaling.to_dict(), "axis": self.axis})
+        with atomic(path) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, image=self.image, head=self.head, affine=self.affine, meta=np.array(meta))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Undo `save`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                meta = json.loads(str(data["meta"]))
+                scaling = LinearScaling.from_dict(meta["scaling"])
+                return cls(data["image"], data["head"], scaling, meta["axis"], data["affine"])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); run `medwvae preprocess` again") from error
+
+
+def slice_axis(spacing: tuple[float, float, float], plane: Plane) -> int:
+    """Return the axis across the slices: of the thickest voxels for `acquired` (axial when nearly isotropic)."""
+    if plane != "acquired":
+        return _PLANE_AXES[plane]
+    thickest = int(np.argmax(spacing))
+    return thickest if spacing[thickest] > 1.2 * sorted(spacing)[1] else _PLANE_AXES["axial"]
+
+
+def head_mask(volume: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Head (or body) against air: half of Otsu's threshold, largest component, closed and filled slice by slice.
+
+    Raises
+    ------
+    InputError
+        If nothing stands out from the background.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    floor = float(np.percentile(volume, 1))
+    threshold = floor + 0.5 * (float(threshold_otsu(volume)) - floor)
+    labels, count = ndimage.label(ndimage.binary_opening(volume > threshold))
+    if count == 0:
+        raise InputError("no head stands out from the background")
+    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    closed = ndimage.binary_closing(np.pad(largest, 3), iterations=3)[3:-3, 3:-3, 3:-3]
+    for axis in range(3):
+        # A hole in three dimensions can be open to the outside at the neck; within a slice it is not.
+        slices = np.moveaxis(closed, axis, 0)
+        for k, section in enumerate(slices):
+            slices[k] = ndimage.binary_fill_holes(section)
+    return np.asarray(closed, dtype=np.bool_)
+
+
+def prepare(path: Path, *, modality: Modality, plane: Plane, percentile: float) -> Prepared:
+    """Load a canonical NIfTI, find the head, scale, cut into slices.
+
+    Raises
+    ------
+    InputError
+        If the volume is empty or has no head.
+    """
+    import torch
+    from monai.data.meta_tensor import MetaTensor
+    from monai.transforms.spatial.dictionary import Orientationd
+
+    volume, affine = nifti.read(path)
+    image = MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))
+    data = Orientationd("image", "RAS", labels=None)({"image": image})
+    try:
+        data["head"] = head_mask(data["image"].numpy()[0])
+        data = reference_intensityd("image", modality=modality, percentile=percentile)(data)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    affine = np.asarray(data["image"].affine, dtype=np.float64)
+    spacing = spacing_of(affine)
+    axis = slice_axis(spacing, plane)
+    scaling = LinearScaling.from_dict(data["scaling"])
+    slices = np.ascontiguousarray(np.moveaxis(data["image"].numpy()[0], axis, 0))
+    head = np.ascontiguousarray(np.moveaxis(data["head"], axis, 0))
+    return Prepared(slices, head, scaling, axis, affine)
+
+
+def reference_intensityd(key: str, *, modality: Modality, percentile: float) -> Any:
+    """Return the invertible MONAI dictionary transform of `intensity.reference_scaling`.
+
+    It reads data[key] (C, *spatial) and data["head"], and leaves its parameters in data["scaling"]; `inverse` returns
+    the image to its own units.
+    """
+    from monai.transforms.inverse import InvertibleTransform
+    from monai.transforms.transform import MapTransform
+
+    class ReferenceIntensityd(MapTransform, InvertibleTransform):  # type: ignore[misc]
+        """Scale the image by the reference intensity of its head."""
+
+        def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+            out = dict(data)
+            image = out[key]
+            scaling = reference_scaling(image.numpy()[0], out["head"], modality=modality, percentile=percentile)
+            out["scaling"] = scaling.to_dict()
+            out[key] = (image - scaling.offset) / scaling.factor
+            self.push_transform(out, key, extra_info=scaling.to_dict())
+            return out
+
+        def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+            out = dict(data)
+            info = self.pop_transform(out, key)["extra_info"]
+            out[key] = out[key] * info["factor"] + info["offset"]
+            return out
+
+    return ReferenceIntensityd(key)

@@ -1,0 +1,47 @@
+"""N-d building blocks: one class serves 2D and 3D."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def conv(dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, zero: bool = False) -> nn.Module:
+    """Return a convolution with 'same' padding; `zero` starts weights and bias at 0 (a silent head)."""
+    layer = _CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+    if zero:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(x))): plain 3×3 residual block (He et al. 2016, without normalisation)."""
+
+    def __init__(self, dims: int, width: int) -> None:
+        super().__init__()
+        self.first = conv(dims, width, width)
+        self.second = conv(dims, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, *spatial) to the same shape."""
+        return x + cast(Tensor, self.second(F.relu(self.first(x))))
+
+
+def residuals(dims: int, width: int, count: int) -> nn.Sequential:
+    """Return `count` residual blocks in a row."""
+    return nn.Sequential(*(Residual(dims, width) for _ in range(count)))
+
+
+def pad_to_multiple(x: Tensor, multiple: int, dims: int) -> Tensor:
+    """Extend the spatial axes by replication at their ends, up to the next multiple."""
+    padding = [amount for size in reversed(x.shape[-dims:]) for amount in (0, -size % multiple)]
+    return F.pad(x, padding, mode="replicate") if any(padding) else x
+
+
+def crop_to(x: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Undo `pad_to_multiple`: keep the first `shape` samples of the spatial axes."""
+    return x[(..., *(slice(0, size) for size in shape))]

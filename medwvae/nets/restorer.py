@@ -1,0 +1,48 @@
+"""What every network of the project is to the training loop and to restoration."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from medwvae.operators import Measurement
+
+
+@dataclass
+class Estimate:
+    """A network's answer.
+
+    Attributes
+    ----------
+    image : Tensor
+        x̂, shaped like the start of the measurement.
+    penalty : Tensor
+        Scalar terms of the objective beyond the image loss (KL, sparsity, likelihood of the noise scale); 0 where none.
+    terms : dict
+        The same terms by name, detached, for the history.
+    """
+
+    image: Tensor
+    penalty: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Restorer(nn.Module):
+    """Base: image from measurement. Networks train by `forward` and answer by `restore`."""
+
+    def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
+        """Estimate the image; with `truth` (training) the penalties are filled in."""
+        raise NotImplementedError
+
+    def scales(self) -> dict[str, float]:
+        """Learned noise scale s by subband, for the history; empty where a network has none."""
+        return {}
+
+    @torch.no_grad()
+    def restore(self, measurement: Measurement, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
+        """Mean of the answers over mirrored copies (self-ensemble), then data consistency: (B, C, H, W)."""
+        total = torch.zeros_like(measurement.start)
+        for axes in flips:
+            image = self(measurement.flip(axes)).image.float()
+            total += image.flip(axes) if axes else image
+        return measurement.project(total / len(flips))

@@ -1,0 +1,32 @@
+"""The strong rival: MONAI's BasicUNet with a residual answer and the same data consistency."""
+
+from monai.networks.nets.basic_unet import BasicUNet
+from torch import Tensor
+
+from medwvae.nets.blocks import crop_to, pad_to_multiple
+from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.operators import Measurement
+
+
+class UNet(Restorer):
+    """start + BasicUNet(start), then data consistency (Ronneberger et al. 2015; MONAI's implementation).
+
+    Parameters
+    ----------
+    features : tuple of six int
+        Channels of the five levels and of the last layer, as BasicUNet takes them.
+    """
+
+    def __init__(
+        self, *, channels: int = 1, conditions: int = 0, dims: int = 2, features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16)
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.body = BasicUNet(spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features)
+
+    def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
+        """See `Restorer.forward`; a U-Net has no penalty."""
+        start = measurement.start
+        correction = crop_to(self.body(pad_to_multiple(measurement.conditioned(), 16, self.dims)), start.shape[2:])
+        image = measurement.project(start + correction.float())
+        return Estimate(image, image.new_zeros(()))

@@ -1,0 +1,196 @@
+"""Physics of the measurements: what the scanner would have given, and how to stay true to it.
+
+Every image batch is (B, C, H, W): C = 1 for a real (magnitude) image, C = 2 for the real and imaginary parts of a
+complex one. k-space is kept in FFT order (zero frequency first), orthonormal, so that the Fourier transform is unitary
+and the adjoint of sampling is the zero-filled inverse.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Pattern = Literal["random", "equispaced"]
+
+
+@dataclass  # not frozen: Lightning Fabric converts the precision of a copy's fields
+class Measurement:
+    """What a restoration method may see.
+
+    Attributes
+    ----------
+    start : Tensor
+        A†y, (B, C, H, W): the noisy or the zero-filled image.
+    kspace : Tensor or None
+        y, complex (B, 1, H, W), zero where not sampled; None for denoising.
+    mask : Tensor or None
+        Sampled positions, bool, broadcastable to `kspace`.
+    sigma : Tensor or None
+        Noise standard deviation in image units, (B or 1, 1, 1, 1), for denoising.
+    """
+
+    start: Tensor
+    kspace: Tensor | None = None
+    mask: Tensor | None = None
+    sigma: Tensor | None = None
+
+    def __getitem__(self, index: slice) -> "Measurement":
+        """Take some images of the batch."""
+
+        def take(x: Tensor | None) -> Tensor | None:
+            return x if x is None or len(x) == 1 < len(self.start) else x[index]
+
+        return Measurement(self.start[index], take(self.kspace), take(self.mask), take(self.sigma))
+
+    def to(self, device: torch.device) -> "Measurement":
+        """Move to a device."""
+
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device)
+
+        return Measurement(self.start.to(device), move(self.kspace), move(self.mask), move(self.sigma))
+
+    def project(self, image: Tensor) -> Tensor:
+        """Return the image nearest to `image` that agrees with every known k-space sample (exact data consistency).
+
+        Identity when there are no known samples. For real images (C = 1) the mask must be symmetric under k → −k.
+        """
+        if self.kspace is None or self.mask is None:
+            return image
+        with torch.autocast(image.device.type, enabled=False):
+            image = image.float()
+            return from_kspace(torch.where(self.mask, self.kspace, to_kspace(image)), image.shape[1])
+
+    def conditioned(self) -> Tensor:
+        """Return the start image with the noise level, where known, as one more (constant) channel."""
+        if self.sigma is None:
+            return self.start
+        level = self.sigma.expand(len(self.start), 1, *self.start.shape[2:])
+        return torch.cat((self.start, level), dim=1)
+
+    def flip(self, axes: tuple[int, ...]) -> "Measurement":
+        """Mirror the image axes (of -2, -1): the measurement of the mirrored image, for the flip self-ensemble.
+
+        Mirroring by array reversal is k → −k times a linear phase, so k-space is recomputed from the start image.
+        """
+        if not axes:
+            return self
+        start = self.start.flip(axes)
+        if self.kspace is None or self.mask is None:
+            return replace(self, start=start)
+        # k → −k of the mask: reverse, then roll by one so that frequency zero stays in place.
+        mask = self.mask.flip(axes).roll((1,) * len(axes), axes)
+        kspace = torch.where(mask, to_kspace(start), torch.zeros((), device=start.device))
+        return replace(self, start=start, kspace=kspace, mask=mask)
+
+
+def as_complex(image: Tensor) -> Tensor:
+    """(B, 1 or 2, H, W) real tensor to (B, 1, H, W) complex."""
+    if image.shape[1] == 1:
+        return torch.complex(image, torch.zeros_like(image))
+    return torch.complex(image[:, :1], image[:, 1:])
+
+
+def magnitude(image: Tensor) -> Tensor:
+    """(B, 1 or 2, H, W) to (B, 1, H, W): the modulus of a complex image; a real one as it is."""
+    return image if image.shape[1] == 1 else torch.linalg.vector_norm(image, dim=1, keepdim=True)
+
+
+def to_kspace(image: Tensor) -> Tensor:
+    """F: unitary 2D Fourier transform, (B, 1 or 2, H, W) to complex (B, 1, H, W)."""
+    return torch.fft.fft2(as_complex(image), norm="ortho")
+
+
+def from_kspace(kspace: Tensor, channels: int) -> Tensor:
+    """F^H: complex (B, 1, H, W) to a real image (`channels` = 1, imaginary part dropped) or a 2-channel one."""
+    image = torch.fft.ifft2(kspace, norm="ortho")
+    return image.real if channels == 1 else torch.cat((image.real, image.imag), dim=1)
+
+
+def sample_kspace(image: Tensor, mask: Tensor) -> Measurement:
+    """Keep the k-space samples of `image` under `mask`; the start is the zero-filled inverse."""
+    kspace = torch.where(mask, to_kspace(image), torch.zeros((), device=image.device))
+    return Measurement(from_kspace(kspace, image.shape[1]), kspace, mask)
+
+
+def truncation_mask(shape: tuple[int, int], factor: int) -> Tensor:
+    """Central block of k-space that an acquisition at 1/`factor` of the in-plane resolution covers: (1, 1, H, W) bool.
+
+    Protocol `ixi-td`. Symmetric under k → −k (an unpaired Nyquist line is left out), so real images stay real.
+    """
+    keeps = []
+    for size in shape:
+        low = -(-size // factor)
+        keeps.append(torch.fft.fftfreq(size, 1 / size).abs() < low / 2)
+    return (keeps[0][:, None] & keeps[1][None, :])[None, None]
+
+
+def cartesian_mask(
+    width: int, acceleration: float, centre: float, pattern: Pattern, generator: torch.Generator
+) -> Tensor:
+    """Columns of a Cartesian acquisition: (1, 1, 1, W) bool in FFT order.
+
+    The lowest `centre` fraction of the columns is kept; of the others, either each with the probability that gives
+    W / `acceleration` columns on average (`random`, fastMRI knee) or an equispaced comb with a random offset
+    (`equispaced`, fastMRI brain). Source: Zbontar et al., arXiv 1811.08839, section 4.3.
+    """
+    low = round(width * centre)
+    start = (width - low + 1) // 2
+    columns = torch.zeros(width, dtype=torch.bool)
+    columns[start : start + low] = True
+    if pattern == "random":
+        probability = (width / acceleration - low) / (width - low)
+        columns |= torch.rand(width, generator=generator) < probability
+    else:
+        # Spacing of the comb adjusted so that comb plus centre make the acceleration (fastMRI's EquispacedFraction).
+        spacing = acceleration * (low - width) / (low * acceleration - width)
+        offset = int(torch.randint(0, round(spacing), (1,), generator=generator))
+        comb = np.around(np.arange(offset, width - 1, spacing)).astype(int)
+        columns[torch.from_numpy(comb)] = True
+    return torch.fft.ifftshift(columns)[None, None, None]
+
+
+def smooth_phase(shape: tuple[int, int], generator: torch.Generator, waves: float = 1.0) -> Tensor:
+    """A smooth random phase (H, W) in radians, as coils and field inhomogeneity leave it on MR images.
+
+    A second-order polynomial in the normalised coordinates with coefficients drawn in ±π·`waves`.
+    """
+    coefficients = (torch.rand(6, generator=generator) * 2 - 1) * torch.pi * waves
+    y = torch.linspace(-1, 1, shape[0])[:, None]
+    x = torch.linspace(-1, 1, shape[1])[None, :]
+    terms = (torch.ones_like(x * y), x + 0 * y, y + 0 * x, x * y, x**2 + 0 * y, y**2 + 0 * x)
+    return torch.stack([c * term for c, term in zip(coefficients, terms, strict=True)]).sum(0)
+
+
+def with_phase(image: Tensor, phase: Tensor) -> Tensor:
+    """Magnitude image (B, 1, H, W) and phase (H, W) or (B, 1, H, W) to the 2-channel complex image."""
+    return torch.cat((image * torch.cos(phase), image * torch.sin(phase)), dim=1)
+
+
+def rician(image: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
+    """Magnitude of `image` plus complex Gaussian noise: √((x + σn₁)² + (σn₂)²), protocol `brainweb-rician`.
+
+    `sigma` in image units, a number or a tensor that broadcasts to the image.
+    """
+    noise = torch.randn((2, *image.shape), generator=generator) * sigma
+    return torch.sqrt((image + noise[0].to(image.device)) ** 2 + noise[1].to(image.device) ** 2)
+
+
+def rician_mean(signal: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
+    """Expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²)."""
+    from scipy.special import i0e, i1e
+
+    z = signal**2 / (4 * sigma**2)
+    return sigma * np.sqrt(np.pi / 2) * ((1 + 2 * z) * i0e(z) + 2 * z * i1e(z))
+
+
+def remove_rician_bias(mean: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
+    """Invert `rician_mean`: the signal whose expected magnitude is `mean` (0 below the noise floor).
+
+    Koay and Basser, J Magn Reson 179 (2006): here by a monotone look-up table.
+    """
+    signal = np.linspace(0, max(float(mean.max()), 10 * sigma) + 5 * sigma, 20_000)
+    return np.interp(mean, rician_mean(signal, sigma), signal).astype(mean.dtype)

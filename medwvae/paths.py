@@ -1,0 +1,113 @@
+"""Every result path of a study, one function each. `root` is results/<run>."""
+
+from pathlib import Path
+
+
+def config(root: Path) -> Path:
+    """Return the resolved configuration of the last start."""
+    return root / "config.yaml"
+
+
+def phantom(root: Path) -> Path:
+    """Return the folder of the synthetic cohort, as a scanner would have exported it."""
+    return root / "phantom"
+
+
+def private(root: Path) -> Path:
+    """Return the folder of the pseudonym key and table (mode 600); not a result, never shared."""
+    return root / "private"
+
+
+def canonical(root: Path) -> Path:
+    """Return the folder of canonical NIfTI volumes."""
+    return root / "canonical"
+
+
+def manifest(root: Path) -> Path:
+    """Return the table of every image found, usable or refused."""
+    return root / "manifest.csv"
+
+
+def splits(root: Path) -> Path:
+    """Return the table of subjects and parts."""
+    return root / "splits.csv"
+
+
+def prepared(root: Path) -> Path:
+    """Return the folder of slices in network units, one .npz a volume."""
+    return root / "prepared"
+
+
+def prepared_index(root: Path) -> Path:
+    """Return the list of prepared volumes; it names the files of the folder `prepared`."""
+    return root / "prepared.csv"
+
+
+def model(root: Path, task: str, network: str) -> Path:
+    """Return the trained weights."""
+    return root / "models" / task / network / "model.pt"
+
+
+def history(root: Path, task: str, network: str) -> Path:
+    """Return the training history."""
+    return root / "models" / task / network / "history.csv"
+
+
+def training_state(root: Path, digest: str) -> Path:
+    """Return the folder of a training's resumable state; keyed by what decides its result, so never declared."""
+    return root / "state" / digest
+
+
+def restored(root: Path, task: str, method: str) -> Path:
+    """Return the folder of restored volumes."""
+    return root / "restored" / task / method
+
+
+def volume(folder: Path, name: str) -> Path:
+    """Return a volume's NIfTI in any folder of volumes."""
+    return folder / f"{name}.nii.gz"
+
+
+def record(root: Path, task: str, method: str) -> Path:
+    """Return what is known about a restoration: tuning, seconds, files."""
+    return restored(root, task, method) / "record.json"
+
+
+def latent(root: Path, task: str, method: str, name: str) -> Path:
+    """Return the coefficients of one slice."""
+    return restored(root, task, method) / f"{name}_latent.npz"
+
+
+def scores(root: Path, task: str) -> Path:
+    """Return one task's metrics per subject; the per-volume table lies beside it."""
+    return root / "scores" / f"{task}.csv"
+
+
+def volume_scores(root: Path, task: str) -> Path:
+    """Return one task's metrics per volume."""
+    return root / "scores" / f"{task}_volumes.csv"
+
+
+def metrics(root: Path) -> Path:
+    """Return all metrics, long format, one value a row."""
+    return root / "metrics.csv"
+
+
+def summary(root: Path) -> Path:
+    """Return the table of means and intervals as JSON."""
+    return root / "summary.json"
+
+
+def report(root: Path) -> Path:
+    """Return the page."""
+    return root / "report.html"
+
+
+def log(root: Path, rule: str) -> Path:
+    """Return the log of a rule; `rule` may hold wildcards."""
+    return root / "logs" / f"{rule}.log"
+
+
+def benchmark(root: Path, rule: str) -> Path:
+    """Return Snakemake's benchmark table of a rule."""
+    return root / "benchmarks" / f"{rule}.tsv"

@@ -1,0 +1,86 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, and the same lines in the rule's log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_PLAIN_SECONDS = 15.0
+_log: Path | None = None
+
+
+def log_to(path: Path | None) -> None:
+    """Also write plain lines to this file from now on (started afresh)."""
+    global _log
+    _log = path
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("", encoding="utf-8")
+
+
+def say(message: str) -> None:
+    """One line to standard error and to the log."""
+    print(message, file=sys.stderr, flush=True)
+    note(message)
+
+
+def note(message: str) -> None:
+    """One line to the log only."""
+    if _log is not None:
+        with _log.open("a", encoding="utf-8") as handle:
+            handle.write(message + "\n")
+
+
+class Bar:
+    """Shows the fraction done, figures, and the time left."""
+
+    def __init__(self, title: str, rich_progress: Any = None) -> None:
+        self.title, self._rich = title, rich_progress
+        self._task = rich_progress.add_task(title, total=1.0, figures="") if rich_progress else None
+        self._started = self._spoken = time.monotonic()
+        self._first: float | None = None
+
+    def update(self, fraction: float, **figures: float) -> None:
+        """Move to `fraction` of the whole and show the figures."""
+        if self._first is None:
+            self._first = fraction  # work resumed from a checkpoint starts in the middle
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if value == value)
+        if self._rich:
+            self._rich.update(self._task, completed=fraction, figures=text)
+        now = time.monotonic()
+        if now - self._spoken >= _PLAIN_SECONDS or fraction >= 1:
+            self._spoken = now
+            gained = fraction - self._first
+            left = (now - self._started) * (1 - fraction) / gained if gained > 0 else float("nan")
+            line = f"{self.title}: {100 * fraction:.0f} %  {text}  {left:.0f} s left"
+            note(line) if self._rich else say(line)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Bar]:
+    """Yield a `Bar`; a rich one on a terminal."""
+    if not sys.stderr.isatty():
+        yield Bar(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield Bar(title, progress)
+
+
+@contextmanager
+def counter(title: str, total: int) -> Iterator[Any]:
+    """Yield a function that counts one of `total` pieces of work as done."""
+    done = 0
+    with bar(title) as shown:
+
+        def advance(*_: Any) -> None:
+            nonlocal done
+            done += 1
+            shown.update(done / max(total, 1))
+
+        yield advance

@@ -1,0 +1,112 @@
+"""Whole volumes, slice by slice, back onto the canonical grid; one function for every kind of method."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medwvae.data import nifti
+from medwvae.data.loaders import Case
+from medwvae.degradation import Degradation, Simulated
+from medwvae.files import atomic
+from medwvae.nets.restorer import Restorer
+from medwvae.operators import Measurement, magnitude
+from medwvae.seeding import seed_for
+from medwvae.wavelets import dwt, idwt
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+
+Method = Callable[[Measurement], Tensor]
+"""Measurement of a whole volume (S slices) to the magnitude image (S, 1, H, W), network units."""
+
+
+@dataclass
+class Record:
+    """What is known about a restoration."""
+
+    kind: str
+    seconds_per_volume: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def simulate(case: Case, degrade: Degradation, seed: int, task: str) -> Simulated:
+    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input."""
+    generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume))
+    return degrade(case.slices(), case.maximum(), generator, True)
+
+
+def network_method(model: Restorer, *, self_ensemble: bool, batch: int, precision: str, device: str = "cpu") -> Method:
+    """Return the restoration of a trained network."""
+    flips = FLIPS if self_ensemble else ((),)
+    target = torch.device(device)
+    model = model.to(target).eval()
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+    def restore(measurement: Measurement) -> Tensor:
+        parts = []
+        for start in range(0, len(measurement.start), batch):
+            piece = measurement[start : start + batch].to(target)
+            with torch.autocast(target.type, dtype=mixed, enabled=mixed is not None):
+                parts.append(magnitude(model.restore(piece, flips)).cpu())
+        return torch.cat(parts)
+
+    return restore
+
+
+def input_method(measurement: Measurement) -> Tensor:
+    """What the method sees, as a picture: |A†y|."""
+    return magnitude(measurement.start)
+
+
+def exact_inverse(levels: int) -> Method:
+    """Return the control: transform and exact inverse, without a network."""
+
+    def restore(measurement: Measurement) -> Tensor:
+        return magnitude(idwt(dwt(measurement.start, levels)))
+
+    return restore
+
+
+def restore_cases(
+    cases: Sequence[Case],
+    method: Method,
+    degrade: Degradation,
+    *,
+    seed: int,
+    task: str,
+    folder: Path,
+    record: Record,
+    advance: Callable[[], None] = lambda: None,
+) -> Record:
+    """Restore volumes and write each as NIfTI on its canonical grid, in its own units.
+
+    Seconds of the method alone go into the record.
+    """
+    for case in cases:
+        measurement = simulate(case, degrade, seed, task).measurement
+        started = time.perf_counter()
+        slices = method(measurement)
+        record.seconds_per_volume[case.volume] = round(time.perf_counter() - started, 3)
+        volume = case.prepared.to_volume(slices[:, 0].numpy())
+        nifti.write(folder / f"{case.volume}.nii.gz", volume, case.prepared.affine)
+        advance()
+    return record
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write the record as JSON; the last file of a restoration."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(vars(record), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_latent(path: Path, coefficients: Any) -> None:
+    """Write the subbands of one slice (batch 1, channel 1) as .npz: 'aa3', 'ad3', ... each (h, w)."""
+    bands = {name: band[0, 0].detach().float().numpy() for name, band in coefficients.subbands().items()}
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, **bands)

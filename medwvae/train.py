@@ -1,0 +1,263 @@
+"""The training loop: one for every network, by seconds or by steps, resumable to the bit (steps, CPU)."""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from medwvae import checkpoint
+from medwvae.data.loaders import Case, SliceSampler
+from medwvae.degradation import Degradation, Simulated
+from medwvae.errors import TrainingError
+from medwvae.files import atomic
+from medwvae.losses import LOSSES, Loss
+from medwvae.nets.restorer import Restorer
+from medwvae.operators import magnitude
+from medwvae.seeding import seed_for
+
+RECORDS = 100
+"""Rows of the history over a whole budget."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; see configs/default.yaml for each field's meaning."""
+
+    seconds: float | None
+    steps: int | None
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    clip: float
+    ema: float
+    validations: int
+    patience: int
+    loss: Loss
+    checkpoint_seconds: float
+    seed: int
+    precision: str = "32-true"
+    accelerator: str = "cpu"
+    devices: int = 1
+
+
+@dataclass
+class Progress:
+    """Where a training stands; everything in it is saved and comes back on resume."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    stale: int = 0
+    records: int = 0
+    validations: int = 0
+    done: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+Report = Callable[[float, dict[str, float]], None]
+"""Called after every step with the fraction of the budget that is spent and the newest figures."""
+
+
+class Validation:
+    """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects."""
+
+    def __init__(self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int) -> None:
+        per_case = max(1, slices // len(cases))
+        self.items: list[tuple[str, Simulated, Tensor, float]] = []
+        for case in cases:
+            tissue = torch.from_numpy(case.prepared.tissue_slices())
+            # Midpoints of equal stretches: inside the head, away from its ends.
+            chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
+            generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
+            simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
+            head = torch.from_numpy(case.prepared.head)[chosen][:, None]
+            self.items.append((case.subject, simulated, head, case.prepared.maximum))
+
+    def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:
+        """Mean PSNR in dB of a model's answers (range: the volume's maximum)."""
+        scores: dict[str, list[float]] = {}
+        for subject, simulated, head, maximum in self.items:
+            with torch.no_grad():
+                image = model(simulated.measurement.to(device)).image.cpu().float()
+            error = (magnitude(image) - magnitude(simulated.truth))[head].square().mean()
+            scores.setdefault(subject, []).append(float(10 * torch.log10(maximum**2 / error)))
+        return sum(sum(s) / len(s) for s in scores.values()) / len(scores)
+
+
+def learning_rate_at(fraction: float, peak: float, warmup: float) -> float:
+    """Linear warm-up over the first `warmup` of the budget, then a cosine to zero."""
+    if fraction < warmup:
+        return peak * max(fraction / warmup, 0.01)
+    return peak * 0.5 * (1 + math.cos(math.pi * min((fraction - warmup) / (1 - warmup), 1.0)))
+
+
+def best_precision(accelerator: str) -> str:
+    """bf16 autocast where the hardware has bf16 instructions, else float32."""
+    if accelerator in ("cuda", "auto") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()
+    # The CPU emulates bf16 where it lacks the instructions: slower than float32, so look before using it.
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16-mixed" if has_bf16 and capable else "32-true"
+
+
+def train(
+    build: Callable[[], Restorer],
+    sampler: SliceSampler,
+    degrade: Degradation,
+    validation: Validation,
+    settings: Settings,
+    state_dir: Path,
+    report: Report = lambda fraction, figures: None,
+    writer: Any = None,
+) -> tuple[dict[str, Tensor], Progress, str]:
+    """Train a network and return its best averaged weights, the history and the precision used.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network; called after the seed is set, so that the initial weights follow from it.
+    state_dir : Path
+        Holds `last.ckpt`: where it exists, training goes on from there. Delete it to start afresh.
+    writer : SummaryWriter, optional
+        Receives the history as TensorBoard scalars.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite; `last.ckpt` then still holds the last good state.
+    """
+    from lightning_fabric import Fabric
+
+    precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)  # type: ignore[arg-type]
+    if settings.devices > 1:
+        fabric.launch()
+    torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
+    module = build()
+    optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    averaged = AveragedModel(module, avg_fn=_ramped_average(settings.ema)).to(fabric.device)
+    model, optimiser = fabric.setup(module, optimiser)
+    loss_of = LOSSES[settings.loss]
+    generator = torch.Generator().manual_seed(seed_for(settings.seed, "slices", fabric.global_rank))
+    torch.manual_seed(seed_for(settings.seed, "latent noise", fabric.global_rank) % 2**63)
+
+    progress, best = Progress(), _weights(averaged.module)
+    last = state_dir / "last.ckpt"
+    if last.exists():
+        state = checkpoint.load(last)
+        module.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        progress, best = Progress(**state["progress"]), state["best"]
+
+    def save() -> None:
+        if fabric.global_rank == 0:
+            state = {
+                "model": module.state_dict(), "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict(),
+                "generator": generator.get_state(), "rng": torch.get_rng_state(), "best": best,
+                "progress": vars(progress),
+            }
+            checkpoint.save(last, state)
+
+    saved = time.monotonic()
+    running: list[float] = []
+    while not progress.done:
+        started = time.monotonic()
+        model.train()
+        spent = _fraction(progress, settings)
+        rate = learning_rate_at(spent, settings.learning_rate, settings.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        images, maxima = sampler.draw(settings.batch, generator)
+        simulated = degrade(images, maxima, generator, False)
+        truth = simulated.truth.to(fabric.device)
+        estimate = model(simulated.measurement.to(fabric.device), truth)
+        loss = loss_of(estimate.image, truth) + estimate.penalty
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            where = f"last good weights: {last}" if last.exists() else "no checkpoint was written yet"
+            raise TrainingError(
+                f"the loss became {value} at step {progress.step}; lower train.learning_rate or set "
+                f"train.precision=32-true, and delete the state's folder to start afresh ({where})"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimiser, max_norm=settings.clip, error_if_nonfinite=False)
+        optimiser.step()
+        averaged.update_parameters(module)
+        progress.step += 1
+        progress.seconds += time.monotonic() - started  # validation and checkpoints do not eat the budget
+        running.append(value)
+
+        spent = _fraction(progress, settings)
+        figures = {"loss": sum(running) / len(running), "images_per_s": progress.step * settings.batch / progress.seconds}
+        if spent * settings.validations >= progress.validations + 1 or spent >= 1:
+            progress.validations = int(spent * settings.validations)
+            score = _validate(fabric, averaged.module, validation)
+            figures["val_psnr"] = score
+            progress.stale += 1
+            if score > progress.best:
+                progress.best, progress.stale, best = score, 0, _weights(averaged.module)
+            progress.done = spent >= 1 or 0 < settings.patience <= progress.stale
+        if spent * RECORDS >= progress.records + 1 or "val_psnr" in figures:
+            progress.records = int(spent * RECORDS)
+            row = {"step": float(progress.step), "seconds": progress.seconds, "lr": rate, **figures}
+            row |= {name: float(term) for name, term in estimate.terms.items()}
+            row |= {f"s/{band}": s for band, s in module.scales().items()}
+            progress.history.append(row)
+            running = []
+            if writer is not None:
+                for name, number in row.items():
+                    writer.add_scalar(name, number, progress.step)
+        report(min(spent, 1.0), {**figures, "best": progress.best})
+        if progress.done or time.monotonic() - saved > settings.checkpoint_seconds:
+            save()
+            saved = time.monotonic()
+    return best, progress, precision
+
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write the history as CSV; a cell is empty where a row has no such figure."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in history)
+
+
+def _fraction(progress: Progress, settings: Settings) -> float:
+    if settings.steps is not None:
+        return progress.step / settings.steps
+    assert settings.seconds is not None
+    return progress.seconds / settings.seconds
+
+
+def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average whose memory grows with the steps done, so that early weights are forgotten."""
+
+    def average(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+        return torch.lerp(mean, value, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return average
+
+
+def _weights(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def _validate(fabric: Any, module: torch.nn.Module, validation: Validation) -> float:
+    module.eval()
+    # Latent noise of a module in training mode must not depend on when validation ran: `eval` draws none.
+    with fabric.autocast():
+        return validation(module, fabric.device)

@@ -1,0 +1,55 @@
+"""Source folder to canonical volumes, manifest and split."""
+
+rule phantom:
+    output:
+        directory(paths.phantom(root)),
+    log:
+        paths.log(root, "phantom"),
+    benchmark:
+        paths.benchmark(root, "phantom")
+    params:
+        reads=reads("phantom"),
+    threads: 4
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    shell:
+        medwvae("phantom", "--threads {threads}")
+
+
+rule ingest:
+    input:
+        stages.source_of(study),
+    output:
+        manifest=paths.manifest(root),
+        volumes=directory(paths.canonical(root)),
+    log:
+        paths.log(root, "ingest"),
+    benchmark:
+        paths.benchmark(root, "ingest")
+    params:
+        reads=reads("ingest"),
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        medwvae("ingest", "--threads {threads}")
+
+
+rule split:
+    input:
+        paths.manifest(root),
+    output:
+        paths.splits(root),
+    log:
+        paths.log(root, "split"),
+    benchmark:
+        paths.benchmark(root, "split")
+    params:
+        reads=reads("split"),
+    resources:
+        mem_mb=500,
+        runtime=5,
+    shell:
+        medwvae("split")

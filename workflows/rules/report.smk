@@ -1,0 +1,23 @@
+"""The page, the long table and the summary."""
+
+rule report:
+    input:
+        scores=[paths.scores(root, task) for task in study.tasks.enabled],
+        histories=[paths.history(root, task, network) for task, network in stages.networks_trained(study)],
+        manifest=paths.manifest(root),
+        splits=paths.splits(root),
+    output:
+        page=paths.report(root),
+        metrics=paths.metrics(root),
+        summary=paths.summary(root),
+    log:
+        paths.log(root, "report"),
+    benchmark:
+        paths.benchmark(root, "report")
+    params:
+        reads=reads("report"),
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        medwvae("report")
