@@ -101,7 +101,8 @@ def magnitude(image: Tensor) -> Tensor:
 
 def to_kspace(image: Tensor) -> Tensor:
     """F: unitary 2D Fourier transform, (B, 1 or 2, H, W) to complex (B, 1, H, W)."""
-    return torch.fft.fft2(as_complex(image), norm="ortho")
+    kspace: Tensor = torch.fft.fft2(as_complex(image), norm="ortho")
+    return kspace
 
 
 def from_kspace(kspace: Tensor, channels: int) -> Tensor:
@@ -125,7 +126,7 @@ def truncation_mask(shape: tuple[int, int], factor: int) -> Tensor:
     for size in shape:
         low = -(-size // factor)
         keeps.append(torch.fft.fftfreq(size, 1 / size).abs() < low / 2)
-    return (keeps[0][:, None] & keeps[1][None, :])[None, None]
+    return torch.logical_and(keeps[0][:, None], keeps[1][None, :])[None, None]
 
 
 def cartesian_mask(
@@ -150,11 +151,12 @@ def cartesian_mask(
         offset = int(torch.randint(0, round(spacing), (1,), generator=generator))
         comb = np.around(np.arange(offset, width - 1, spacing)).astype(int)
         columns[torch.from_numpy(comb)] = True
-    return torch.fft.ifftshift(columns)[None, None, None]
+    mask: Tensor = torch.fft.ifftshift(columns)
+    return mask[None, None, None]
 
 
 def smooth_phase(shape: tuple[int, int], generator: torch.Generator, waves: float = 1.0) -> Tensor:
-    """A smooth random phase (H, W) in radians, as coils and field inhomogeneity leave it on MR images.
+    """Draw a smooth random phase (H, W) in radians, as coils and field inhomogeneity leave it on MR images.
 
     A second-order polynomial in the normalised coordinates with coefficients drawn in ±π·`waves`.
     """
@@ -175,16 +177,17 @@ def rician(image: Tensor, sigma: float | Tensor, generator: torch.Generator) -> 
 
     `sigma` in image units, a number or a tensor that broadcasts to the image.
     """
-    noise = torch.randn((2, *image.shape), generator=generator) * sigma
-    return torch.sqrt((image + noise[0].to(image.device)) ** 2 + noise[1].to(image.device) ** 2)
+    noise = torch.randn((2, *image.shape), generator=generator).to(image.device) * sigma
+    return torch.sqrt((image + noise[0]) ** 2 + noise[1] ** 2)
 
 
 def rician_mean(signal: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
-    """Expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²)."""
+    """Return the expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²)."""
     from scipy.special import i0e, i1e
 
     z = signal**2 / (4 * sigma**2)
-    return sigma * np.sqrt(np.pi / 2) * ((1 + 2 * z) * i0e(z) + 2 * z * i1e(z))
+    mean: NDArray[np.floating] = sigma * np.sqrt(np.pi / 2) * ((1 + 2 * z) * i0e(z) + 2 * z * i1e(z))
+    return mean
 
 
 def remove_rician_bias(mean: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
@@ -193,4 +196,4 @@ def remove_rician_bias(mean: NDArray[np.floating], sigma: float) -> NDArray[np.f
     Koay and Basser, J Magn Reson 179 (2006): here by a monotone look-up table.
     """
     signal = np.linspace(0, max(float(mean.max()), 10 * sigma) + 5 * sigma, 20_000)
-    return np.interp(mean, rician_mean(signal, sigma), signal).astype(mean.dtype)
+    return np.asarray(np.interp(mean, rician_mean(signal, sigma), signal), mean.dtype)

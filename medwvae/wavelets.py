@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 
 def subband_names(spatial_dims: int) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def analyse(x: Tensor, spatial_dims: int = 2) -> Tensor:
     """
     spatial = x.shape[-spatial_dims:]
     if any(size % 2 for size in spatial):
-        # F.pad counts from the last axis backwards: (before, after) each.
+        # pad() counts from the last axis backwards: (before, after) each.
         padding = [amount for size in reversed(spatial) for amount in (0, size % 2)]
         x = _replicate_last(x, padding)
     bands = [x]
@@ -38,7 +38,7 @@ def analyse(x: Tensor, spatial_dims: int = 2) -> Tensor:
             even, odd = _every_second(band, axis, 0), _every_second(band, axis, 1)
             split += [even + odd, even - odd]
         bands = split
-    return torch.stack(bands, dim=1) * 2.0 ** (-spatial_dims / 2)
+    return torch.stack(bands, dim=1) * math.pow(2, -spatial_dims / 2)
 
 
 def synthesise(bands: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -46,7 +46,7 @@ def synthesise(bands: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     spatial_dims = int(math.log2(bands.shape[1]))
     if bands.ndim != spatial_dims + 3 or 2**spatial_dims != bands.shape[1]:
         raise ValueError(f"expected (B, 2^n, C, *spatial) with n spatial axes, got shape {tuple(bands.shape)}")
-    parts = list((bands * 2.0 ** (-spatial_dims / 2)).unbind(1))
+    parts = list((bands * math.pow(2, -spatial_dims / 2)).unbind(1))
     for axis in range(parts[0].ndim - 1, parts[0].ndim - spatial_dims - 1, -1):
         merged = []
         for low, high in zip(parts[::2], parts[1::2], strict=True):
@@ -56,7 +56,9 @@ def synthesise(bands: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     x = parts[0]
     if shape is None:
         return x
-    return x[(..., *(slice(0, size) for size in shape))]
+    for axis, size in enumerate(shape, start=x.ndim - len(shape)):
+        x = x.narrow(axis, 0, size)
+    return x
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,4 @@ def _every_second(x: Tensor, axis: int, start: int) -> Tensor:
 
 def _replicate_last(x: Tensor, padding: list[int]) -> Tensor:
     # Replicate padding wants a plain (B, C, ...) tensor; a constant pad would break Haar's zero detail.
-    return F.pad(x, padding, mode="replicate")
+    return pad(x, padding, mode="replicate")

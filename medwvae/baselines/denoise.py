@@ -1,10 +1,11 @@
 """Classical denoising of Rician magnitude images with a known noise level.
 
 Each filter estimates the local mean of the magnitude; the Rician bias is taken out of that mean afterwards
-(`medwvae.operators.remove_rician_bias`). Parameters are in units of σ.
+(`medwvae.operators.remove_rician_bias`). The slices are divided by σ first: parameters are in units of σ.
 """
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,28 +15,25 @@ from torch import Tensor
 from medwvae.operators import Measurement, remove_rician_bias
 
 Slices = NDArray[np.floating]
+"""(S, H, W), in units of the noise level."""
 
 
 def nlm(measurement: Measurement, h: float, patch: float) -> Tensor:
     """Non-local means (Buades 2005, as in scikit-image) with cut-off `h`·σ and `patch`×`patch` patches."""
     from skimage.restoration import denoise_nl_means
 
-    slices, sigma = _noisy(measurement)
-    filtered = [
-        denoise_nl_means(image, patch_size=int(patch), patch_distance=6, h=h * sigma, sigma=sigma, fast_mode=True)
-        for image in slices
-    ]
-    return _unbiased(np.stack(filtered), sigma, measurement.start)
+    def filtered(image: Slices) -> Slices:
+        return np.asarray(denoise_nl_means(image, int(patch), patch_distance=6, h=h, sigma=1.0, fast_mode=True))
+
+    return _denoise(measurement, lambda slices: np.stack([filtered(image) for image in slices]))
 
 
 def tv(measurement: Measurement, weight: float) -> Tensor:
     """Total variation (Chambolle 2004, as in scikit-image) with weight `weight`·σ."""
     from skimage.restoration import denoise_tv_chambolle
 
-    slices, sigma = _noisy(measurement)
     # A channel axis only says which axis to loop over: channels do not see each other.
-    filtered = denoise_tv_chambolle(slices, weight=weight * sigma, eps=2e-5, channel_axis=0)
-    return _unbiased(filtered, sigma, measurement.start)
+    return _denoise(measurement, lambda slices: denoise_tv_chambolle(slices, weight=weight, eps=2e-5, channel_axis=0))
 
 
 def bayes_shrink(measurement: Measurement, moments: float, noise: float) -> Tensor:
@@ -44,13 +42,16 @@ def bayes_shrink(measurement: Measurement, moments: float, noise: float) -> Tens
     `moments` vanishing moments of the symlet (1 is Haar); `noise` scales σ. As skimage's `denoise_wavelet` under
     `cycle_spin`, for all slices at once.
     """
-    slices, sigma = _noisy(measurement)
-    total = np.zeros_like(slices)
     shifts = list(itertools.product(range(4), range(4)))
-    for shift in shifts:
-        shifted = np.roll(slices, shift, axis=(1, 2))
-        total += np.roll(_shrink(shifted, int(moments), noise * sigma), (-shift[0], -shift[1]), axis=(1, 2))
-    return _unbiased(total / len(shifts), sigma, measurement.start)
+
+    def filtered(slices: Slices) -> Slices:
+        total = np.zeros_like(slices)
+        for down, right in shifts:
+            shrunk = _shrink(np.roll(slices, (down, right), axis=(1, 2)), int(moments), noise)
+            total += np.roll(shrunk, (-down, -right), axis=(1, 2))
+        return total / len(shifts)
+
+    return _denoise(measurement, filtered)
 
 
 def _shrink(slices: Slices, moments: int, sigma: float) -> Slices:
@@ -70,12 +71,10 @@ def _shrink(slices: Slices, moments: int, sigma: float) -> Slices:
     return np.asarray(image[:, : slices.shape[1], : slices.shape[2]])
 
 
-def _noisy(measurement: Measurement) -> tuple[Slices, float]:
-    sigma = measurement.sigma
-    if sigma is None or measurement.start.shape[1] != 1:
-        raise ValueError("denoising needs a magnitude image (S, 1, H, W) and its noise level")
-    return measurement.start[:, 0].cpu().numpy().astype(np.float32), sigma
-
-
-def _unbiased(mean: Slices, sigma: float, like: Tensor) -> Tensor:
-    return torch.from_numpy(remove_rician_bias(mean.astype(np.float32), sigma))[:, None].to(like)
+def _denoise(measurement: Measurement, mean_filter: Callable[[Slices], Slices]) -> Tensor:
+    """Apply a filter for unit noise to the slices (S, H, W) and take the Rician bias out of its result."""
+    start, sigma = measurement.start, measurement.sigma
+    if sigma is None or start.shape[1] != 1 or not bool((sigma > 0).all()):
+        raise ValueError("denoising needs a magnitude image (S, 1, H, W) and its noise level, above 0")
+    mean = mean_filter((start / sigma)[:, 0].float().cpu().numpy())
+    return torch.from_numpy(remove_rician_bias(mean.astype(np.float32), 1.0))[:, None].to(start) * sigma

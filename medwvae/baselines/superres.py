@@ -5,6 +5,7 @@ first sample: low-resolution sample j lies at high-resolution position j·N/n. I
 so each axis is one (N, n) matrix, and a volume takes two matrix products.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -51,7 +52,7 @@ def low_resolution(measurement: Measurement) -> Tensor:
         raise ValueError("super-resolution needs the known k-space block")
     known = measurement.mask.expand(1, 1, *measurement.start.shape[-2:])[0, 0]
     block = measurement.kspace[:, :, known.any(1)][..., known.any(0)]
-    scale = (block.shape[-2] * block.shape[-1] / known.numel()) ** 0.5
+    scale = math.sqrt(block.shape[-2] * block.shape[-1] / known.numel())
     return from_kspace(block, 1) * scale
 
 
@@ -61,5 +62,4 @@ def _interpolate(measurement: Measurement, matrix: AxisMatrix) -> Tensor:
         torch.from_numpy(matrix(full, low)).to(image)
         for full, low in zip(measurement.start.shape[-2:], image.shape[-2:], strict=True)
     )
-    interpolated: Tensor = rows @ image @ columns.T
-    return interpolated.clamp(min=0)
+    return torch.clamp(rows @ image @ columns.T, min=0)

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,7 +52,7 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     method : Classical
     cases : sequence of Case
     every : int
-        Use every `every`-th of the slices that meet the head.
+        Use every `every`-th slice between the first and the last that meet the head.
 
     Raises
     ------
@@ -78,21 +77,12 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     return Tuning(best.params, tuple(table))
 
 
-def select(measurement: Measurement, slices: Tensor) -> Measurement:
-    """Return the measurement of some of its slices (indices)."""
-    kspace, mask = measurement.kspace, measurement.mask
-    return replace(
-        measurement,
-        start=measurement.start[slices],
-        kspace=None if kspace is None else kspace[slices],
-        mask=mask if mask is None or mask.shape[0] == 1 else mask[slices],
-    )
-
-
 def _every(case: Case, every: int) -> Case:
-    chosen = np.flatnonzero(case.head.any(axis=(1, 2)))[::every]
-    indices = torch.from_numpy(chosen)
-    return Case(select(case.measurement, indices), case.truth[indices], case.head[chosen])
+    inside = np.flatnonzero(case.head.any(axis=(1, 2)))
+    if not len(inside):
+        raise ValueError("a validation subject has an empty head mask")
+    chosen = slice(int(inside[0]), int(inside[-1]) + 1, every)
+    return Case(case.measurement[chosen], case.truth[chosen], case.head[chosen])
 
 
 def _slices(image: Tensor) -> NDArray[np.float32]:
