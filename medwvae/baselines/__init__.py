@@ -55,7 +55,7 @@ _METHODS = (
     ),
     Classical("nlm", "denoise", denoise.nlm, _grid(h=(0.35, 0.5, 0.65, 0.8), patch=(3, 5, 7))),
     Classical("tv", "denoise", denoise.tv, _grid(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
-    Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4), noise=(0.6, 0.75, 0.9, 1.0))),
+    Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4), noise=(0.7, 0.8, 0.9, 1.0))),
     Classical("zero_filled", "recon", recon.zero_filled),
     Classical(
         "cs_wavelet", "recon", recon.cs_wavelet, _grid(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120))
