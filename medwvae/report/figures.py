@@ -21,6 +21,7 @@ _VARIABLES = {
     "ink": "#010203",
     "muted": "#010204",
     "rule": "#010205",
+    "thread": "#01020e",
     "input": "#010206",
     "classical": "#010207",
     "network": "#010208",
@@ -36,6 +37,8 @@ _LEVELS = ("ours", "network", "second", "third", "fourth")
 _DASHES = ("-", "--", ":", "-.")
 _STYLE = {
     "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -55,11 +58,13 @@ _STYLE = {
 }
 
 
-def strips(metrics: pd.DataFrame, task: Mapping[str, Any], region: str, methods: list[str]) -> str:
+def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: str, methods: list[str]) -> str:
     """Return box and strip plots of every metric: one dot per subject, one thin line per subject through the methods.
 
     Parameters
     ----------
+    title
+        What the alternative text begins with; no two figures of a page may share it.
     metrics
         The rows of one task, setting and protocol.
     methods
@@ -68,7 +73,7 @@ def strips(metrics: pd.DataFrame, task: Mapping[str, Any], region: str, methods:
     blocks = task["regions"][region]
     rows = metrics[(metrics["region"] == region) & metrics["method"].isin(methods)]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9.2, 0.75 + 0.36 * len(methods)), layout="constrained")
+        figure = Figure(figsize=(11.4, 0.75 + 0.36 * len(methods)), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(blocks), sharey=True))
         for axis, (metric, block) in zip(axes, blocks.items(), strict=True):
             of_metric = rows[rows["metric"] == metric]
@@ -80,14 +85,16 @@ def strips(metrics: pd.DataFrame, task: Mapping[str, Any], region: str, methods:
         axes[0].set_yticks(range(len(methods)), [_plain(label(method)) for method in methods])
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         names = ", ".join(label(metric, METRIC_LABELS) for metric in blocks)
-        alt = f"{names} of {len(methods)} methods, one dot per subject; the same numbers are in the table above."
+        alt = (
+            f"{title}: {names} of {len(methods)} methods, one dot per subject; the same numbers are in the table above."
+        )
         return _svg(figure, alt)
 
 
 def _strip(axis: Axes, wide: pd.DataFrame, kinds: list[str]) -> None:
     heights = np.arange(wide.shape[1])
     for values in wide.to_numpy():
-        axis.plot(values, heights, color=_VARIABLES["rule"], linewidth=0.8, zorder=1)
+        axis.plot(values, heights, color=_VARIABLES["thread"], linewidth=0.8, zorder=1)
     for height, kind, values in zip(heights, kinds, wide.to_numpy().T, strict=True):
         colour, finite = _VARIABLES[kind], values[np.isfinite(values)]
         axis.plot(finite, np.full(finite.size, height), "o", color=colour, markersize=3.6, markeredgewidth=0, zorder=3)
@@ -111,7 +118,7 @@ def _strip(axis: Axes, wide: pd.DataFrame, kinds: list[str]) -> None:
     axis.tick_params(axis="y", length=0)
 
 
-def training_curves(histories: Mapping[str, pd.DataFrame]) -> str | None:
+def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | None:
     """Return validation PSNR against seconds of training for the networks of one task; None if none was validated."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
@@ -134,10 +141,10 @@ def training_curves(histories: Mapping[str, pd.DataFrame]) -> str | None:
         axis.set_ylabel("PSNR on validation subjects (dB)")
         axis.grid()
         axis.legend(loc="lower right")
-        return _svg(figure, "Validation PSNR against training time: " + "; ".join(ends) + ".")
+        return _svg(figure, f"{title}: validation PSNR against training time: " + "; ".join(ends) + ".")
 
 
-def noise_scales(history: pd.DataFrame) -> str | None:
+def noise_scales(title: str, history: pd.DataFrame) -> str | None:
     """Return the learned noise scale s of every subband over the steps (columns `s/<subband>`), if it was learned."""
     columns = [str(column) for column in history]
     bands = [name.removeprefix("s/") for name in columns if name.startswith("s/") and history[name].notna().any()]
@@ -166,7 +173,7 @@ def noise_scales(history: pd.DataFrame) -> str | None:
         axis.grid()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         last = "; ".join(f"{band} {history[f's/{band}'].dropna().iloc[-1]:.3g}" for band in bands)
-        return _svg(figure, f"Learned noise scale per subband over training; at the end: {last}.")
+        return _svg(figure, f"{title}: learned noise scale per subband over training; at the end: {last}.")
 
 
 def _level(band: str) -> int:

@@ -14,6 +14,7 @@ from medwvae.names import PARTS
 from medwvae.report import figures, panels
 from medwvae.report.tables import result_rows, summary
 from medwvae.report.words import (
+    CONTRAST_LABELS,
     KIND_LABELS,
     METRIC_LABELS,
     REGION_LABELS,
@@ -28,6 +29,7 @@ from medwvae.report.words import (
 __all__ = ["ReportInputs", "build", "summary"]
 
 _PIXELS = 5_000_000  # of all panels together; with about 0.8 byte a pixel the page stays well under 8 MB
+_PART_LABELS = {"train": "training", "val": "validation", "test": "test", "none": "not used"}
 _PLACES = ("median", "worst", "best")
 
 
@@ -112,7 +114,8 @@ def build(inputs: ReportInputs) -> str:
 def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     """Return what was run, in words, by heading."""
     usable = inputs.manifest[inputs.manifest["status"] == "ok"]
-    parts = [f"{sum(p == part for p in inputs.splits.values())} {part}" for part in PARTS]
+    splits = list(inputs.splits.values())
+    parts = [f"{splits.count(part)} {_PART_LABELS[part]}" for part in PARTS]
     refused = len(inputs.manifest) - len(usable)
     modalities = _listed(usable["modality"])
     about = {
@@ -136,7 +139,7 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
             else f"{' to '.join(dict.fromkeys((times[0], times[-1])))} of training per network (table below)"
         )
     if machine := inputs.provenance.get("machine"):
-        about["Machine"] = ", ".join(value for _, value in _flat(machine))
+        about["Machine"] = ", ".join(f"{name.replace('_', ' ')} {value}".strip() for name, value in _flat(machine))
     if inputs.durations:
         about["Duration"] = f"{duration(sum(inputs.durations.values()))} for the whole study"
     return about
@@ -156,9 +159,11 @@ def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[
     region, blocks = next(iter(task["regions"].items()))
     metric = next(iter(blocks))
     rows = result_rows(task)
-    shown = [row["method"] for row in rows if row["kind"] != "control"]
+    hidden = ("control", "input") if task["task"] == "autoencode" else ("control",)
+    shown = [row["method"] for row in rows if row["kind"] not in hidden]
     histories = {network: history for (name, network), history in inputs.histories.items() if name == task["task"]}
     block = blocks[metric]
+    title = key if key != task["task"] else label(key, TASK_LABELS)
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
@@ -167,7 +172,8 @@ def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[
         "protocol": task["protocol"],
         "protocol_words": inputs.protocols.get(task["protocol"], ""),
         "subjects": task["subjects"],
-        "verdict": verdict(task, result["reference"], region, metric),
+        # A word joiner behind the hyphen keeps "U-Net" on one line.
+        "verdict": verdict(task, result["reference"], region, metric).replace("U-Net", "U-\u2060Net"),
         "outcome": block["verdict"]["outcome"],
         "others": list(_others(task, region, metric)),
         "rows": rows,
@@ -176,25 +182,31 @@ def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[
         "floor": min((entry["p_holm_smallest"] for entry in tests), default=None),
         "rivals": len(tests),
         "region": label(region, REGION_LABELS),
-        "strips": figures.strips(mine, task, region, shown),
+        "strips": figures.strips(title, mine, task, region, shown),
         "panels": list(_panels(inputs, task["task"], mine, task, shown)),
-        "curves": figures.training_curves(histories),
-        "scales": {label(n): svg for n, history in histories.items() if (svg := figures.noise_scales(history))},
+        "curves": figures.training_curves(title, histories),
+        "scales": {
+            label(n): svg
+            for n, history in histories.items()
+            if (svg := figures.noise_scales(f"{title}, {label(n)}", history))
+        },
     }
 
 
 def _others(task: Mapping[str, Any], region: str, metric: str) -> Iterator[dict[str, Any]]:
     """Yield the outcome of the other metrics and regions against their own best rivals, as text."""
+    main = task["regions"][region][metric]["verdict"]
     for name, blocks in task["regions"].items():
         for other, block in blocks.items():
             found = block["verdict"]
             if (name, other) == (region, metric) or "difference" not in found:
                 continue
             difference = f"{number(found['difference'], other, sign=True)} {block['unit']}".strip()
+            rival = "" if found["best_rival"] == main["best_rival"] else f" against {label(found['best_rival'])}"
             yield {
                 "what": f"{label(other, METRIC_LABELS)} {label(name, REGION_LABELS)}",
                 "outcome": found["outcome"],
-                "text": f"{difference} against {label(found['best_rival'])}",
+                "text": difference + rival,
             }
 
 
@@ -232,13 +244,11 @@ def _panels(
             "panel": panels.panel(inputs.truths[volume], paths, inputs.slice_axis.get(volume, 2), modality, side),
             "subject": subject,
             "place": "only" if len(ranked) == 1 else place,
-            "contrast": contrast if contrast not in ("", "unknown", "nan") else modality,
+            "contrast": CONTRAST_LABELS.get(contrast, modality),
             "ranked_by": label(ranked_by),
             "names": {method: label(method) for method in columns} | {"truth": "Truth"},
             "values": values,
-            "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)} of the whole volume"
-            if region == "head"
-            else label(metric, METRIC_LABELS),
+            "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)}",
             "unit": unit,
         }
 
@@ -264,10 +274,10 @@ def _cohort(manifest: pd.DataFrame, splits: Mapping[str, str]) -> list[dict[str,
         contrasts = of_part["contrast"].astype(str).value_counts()
         rows.append(
             {
-                "part": {"val": "validation", "none": "not used"}.get(part, part),
+                "part": _PART_LABELS[part],
                 "subjects": str(len(people)),
                 "volumes": str(len(of_part)),
-                "contrasts": ", ".join(f"{name} {n}" for name, n in contrasts.items()),
+                "contrasts": ", ".join(f"{n} {label(str(name), CONTRAST_LABELS)}" for name, n in contrasts.items()),
                 "age": _ages(ages, len(people)),
                 "sex": _sexes(people["sex"]),
                 "spacing": _listed(of_part["spacing"].str.replace("x", " × "), most=2),

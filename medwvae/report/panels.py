@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 Array = NDArray[np.float32]
@@ -130,12 +130,14 @@ def _restored(path: Path, reference: _Source, index: int) -> Array | str:
 
 
 def _middle(source: _Source) -> int:
-    """Return the index of the slice through the centre of the anatomy (what is above the mean)."""
+    """Return the index of a slice through the middle of the anatomy (what is above the mean)."""
     volume = np.asarray(source.image.dataobj, dtype=np.float32)[::2, ::2, ::2]
     mass = np.clip(volume - volume.mean(), 0, None)
     profile = mass.sum(axis=tuple(k for k in range(3) if k != source.axis))
-    centre = float((profile * np.arange(profile.size)).sum() / max(float(profile.sum()), 1e-12))
-    return min(round(2 * centre), source.shape[source.axis] - 1)
+    # Axial: above the centre of gravity, which in a head scan is pulled down by the neck and the face.
+    share = np.cumsum(profile) / max(float(profile.sum()), 1e-12)
+    centre = int(np.searchsorted(share, 0.65 if source.axis == 2 else 0.5))
+    return min(2 * centre, source.shape[source.axis] - 1)
 
 
 def _detail(image: Array) -> tuple[slice, slice]:
@@ -168,24 +170,26 @@ def mallat(bands: Mapping[str, Array], pixels: int = 512) -> tuple[str, list[tup
     corners = [(f"aa{levels[0]}", 0, 0)]
     for level in levels:
         # Turned for display, the first array axis runs across: `da` holds what changes from left to right.
-        quarters = {name: bands.get(f"{name}{level}") for name in ("da", "ad", "dd")}
-        turned = {n: radiological(np.asarray(b)) for n, b in quarters.items() if b is not None}
-        if not turned:
+        found = {name: bands.get(f"{name}{level}") for name in ("da", "ad", "dd")}
+        turned = {name: radiological(np.asarray(band)) for name, band in found.items() if band is not None}
+        if len(turned) < 3:
             return None
+        height, width = turned["dd"].shape
         top = max(float(np.percentile(np.abs(band), 99)) for band in turned.values()) or 1.0
-        height, width = (max(block.shape[k], *(band.shape[k] for band in turned.values())) + 1 for k in (0, 1))
-        canvas = np.full((2 * height, 2 * width, 3), 0.5)
-        canvas[: block.shape[0], : block.shape[1]] = block
-        for name, (y, x) in {"da": (0, width), "ad": (height, 0), "dd": (height, width)}.items():
-            if name in turned:
-                band = matplotlib.colormaps[DETAIL_MAP](_scaled(turned[name], -top, top))[..., :3]
-                canvas[y : y + band.shape[0], x : x + band.shape[1]] = band
-                corners.append((f"{name}{level}", x, y))
-        block = canvas[:-1, :-1]
+        drawn = {name: matplotlib.colormaps[DETAIL_MAP](_scaled(b, -top, top))[..., :3] for name, b in turned.items()}
+        # An odd size was extended by one sample, which the approximation of the next level does not have.
+        upper = np.hstack((block[:height, :width], drawn["da"]))
+        block = np.vstack((upper, np.hstack((drawn["ad"], drawn["dd"]))))
+        corners += [(f"da{level}", width, 0), (f"ad{level}", 0, height), (f"dd{level}", width, height)]
     height, width = block.shape[:2]
-    picture = Image.fromarray(np.uint8(255 * block + 0.5))
     factor = max(1, pixels // max(height, width))
+    picture = Image.fromarray(np.uint8(255 * block + 0.5))
     picture = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(picture)
+    for name, x, y in corners:
+        if name.startswith("dd"):
+            pen.line([(x * factor, 0), (x * factor, 2 * y * factor)], fill=(90, 90, 90), width=3)
+            pen.line([(0, y * factor), (2 * x * factor, y * factor)], fill=(90, 90, 90), width=3)
     return _address(picture), [(name, 100 * x / width, 100 * y / height) for name, x, y in corners]
 
 

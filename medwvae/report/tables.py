@@ -64,7 +64,7 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
         unit = str(block["unit"].iloc[0]) if block["unit"].notna().any() else ""
         # "dB" and the like; a unit of "1" says that there is none.
         shown = "" if unit in ("1", "nan") else unit
-        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference)
+        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference, task)
     regions = {name: regions[name] for name in sorted(regions, key=lambda name: (name != "head", name))}
     wanted = list(METRIC_LABELS)
     for name, blocks in regions.items():
@@ -80,8 +80,12 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
     }
 
 
-def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str) -> dict[str, Any]:
+def _block(
+    wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str, task: str
+) -> dict[str, Any]:
     lower = metric in LOWER_IS_BETTER
+    # An autoencoder's input is the truth itself: perfect, and nothing to improve on.
+    inputs = () if task == "autoencode" else ("input",)
     methods: dict[str, dict[str, Any]] = {}
     for method in sorted(map(str, wide.columns), key=lambda name: (KINDS.index(kinds[name]), name)):
         interval = mean_interval(wide[method].dropna())
@@ -114,17 +118,19 @@ def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, re
     return {
         "unit": unit,
         "better": "lower" if lower else "higher",
-        "best": _best(methods, ("input", "classical", "network", "ours"), lower),
+        "best": _best(methods, (*inputs, *RIVALS, "ours"), lower),
         "methods": methods,
-        "verdict": _verdict(methods, reference, lower, len(tested)),
+        "verdict": _verdict(methods, reference, lower, len(tested), inputs),
     }
 
 
-def _verdict(methods: dict[str, dict[str, Any]], reference: str, lower: bool, comparisons: int) -> dict[str, Any]:
+def _verdict(
+    methods: dict[str, dict[str, Any]], reference: str, lower: bool, comparisons: int, inputs: tuple[str, ...]
+) -> dict[str, Any]:
     rival, classical = _best(methods, RIVALS, lower), _best(methods, ("classical",), lower)
     found: dict[str, Any] = {"best_rival": rival, "best_classical": classical, "beats_every_classical": None}
-    inputs = [entry["difference"] for entry in methods.values() if entry["kind"] == "input" and "difference" in entry]
-    found["beats_input"] = all(d != 0 and (d < 0) == lower for d in inputs) if inputs else None
+    gains = [entry["difference"] for entry in methods.values() if entry["kind"] in inputs and "difference" in entry]
+    found["beats_input"] = all(gain != 0 and (gain < 0) == lower for gain in gains) if gains else None
     if reference not in methods:
         return {"outcome": "absent", **found}
     if rival is None or "difference" not in methods[rival]:
@@ -190,7 +196,12 @@ def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, An
     if entry is None:
         return {"mean": "–", "interval": "", "p": "", "best": False, "note": "not measured"}
     infinite = entry["mean"] is None
-    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
+    # A control is perfect in every subject: "1.000 – 1.000" would say nothing.
+    interval = (
+        ""
+        if entry["low"] is None or entry["kind"] == "control"
+        else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
+    )
     return {
         "mean": "exact" if infinite else number(entry["mean"], metric),
         "interval": interval,

@@ -26,11 +26,12 @@ METHOD_LABELS = {
     "ibp": "Iterative back-projection",
     "cs_wavelet": "Compressed sensing (wavelet)",
     "cs_tv": "Compressed sensing (TV)",
-    "bayesshrink": "BayesShrink",
-    "visushrink": "VisuShrink",
+    "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
+    "exact_inverse": "DWT and inverse",
     "gaussian": "Gaussian filter",
 }
+CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
 REGION_LABELS = {"head": "in the head", "whole": "in the whole volume"}
 KIND_LABELS = {
@@ -38,7 +39,7 @@ KIND_LABELS = {
     "classical": "classical",
     "network": "network",
     "ours": "ours",
-    "control": "control: exact inverse",
+    "control": "control: no network",
 }
 _DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 

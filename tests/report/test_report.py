@@ -1,0 +1,392 @@
+"""The report: right numbers, honest words, one safe file; inputs are synthetic."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from scipy import stats
+
+from medwvae.errors import InputError
+from medwvae.report import panels
+from medwvae.report.page import ReportInputs, build, summary
+from medwvae.report.tables import render_text_table
+from medwvae.statistics import mean_interval
+from medwvae.wavelets import dwt
+
+KINDS = {
+    "input": "input",
+    "nlm": "classical",
+    "tv": "classical",
+    "unet": "network",
+    "conv_vae": "network",
+    "wavelet_vae": "ours",
+    "exact_inverse": "control",
+}
+MEANS = {"input": 24.0, "nlm": 26.0, "tv": 27.0, "unet": 29.0, "conv_vae": 25.0, "wavelet_vae": 30.0}
+
+
+def table(means=MEANS, subjects=8, tasks=("denoise",), noise=0.1, protocol="demo"):
+    """Return metrics in the long format: PSNR around `means`, NMSE and SSIM that follow it."""
+    rng, rows = np.random.default_rng(0), []
+    for task in tasks:
+        for k in range(subjects):
+            ease = rng.normal(0, 1.5)
+            for method in [*means, "exact_inverse"]:
+                psnr = np.inf if method == "exact_inverse" else means[method] + ease + rng.normal(0, noise)
+                nmse = 10 ** (-psnr / 10)
+                for region, metric, value in [
+                    (region, *pair)
+                    for region in ("whole", "head")
+                    for pair in (("ssim", 1 - 10 * nmse), ("nmse", nmse), ("psnr", psnr))
+                ]:
+                    rows.append(
+                        {
+                            "run": "demo",
+                            "task": task,
+                            "setting": "mild",
+                            "method": method,
+                            "kind": KINDS[method],
+                            "protocol": protocol,
+                            "subject": f"sub-{k:02d}",
+                            "region": region,
+                            "metric": metric,
+                            "value": value,
+                            "unit": "dB" if metric == "psnr" else "",
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def manifest(subjects):
+    row = {
+        "session": "",
+        "series": "",
+        "modality": "MR",
+        "contrast": "t1w",
+        "shape": "24x28x20",
+        "spacing": "1.000x1.000x2.000",
+    }
+    ok = [
+        dict(row, volume=f"{s}_t1w", subject=s, age=40.0, sex="F", status="ok", reason="", file="x") for s in subjects
+    ]
+    no = dict.fromkeys(ok[0], "") | {
+        "volume": "img-1",
+        "age": np.nan,
+        "status": "refused",
+        "reason": "a slice is missing",
+    }
+    return pd.DataFrame([*ok, no])
+
+
+def history(network):
+    steps = np.arange(10, 60, 10)
+    frame = pd.DataFrame({"step": steps, "seconds": steps * 0.5, "loss": 1 / steps, "lr": 1e-3, "images_per_s": 40.0})
+    frame["val_psnr"] = [np.nan, 25.0, np.nan, 27.0, 28.0]
+    if network == "wavelet_vae":
+        for band in ("aa2", "ad2", "da2", "dd2", "ad1", "da1", "dd1"):
+            frame[f"s/{band}"] = 0.1 / steps
+    return frame
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(1)
+    metrics = table(tasks=("denoise", "superres"))
+    subjects = sorted(metrics["subject"].unique())
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    truths: dict[str, Path] = {}
+    volumes: dict[str, dict[str, dict[str, Path]]] = {}
+    for subject in subjects:
+        grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 28, 20)), indexing="ij"))
+        truth = (1000 * ((grid**2).sum(0) < 0.7) * (1 + 0.3 * np.sin(9 * grid[0]))).astype(np.float32)
+        truths[f"{subject}_t1w"] = folder / f"{subject}.nii"
+        nib.save(nib.Nifti1Image(truth, affine), truths[f"{subject}_t1w"])
+        for method in MEANS:
+            path = folder / f"{subject}_{method}.nii.gz"
+            noisy = truth + rng.normal(0, 1000 * 10 ** (-MEANS[method] / 20), truth.shape).astype(np.float32)
+            nib.save(nib.Nifti1Image(noisy, affine), path)
+            for task in ("denoise", "superres"):
+                volumes.setdefault(task, {}).setdefault(method, {})[f"{subject}_t1w"] = path
+    bands = dwt(torch.tensor(rng.normal(size=(1, 1, 27, 21))), 2).subbands()
+    arrays = {name: band[0, 0].numpy() for name, band in bands.items()}
+    np.savez(folder / "latent.npz", **arrays)  # type: ignore[arg-type]
+    return ReportInputs(
+        run="demo",
+        title="A study",
+        metrics=metrics,
+        manifest=manifest([*subjects, "sub-90", "sub-91"]),
+        splits=dict.fromkeys(subjects, "test") | {"sub-90": "train", "sub-91": "val"},
+        histories={("denoise", n): history(n) for n in ("wavelet_vae", "unet", "conv_vae")},
+        volumes=volumes,
+        truths=truths,
+        subjects={volume: volume.removesuffix("_t1w") for volume in truths},
+        slice_axis=dict.fromkeys(truths, 2),
+        latents={"sub-00": folder / "latent.npz"},
+        tuning=pd.DataFrame([{"task": "denoise", "method": "nlm", "params": "h=0.1", "seconds": 3.0}]),
+        settings={"denoise": "Rician noise"},
+        protocols={"demo": "volume maximum, Gaussian 11"},
+        durations={"train": 120.0, "report": 2.0},
+        provenance={"config": {"train": {"steps": 50}}, "seeds": {"train": 0}, "machine": "2 cores"},
+        parameters={("denoise", "unet"): 480_000},
+    )
+
+
+@pytest.fixture(scope="module")
+def page(inputs):
+    return build(inputs)
+
+
+class Elements(HTMLParser):
+    """Every element of a page, and whether all that was opened was closed."""
+
+    VOID = frozenset({"meta", "img", "link", "br", "hr", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if self.open and self.open[-1] not in ("style", "script") else ""
+
+
+def words(text):
+    return re.sub(r"\s+", " ", Elements(text).text.replace("\u2060", ""))
+
+
+def block(result, task="denoise", region="head", metric="psnr"):
+    return result["tasks"][task]["regions"][region][metric]
+
+
+def test_summary_holds_the_means_intervals_and_tests_of_the_values():
+    metrics = table(noise=1.0)
+    found = block(summary(metrics))["methods"]
+    psnr = metrics[(metrics["region"] == "head") & (metrics["metric"] == "psnr")]
+    wide = psnr.pivot(index="subject", columns="method", values="value")
+    interval = mean_interval(wide["nlm"])
+    assert (found["nlm"]["mean"], found["nlm"]["low"], found["nlm"]["high"]) == (
+        interval.mean,
+        interval.low,
+        interval.high,
+    )
+    raw = {m: stats.wilcoxon(wide["wavelet_vae"] - wide[m]).pvalue for m in ("nlm", "tv", "unet", "conv_vae")}
+    assert {m: e["p"] for m, e in found.items() if "p" in e} == pytest.approx(raw)
+    assert found["unet"]["difference"] == pytest.approx((wide["wavelet_vae"] - wide["unet"]).mean())
+    assert all(raw[m] <= found[m]["p_holm"] <= min(1, 4 * raw[m]) + 1e-12 for m in raw)
+
+
+def test_the_subject_is_the_unit():
+    metrics = table()
+    again = metrics.assign(value=metrics["value"] + 2.0)
+    first = metrics["subject"] == "sub-00"
+    doubled = pd.concat([metrics, metrics[first], metrics[first]])  # more volumes of one subject change nothing
+    assert summary(doubled) == summary(metrics)
+    shifted = block(summary(pd.concat([metrics, again])))["methods"]["tv"]
+    assert shifted["mean"] == pytest.approx(block(summary(metrics))["methods"]["tv"]["mean"] + 1.0)
+
+
+def test_summary_is_json_without_infinity():
+    text = json.dumps(summary(table()), allow_nan=False)
+    assert json.loads(text)["tasks"]["denoise"]["regions"]["head"]["psnr"]["methods"]["exact_inverse"]["mean"] is None
+
+
+def test_winning_means_the_same_in_every_metric():
+    result = summary(table())
+    for metric in ("psnr", "ssim", "nmse"):
+        found = block(result, metric=metric)
+        assert found["best"] == "wavelet_vae" and found["verdict"]["best_rival"] == "unet"
+        assert found["verdict"]["outcome"] == "won" and found["verdict"]["beats_every_classical"]
+        assert (found["verdict"]["difference"] < 0) == (metric == "nmse")
+
+
+@pytest.mark.parametrize(
+    ("ours", "outcome", "said"),
+    [
+        (30.0, "won", "It beats the best rival, U-Net (MONAI), by"),
+        (28.0, "lost", "It loses to U-Net (MONAI) by"),
+        (26.5, "lost", "Even a classical method does better."),
+        (23.0, "lost", "It does not even improve on its own input."),
+    ],
+)
+def test_verdict_says_who_won(inputs, ours, outcome, said):
+    metrics = table(MEANS | {"wavelet_vae": ours})
+    verdict = block(summary(metrics))["verdict"]
+    assert verdict["outcome"] == outcome and verdict["beats_every_classical"] == (ours > 27)
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert said in text
+    assert ("It loses to" in text) == (outcome == "lost")
+
+
+def test_four_subjects_prove_nothing_and_the_report_says_so(inputs):
+    metrics = table(subjects=4)
+    verdict = block(summary(metrics))["verdict"]
+    assert verdict["outcome"] == "ahead" and verdict["p"] == 0.125 and verdict["p_holm_smallest"] == 0.5
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert (
+        "This proves nothing yet (p = .500): with 4 subjects and 4 rivals the test cannot give a p below .500" in text
+    )
+    assert "no difference here, however large, can fall below .05" in text
+
+
+def test_an_autoencoders_input_is_no_yardstick():
+    found = block(summary(table(MEANS | {"input": 90.0}, tasks=("autoencode",))), "autoencode")
+    assert found["best"] == "wavelet_vae" and found["verdict"]["beats_input"] is None
+
+
+def test_settings_and_protocols_are_never_averaged():
+    mixed = pd.concat([table(), table(protocol="other", noise=0.3)])
+    result = summary(mixed)
+    assert len(result["tasks"]) == 2
+    assert {task["protocol"] for task in result["tasks"].values()} == {"demo", "other"}
+
+
+def test_metrics_without_a_column_are_refused():
+    with pytest.raises(InputError, match="protocol"):
+        summary(table().drop(columns="protocol"))
+
+
+def test_terminal_table_shows_every_method_and_the_verdict():
+    screen = StringIO()
+    console = Console(file=screen, width=160)
+    console.print(render_text_table(summary(table(protocol="[red]odd[/red]"))))
+    text = screen.getvalue()
+    for name in ("Wavelet-VAE (ours)", "U-Net (MONAI)", "NLM", "[red]odd[/red]", "It beats the best rival"):
+        assert name in text
+
+
+def test_page_loads_nothing_and_names_every_picture(page):
+    elements = Elements(page)
+    assert elements.open == []
+    assert not re.search(r"https?:|@import|url\((?!#)", re.sub(r"data:image/png;base64,[\w+/=]+", "", page))
+    for tag, attributes in elements.found:
+        assert tag not in ("link", "iframe", "object") and not (tag == "script" and "src" in attributes)
+        if tag == "img" and attributes.get("src") is not None:
+            assert attributes["src"].startswith("data:image/png;base64,") and attributes["alt"]
+        if tag == "svg":
+            assert attributes["role"] == "img" and attributes["aria-label"]
+    pictures = [a for t, a in elements.found if t == "img" and "src" in a]
+    assert len(pictures) == 2 * 2 * (3 * (len(MEANS) + 1) - 1) + 1  # tasks, subjects, rows and columns; one latent
+    assert sum(tag == "svg" for tag, _ in elements.found) == 4  # two strip plots, curves, noise scales
+    assert len(page) < 8e6
+
+
+def test_every_reference_within_the_page_has_one_target(page):
+    elements = Elements(page)
+    ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]+)"', page) + re.findall(r"url\(#([^)]+)\)", page)
+    assert targets and set(targets) <= set(ids)
+
+
+def test_what_comes_from_data_is_escaped(inputs):
+    evil = '<script>alert("x")</script>'
+    rows = inputs.manifest.copy()
+    rows.loc[rows["status"] != "ok", ["reason", "volume"]] = evil
+    names = dict.fromkeys(["sub-00"], evil)
+    metrics = inputs.metrics.replace({"subject": names}).replace({"setting": {"mild": evil}, "method": {"tv": evil}})
+    text = build(
+        dataclasses.replace(
+            inputs,
+            title=evil,
+            run=evil,
+            metrics=metrics,
+            manifest=rows,
+            subjects=inputs.subjects | {"sub-00_t1w": evil},
+            settings={"denoise": evil},
+            protocols={evil: evil},
+            provenance={evil: {evil: evil}},
+            latents={evil: next(iter(inputs.latents.values()))},
+            tuning=inputs.tuning.assign(params=evil),
+            histories={("denoise", evil): history("unet")},
+            figures_per_task=8,
+        )
+    )
+    assert "<script>alert" not in text and text.count("&lt;script&gt;") >= 10
+    assert sum(tag == "script" for tag, _ in Elements(text).found) == 1
+
+
+def test_missing_pieces_are_no_obstacle(inputs):
+    bare = dataclasses.replace(
+        inputs,
+        metrics=table({"input": 24.0, "wavelet_vae": 30.0}, subjects=1),
+        histories={("denoise", "wavelet_vae"): history("unet").assign(val_psnr=np.nan)},
+        volumes={},
+        latents={},
+        tuning=inputs.tuning.iloc[:0],
+        settings={},
+        protocols={},
+        durations={},
+        provenance={},
+        parameters={},
+        manifest=inputs.manifest[inputs.manifest["status"] == "ok"].assign(age=np.nan, sex=""),
+    )
+    text = words(build(bare))
+    for said in ("There is no rival", "no interval: 1 subject", "No image was refused", "not known", "mild"):
+        assert said in text
+    assert "was not run" in words(build(dataclasses.replace(bare, metrics=table({"nlm": 26.0, "unet": 27.0}))))
+    assert "nothing was evaluated" in words(build(dataclasses.replace(bare, metrics=table().iloc[:0], histories={})))
+
+
+def test_a_restored_volume_that_is_missing_or_off_grid_says_so(inputs, tmp_path):
+    odd = tmp_path / "odd.nii"
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), odd)
+    gone = dict.fromkeys(inputs.truths, tmp_path / "gone.nii")
+    volumes = {"denoise": inputs.volumes["denoise"] | {"nlm": gone, "tv": dict.fromkeys(inputs.truths, odd)}}
+    text = words(build(dataclasses.replace(inputs, volumes=volumes)))
+    assert "no image" in text and "other grid" in text
+
+
+def test_median_and_worst_subject_are_shown(inputs, page):
+    psnr = inputs.metrics.query(
+        "task == 'denoise' and region == 'head' and metric == 'psnr' and method == 'wavelet_vae'"
+    )
+    ranked = psnr.sort_values("value")["subject"].tolist()
+    assert f"Median subject {ranked[4]}" in words(page) and f"Worst subject {ranked[0]}" in words(page)
+
+
+def test_display_is_radiological():
+    volume = np.zeros((3, 4), np.float32)  # axes right, anterior
+    volume[2, 3] = 1.0  # the patient's right, anterior
+    shown = panels.radiological(volume)
+    assert shown.shape == (4, 3) and shown[0, 0] == 1.0  # top left
+
+
+def test_error_map_of_a_perfect_restoration_is_black(inputs):
+    name, truth = next(iter(inputs.truths.items()))
+    noisy = inputs.volumes["denoise"]["input"][name]
+    panel = panels.panel(truth, {"input": noisy, "perfect": truth}, 2, "MR", 320)
+    tiles = {tile.method: tile for tile in panel.tiles}
+    assert tiles["perfect"].image == tiles["truth"].image and tiles["truth"].error == ""
+    assert tiles["perfect"].error != tiles["input"].error and panel.ratio == pytest.approx(24 / 28)
+
+
+def test_mallat_puts_every_subband_in_its_quarter(inputs):
+    with np.load(next(iter(inputs.latents.values()))) as bands:
+        picture = panels.mallat(dict(bands))
+    assert picture is not None
+    corners = {name: (x, y) for name, x, y in picture[1]}
+    assert corners["aa2"] == (0, 0) and corners["dd1"] == (50, 50)
+    assert corners["da1"] == (50, 0) and corners["ad1"] == (0, 50)
+    assert corners["dd2"][0] <= 27 and panels.mallat({"aaa1": np.zeros((2, 2), np.float32)}) is None
