@@ -17,6 +17,9 @@ for (const figure of document.querySelectorAll("figure.panel")) {
   const columns = [...figure.querySelectorAll(".column")].map((c) => [...c.querySelectorAll("img")]).filter((c) => c.length);
   columns.forEach((pictures, c) => pictures.forEach((picture, r) => {
     picture.addEventListener("click", () => { [tiles, column, row] = [columns, c, r]; show(); viewer.showModal(); });
+    if (r) return; // one stop of the tab key per method is enough
+    picture.tabIndex = 0;
+    picture.addEventListener("keydown", (event) => { if (event.key === "Enter") picture.click(); });
   }));
 }
 viewer.addEventListener("keydown", (event) => {
