@@ -10,9 +10,11 @@ from medwvae.operators import (
     Measurement,
     Pattern,
     cartesian_mask,
+    from_kspace,
     rician,
     sample_kspace,
     smooth_phase,
+    to_kspace,
     truncation_mask,
     with_phase,
 )
@@ -27,7 +29,7 @@ class Simulated:
     measurement : Measurement
         What the methods see.
     truth : Tensor
-        (B, C, H, W); complex (C = 2) for `recon`, whose magnitude is scored.
+        (B, C, H, W); complex (C = 2) and demodulated like the measurement for `recon`, whose magnitude is scored.
     """
 
     measurement: Measurement
@@ -76,7 +78,10 @@ class Denoise:
 
 @dataclass(frozen=True)
 class Recon:
-    """Cartesian undersampling of a complex image with a smooth phase (protocol `fastmri`, one coil, no noise)."""
+    """Cartesian undersampling of a complex image with a smooth phase (protocol `fastmri`, one coil, no noise).
+
+    The measurement is demodulated by the phase that its own central columns show; so is the truth.
+    """
 
     acceleration: float
     centre: float
@@ -91,4 +96,6 @@ class Recon:
             phases.append(smooth_phase((height, width), generator, self.phase))
             masks.append(cartesian_mask(width, self.acceleration, self.centre, self.pattern, generator))
         truth = with_phase(image, torch.stack(phases)[:, None].to(image.device))
-        return Simulated(sample_kspace(truth, torch.cat(masks).to(image.device)), truth)
+        mask = torch.cat(masks).to(image.device)
+        measurement = sample_kspace(truth, mask, round(width * self.centre))
+        return Simulated(measurement, from_kspace(to_kspace(truth), 2, measurement.phasor))

@@ -23,19 +23,23 @@ class Measurement:
     Attributes
     ----------
     start : Tensor
-        A†y, (B, C, H, W): the noisy or the zero-filled image.
+        A†y, (B, C, H, W): the noisy or the zero-filled image, demodulated where there is a `phasor`.
     kspace : Tensor or None
         y, complex (B, 1, H, W), zero where not sampled; None for denoising.
     mask : Tensor or None
         Sampled positions, bool, broadcastable to `kspace`.
     sigma : Tensor or None
         Noise standard deviation in image units, (B or 1, 1, 1, 1), for denoising.
+    phasor : Tensor or None
+        e^{iφ̂}, complex (B, 1, H, W): estimate of the image's smooth phase. Images are kept demodulated, x e^{−iφ̂}, so
+        that they are nearly real and positive, as tissue is; k-space is that of the image with its phase.
     """
 
     start: Tensor
     kspace: Tensor | None = None
     mask: Tensor | None = None
     sigma: Tensor | None = None
+    phasor: Tensor | None = None
 
     def __getitem__(self, index: slice) -> "Measurement":
         """Take some images of the batch."""
@@ -43,7 +47,9 @@ class Measurement:
         def take(x: Tensor | None) -> Tensor | None:
             return x if x is None or len(x) == 1 < len(self.start) else x[index]
 
-        return Measurement(self.start[index], take(self.kspace), take(self.mask), take(self.sigma))
+        return Measurement(
+            self.start[index], take(self.kspace), take(self.mask), take(self.sigma), take(self.phasor)
+        )
 
     def to(self, device: torch.device) -> "Measurement":
         """Move to a device."""
@@ -51,7 +57,9 @@ class Measurement:
         def move(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.to(device)
 
-        return Measurement(self.start.to(device), move(self.kspace), move(self.mask), move(self.sigma))
+        return Measurement(
+            self.start.to(device), move(self.kspace), move(self.mask), move(self.sigma), move(self.phasor)
+        )
 
     def project(self, image: Tensor) -> Tensor:
         """Return the image nearest to `image` that agrees with every known k-space sample (exact data consistency).
@@ -62,7 +70,8 @@ class Measurement:
             return image
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
-            return from_kspace(torch.where(self.mask, self.kspace, to_kspace(image)), image.shape[1])
+            kspace = torch.where(self.mask, self.kspace, to_kspace(image, self.phasor))
+            return from_kspace(kspace, image.shape[1], self.phasor)
 
     def conditioned(self) -> Tensor:
         """Return the start image with the noise level, where known, as one more (constant) channel."""
@@ -81,10 +90,11 @@ class Measurement:
         start = self.start.flip(axes)
         if self.kspace is None or self.mask is None:
             return replace(self, start=start)
+        phasor = None if self.phasor is None else self.phasor.flip(axes)
         # k → −k of the mask: reverse, then roll by one so that frequency zero stays in place.
         mask = self.mask.flip(axes).roll((1,) * len(axes), axes)
-        kspace = torch.where(mask, to_kspace(start), torch.zeros((), device=start.device))
-        return replace(self, start=start, kspace=kspace, mask=mask)
+        kspace = torch.where(mask, to_kspace(start, phasor), torch.zeros((), device=start.device))
+        return replace(self, start=start, kspace=kspace, mask=mask, phasor=phasor)
 
 
 def as_complex(image: Tensor) -> Tensor:
@@ -99,22 +109,47 @@ def magnitude(image: Tensor) -> Tensor:
     return image if image.shape[1] == 1 else torch.linalg.vector_norm(image, dim=1, keepdim=True)
 
 
-def to_kspace(image: Tensor) -> Tensor:
-    """F: unitary 2D Fourier transform, (B, 1 or 2, H, W) to complex (B, 1, H, W)."""
-    kspace: Tensor = torch.fft.fft2(as_complex(image), norm="ortho")
-    return kspace
+def to_kspace(image: Tensor, phasor: Tensor | None = None) -> Tensor:
+    """F: unitary 2D Fourier transform of image × phasor, (B, 1 or 2, H, W) to complex (B, 1, H, W)."""
+    full = as_complex(image)
+    return torch.fft.fft2(full if phasor is None else full * phasor, norm="ortho")
 
 
-def from_kspace(kspace: Tensor, channels: int) -> Tensor:
-    """F^H: complex (B, 1, H, W) to a real image (`channels` = 1, imaginary part dropped) or a 2-channel one."""
+def from_kspace(kspace: Tensor, channels: int, phasor: Tensor | None = None) -> Tensor:
+    """F^H, demodulated: complex (B, 1, H, W) to a real image (`channels` = 1, imaginary part dropped) or 2 channels."""
     image = torch.fft.ifft2(kspace, norm="ortho")
+    if phasor is not None:
+        image = image * phasor.conj()
     return image.real if channels == 1 else torch.cat((image.real, image.imag), dim=1)
 
 
-def sample_kspace(image: Tensor, mask: Tensor) -> Measurement:
-    """Keep the k-space samples of `image` under `mask`; the start is the zero-filled inverse."""
+def sample_kspace(image: Tensor, mask: Tensor, centre_columns: int = 0) -> Measurement:
+    """Keep the k-space samples of `image` under `mask`; the start is the zero-filled inverse.
+
+    With `centre_columns` > 0, that many central columns are known to be sampled: the image's phase is estimated from
+    them, and the measurement demodulates by it.
+    """
     kspace = torch.where(mask, to_kspace(image), torch.zeros((), device=image.device))
-    return Measurement(from_kspace(kspace, image.shape[1]), kspace, mask)
+    phasor = low_frequency_phasor(kspace, centre_columns) if centre_columns else None
+    return Measurement(from_kspace(kspace, image.shape[1], phasor), kspace, mask, phasor=phasor)
+
+
+def low_frequency_phasor(kspace: Tensor, columns: int) -> Tensor:
+    """e^{iφ̂} of the low-pass image, complex (B, 1, H, W): a Hann window over the central columns of k-space.
+
+    As in homodyne reconstruction (Noll, Nishimura and Macovski, IEEE TMI 10, 1991).
+    """
+    height, width = kspace.shape[-2:]
+    half = max(columns // 2, 1)
+    # Along the fully sampled rows a window twice as wide: less ringing, the same smoothness.
+    window = _hann(height, 2 * half)[:, None] * _hann(width, half)
+    low_pass = torch.fft.ifft2(kspace * window.to(kspace.device), norm="ortho")
+    return torch.polar(torch.ones_like(low_pass.real), low_pass.angle())
+
+
+def _hann(size: int, half: int) -> Tensor:
+    frequency = torch.fft.fftfreq(size, 1 / size).abs() / half
+    return torch.where(frequency < 1, 0.5 + 0.5 * torch.cos(torch.pi * frequency), torch.zeros(()))
 
 
 def truncation_mask(shape: tuple[int, int], factor: int) -> Tensor:
