@@ -1,8 +1,12 @@
 """Scores per subject, one table a task."""
 
+
 rule evaluate:
     input:
-        lambda wildcards: [paths.record(root, wildcards.task, m) for m in stages.methods_of(study, wildcards.task)],
+        lambda wildcards: [
+            paths.record(root, wildcards.task, m)
+            for m in stages.methods_of(study, wildcards.task)
+        ],
         index=paths.prepared_index(root),
     output:
         subjects=paths.scores(root, "{task}"),
@@ -11,10 +15,10 @@ rule evaluate:
         paths.log(root, "evaluate-{task}"),
     benchmark:
         paths.benchmark(root, "evaluate-{task}")
-    params:
-        reads=reads("evaluate"),
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        reads=reads("evaluate"),
     shell:
         medwvae("evaluate", "--task {wildcards.task} --threads {threads}")

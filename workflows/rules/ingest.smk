@@ -1,5 +1,6 @@
 """Source folder to canonical volumes, manifest and split."""
 
+
 rule phantom:
     output:
         directory(paths.phantom(root)),
@@ -7,12 +8,12 @@ rule phantom:
         paths.log(root, "phantom"),
     benchmark:
         paths.benchmark(root, "phantom")
-    params:
-        reads=reads("phantom"),
     threads: 4
     resources:
         mem_mb=3000,
         runtime=20,
+    params:
+        reads=reads("phantom"),
     shell:
         medwvae("phantom", "--threads {threads}")
 
@@ -27,12 +28,12 @@ rule ingest:
         paths.log(root, "ingest"),
     benchmark:
         paths.benchmark(root, "ingest")
-    params:
-        reads=reads("ingest"),
     threads: 4
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        reads=reads("ingest"),
     shell:
         medwvae("ingest", "--threads {threads}")
 
@@ -46,10 +47,10 @@ rule split:
         paths.log(root, "split"),
     benchmark:
         paths.benchmark(root, "split")
-    params:
-        reads=reads("split"),
     resources:
         mem_mb=500,
         runtime=5,
+    params:
+        reads=reads("split"),
     shell:
         medwvae("split")

@@ -1,5 +1,6 @@
 """Canonical volumes to slices in network units."""
 
+
 rule preprocess:
     input:
         manifest=paths.manifest(root),
@@ -12,11 +13,11 @@ rule preprocess:
         paths.log(root, "preprocess"),
     benchmark:
         paths.benchmark(root, "preprocess")
-    params:
-        reads=reads("preprocess"),
     threads: 4
     resources:
         mem_mb=6000,
         runtime=60,
+    params:
+        reads=reads("preprocess"),
     shell:
         medwvae("preprocess", "--threads {threads}")

@@ -1,9 +1,13 @@
 """The page, the long table and the summary."""
 
+
 rule report:
     input:
         scores=[paths.scores(root, task) for task in study.tasks.enabled],
-        histories=[paths.history(root, task, network) for task, network in stages.networks_trained(study)],
+        histories=[
+            paths.history(root, task, network)
+            for task, network in stages.networks_trained(study)
+        ],
         manifest=paths.manifest(root),
         splits=paths.splits(root),
     output:
@@ -14,10 +18,10 @@ rule report:
         paths.log(root, "report"),
     benchmark:
         paths.benchmark(root, "report")
-    params:
-        reads=reads("report"),
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        reads=reads("report"),
     shell:
         medwvae("report")

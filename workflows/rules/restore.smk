@@ -1,8 +1,13 @@
 """The test volumes, restored by one method."""
 
+
 def model_of(wildcards):
     """A network's weights; a classical method needs none."""
-    return paths.model(root, wildcards.task, wildcards.method) if wildcards.method in NETWORKS else []
+    return (
+        paths.model(root, wildcards.task, wildcards.method)
+        if wildcards.method in NETWORKS
+        else []
+    )
 
 
 rule restore:
@@ -15,10 +20,13 @@ rule restore:
         paths.log(root, "restore-{task}-{method}"),
     benchmark:
         paths.benchmark(root, "restore-{task}-{method}")
-    params:
-        reads=reads_of("restore", "method"),
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        reads=reads_of("restore", "method"),
     shell:
-        medwvae("restore", "--task {wildcards.task} --method {wildcards.method} --threads {threads}")
+        medwvae(
+            "restore",
+            "--task {wildcards.task} --method {wildcards.method} --threads {threads}",
+        )

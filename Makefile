@@ -1,0 +1,48 @@
+# medwvae: `make demo` runs the main job on a synthetic cohort, `make test` the tests. Both set up what they need.
+VENV ?= .venv
+PYTHON ?= python3
+CORES ?= 2
+BIN = $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: demo test lint format setup clean help
+
+help:
+	@echo "make demo   set up, run DICOM -> report on a synthetic cohort (offline, CPU)"
+	@echo "make test   set up, run the tests with coverage"
+	@echo "make lint   ruff, snakefmt, mypy"
+	@echo "make clean  remove the environment and results/demo"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.run
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.run
+	snakemake --cores $(CORES) --workflow-profile workflows/profiles/local --configfile configs/demo.yaml --quiet
+	@echo "Open results/demo/report.html in a browser."
+
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist worksteal --cov --cov-report=term --durations=10
+
+lint: $(VENV)/.dev
+	ruff format --check .
+	ruff check .
+	snakefmt --check Snakefile workflows/rules
+	mypy
+
+format: $(VENV)/.dev
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile workflows/rules
+
+clean:
+	rm -rf $(VENV) results/demo
