@@ -1,0 +1,1 @@
+"""Wavelet-VAEs for restoring MRI and CT."""

@@ -50,10 +50,10 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     channels = 2 if task == "recon" else 1
     conditions = 1 if task == "denoise" else 0
     if name == "wavelet_vae":
-        from medwvae.nets.wavelet_vae import WaveletVAE
+        from medwvae.nets.wavelet_vae import Objective, WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        objective = "sparse" if task == "autoencode" else "restore"
+        objective: Objective = "sparse" if task == "autoencode" else "restore"
         return WaveletVAE(objective=objective, channels=channels, conditions=conditions, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
@@ -72,8 +72,20 @@ def training(config: Config, task: Task) -> "Settings":
 
     c, budget = config.train, config.budget(task)
     return Settings(
-        seconds=budget.seconds, steps=budget.steps, batch=c.batch, learning_rate=c.learning_rate,
-        weight_decay=c.weight_decay, warmup=c.warmup, clip=c.clip, ema=c.ema, validations=c.validations,
-        patience=c.patience, loss=c.loss, checkpoint_seconds=c.checkpoint_seconds, seed=config.seed,
-        precision=c.precision, accelerator=c.accelerator, devices=c.devices,
+        seconds=budget.seconds,
+        steps=budget.steps,
+        batch=c.batch,
+        learning_rate=c.learning_rate,
+        weight_decay=c.weight_decay,
+        warmup=c.warmup,
+        clip=c.clip,
+        ema=c.ema,
+        validations=c.validations,
+        patience=c.patience,
+        loss=c.loss,
+        checkpoint_seconds=c.checkpoint_seconds,
+        seed=config.seed,
+        precision=c.precision,
+        accelerator=c.accelerator,
+        devices=c.devices,
     )

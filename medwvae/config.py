@@ -66,7 +66,8 @@ class PreprocessConfig(Section):
     """Canonical volumes to slices in network units."""
 
     plane: Literal["acquired", "axial", "coronal", "sagittal"] = Field(
-        "acquired", description="slices to restore; acquired = across the axis of the thickest voxels (axial if isotropic)"
+        "acquired",
+        description="slices to restore; acquired = across the axis of the thickest voxels (axial if isotropic)",
     )
     contrasts: tuple[Contrast, ...] = Field((), description="keep only these weightings; empty = all")
     percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
@@ -135,7 +136,9 @@ class ReconConfig(Section):
     @model_validator(mode="after")
     def _centre_fits(self) -> Self:
         if self.centre * self.acceleration >= 1:
-            raise ValueError(f"centre {self.centre} alone exceeds the 1/{self.acceleration:g} of k-space that is measured")
+            raise ValueError(
+                f"centre {self.centre} alone exceeds the 1/{self.acceleration:g} of k-space that is measured"
+            )
         return self
 
 
@@ -159,9 +162,13 @@ class TasksConfig(Section):
 class WaveletVAEConfig(Section):
     """A Wavelet-VAE; the number of widths is the number of wavelet levels."""
 
-    widths: tuple[Positive, ...] = Field((32, 48, 64), min_length=1, description="channels per wavelet level, fine first")
+    widths: tuple[Positive, ...] = Field(
+        (32, 48, 64), min_length=1, description="channels per wavelet level, fine first"
+    )
     blocks: int = Field(2, ge=0, description="residual blocks per level and direction")
     rounds: int = Field(1, ge=1, description="unrolled rounds of network and data consistency")
+    shared: bool = Field(False, description="whether the rounds share their weights")
+    positivity: int = Field(0, ge=0, description="projections onto non-negative images before the first round")
     noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     sparsity: float = Field(1e-3, ge=0, description="λ of the L1 term on details (autoencode)")
@@ -210,7 +217,7 @@ class TrainConfig(Section):
 
     budget: BudgetText = Field(
         "2000 steps",
-        description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume bit-identically)",
+        description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume to the bit)",
     )
     batch: Positive = Field(16, description="slices per step")
     learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule (AdamW)")
@@ -262,7 +269,9 @@ class ReportConfig(Section):
 class Config(Section):
     """A study: data, split, tasks, networks, budgets, report."""
 
-    run: str = Field("default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study: results/<run>/")
+    run: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study: results/<run>/"
+    )
     input: str | None = Field(None, description="folder of DICOM and NIfTI files; null = the synthetic cohort")
     results: str = Field("results", description="folder of all studies")
     seed: int = Field(1, ge=0, description="every random choice follows from it")
@@ -310,7 +319,7 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     Raises
     ------
     KeyError
-        If `stage` is not a stage.
+        If `stage` is not a stage, or lacks its task and method.
     """
     c = config.model_dump(mode="json")
     tasks = {name: c["tasks"][name] for name in config.tasks.enabled}
@@ -323,13 +332,17 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     if stage == "preprocess":
         return {"preprocess": c["preprocess"]}
     if stage in ("train", "restore"):
-        assert task is not None and method is not None
+        if task is None or method is None:
+            raise KeyError(f"{stage} needs a task and a method")
         out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in tasks[task].items() if k != "budget"}}
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
         if stage == "train":
-            return out | {"train": {k: v for k, v in c["train"].items() if k != "budget"}, "budget": config.budget(task)._asdict()}
+            return out | {
+                "train": {k: v for k, v in c["train"].items() if k != "budget"},
+                "budget": config.budget(task)._asdict(),
+            }
         return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
         return {"seed": c["seed"], "evaluate": c["evaluate"]}

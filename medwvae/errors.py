@@ -13,7 +13,7 @@ class InputError(MedwvaeError):
     """A file or folder of the user's cannot be used; the message says which and why."""
 
 
-class Refusal(MedwvaeError):
+class Refusal(MedwvaeError):  # noqa: N818 -- a verdict on an image, not an error of the program
     """One image (series or file) that cannot be trusted. Listed in the manifest; never stops the others."""
 
 

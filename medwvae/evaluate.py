@@ -11,7 +11,7 @@ from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.names import Kind, Region, Task
-from medwvae.protocols import PROTOCOLS, Protocol, score
+from medwvae.protocols import PROTOCOLS, Protocol, Score, score
 
 PROTOCOL_OF: Mapping[Task, str] = {
     "autoencode": "autoencode",
@@ -34,7 +34,13 @@ class Restored:
 
 
 def score_volumes(
-    cases: Sequence[Case], restored: Iterable[Restored], *, run: str, task: Task, setting: str, regions: Sequence[Region]
+    cases: Sequence[Case],
+    restored: Iterable[Restored],
+    *,
+    run: str,
+    task: Task,
+    setting: str,
+    regions: Sequence[Region],
 ) -> pd.DataFrame:
     """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
 
@@ -48,8 +54,15 @@ def score_volumes(
     for item in restored:
         for case in cases:
             base = {
-                "run": run, "task": task, "setting": setting, "method": item.method, "kind": item.kind,
-                "protocol": protocol.name, "subject": case.subject, "volume": case.volume, "contrast": case.contrast,
+                "run": run,
+                "task": task,
+                "setting": setting,
+                "method": item.method,
+                "kind": item.kind,
+                "protocol": protocol.name,
+                "subject": case.subject,
+                "volume": case.volume,
+                "contrast": case.contrast,
             }
             for region, metric, value, unit in _score_one(case, item.folder / f"{case.volume}.nii.gz", protocol):
                 if region in regions:
@@ -60,7 +73,7 @@ def score_volumes(
 def by_subject(volumes: pd.DataFrame) -> pd.DataFrame:
     """Average the volumes (contrasts, sessions) of a subject: the subject is the unit. Columns: `COLUMNS`."""
     keys = [name for name in COLUMNS if name != "value"]
-    mean = volumes.groupby(keys, sort=False, as_index=False)["value"].mean()
+    mean = volumes.groupby(keys, sort=False)["value"].mean().reset_index()
     return mean[list(COLUMNS)]
 
 
@@ -70,11 +83,11 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _score_one(case: Case, path: Path, protocol: Protocol) -> list[tuple[Region, str, float, str]]:
+def _score_one(case: Case, path: Path, protocol: Protocol) -> list[Score]:
     if not path.is_file():
         raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
     volume, _ = nifti.read(path)
     x = case.prepared.to_slices(volume)
     if x.shape != case.prepared.image.shape:
         raise InputError(f"{path}: shape {x.shape} is not its truth's {case.prepared.image.shape}")
-    return [tuple(s) for s in score(protocol, x, case.prepared.image, case.prepared.head)]
+    return score(protocol, x, case.prepared.image, case.prepared.head)

@@ -47,9 +47,7 @@ class Measurement:
         def take(x: Tensor | None) -> Tensor | None:
             return x if x is None or len(x) == 1 < len(self.start) else x[index]
 
-        return Measurement(
-            self.start[index], take(self.kspace), take(self.mask), take(self.sigma), take(self.phasor)
-        )
+        return Measurement(self.start[index], take(self.kspace), take(self.mask), take(self.sigma), take(self.phasor))
 
     def to(self, device: torch.device) -> "Measurement":
         """Move to a device."""
@@ -106,13 +104,17 @@ def as_complex(image: Tensor) -> Tensor:
 
 def magnitude(image: Tensor) -> Tensor:
     """(B, 1 or 2, H, W) to (B, 1, H, W): the modulus of a complex image; a real one as it is."""
-    return image if image.shape[1] == 1 else torch.linalg.vector_norm(image, dim=1, keepdim=True)
+    if image.shape[1] == 1:
+        return image
+    modulus: Tensor = torch.linalg.vector_norm(image, dim=1, keepdim=True)
+    return modulus
 
 
 def to_kspace(image: Tensor, phasor: Tensor | None = None) -> Tensor:
     """F: unitary 2D Fourier transform of image × phasor, (B, 1 or 2, H, W) to complex (B, 1, H, W)."""
     full = as_complex(image)
-    return torch.fft.fft2(full if phasor is None else full * phasor, norm="ortho")
+    kspace: Tensor = torch.fft.fft2(full if phasor is None else full * phasor, norm="ortho")
+    return kspace
 
 
 def from_kspace(kspace: Tensor, channels: int, phasor: Tensor | None = None) -> Tensor:

@@ -68,7 +68,17 @@ def stage_code(stage: str, method: str | None = None) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of medwvae, its main dependencies and Python."""
-    names = ("medwvae", "torch", "monai", "lightning-fabric", "snakemake", "scikit-image", "PyWavelets", "pydicom", "nibabel")
+    names = (
+        "medwvae",
+        "torch",
+        "monai",
+        "lightning-fabric",
+        "snakemake",
+        "scikit-image",
+        "PyWavelets",
+        "pydicom",
+        "nibabel",
+    )
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -88,7 +98,10 @@ def revision() -> str:
     try:
         answer = subprocess.run(  # noqa: S603 -- fixed arguments, no shell
             ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty"],  # noqa: S607
-            capture_output=True, text=True, timeout=5, check=False,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"

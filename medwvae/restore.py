@@ -60,7 +60,7 @@ def network_method(model: Restorer, *, self_ensemble: bool, batch: int, precisio
 
 
 def input_method(measurement: Measurement) -> Tensor:
-    """What the method sees, as a picture: |A†y|."""
+    """Return what the method sees, as a picture: |A†y|."""
     return magnitude(measurement.start)
 
 

@@ -35,9 +35,18 @@ def phantom(config: Config, threads: int) -> None:
     p = config.phantom
     with counter("phantom", p.subjects) as advance:
         make_cohort(
-            paths.phantom(config.root), subjects=p.subjects, seed=config.seed, shape=p.shape, spacing=p.spacing,
-            contrasts=p.contrasts, lesions=p.lesions, bias=p.bias, noise=p.noise, file_format=p.file_format,
-            workers=threads, advance=advance,
+            paths.phantom(config.root),
+            subjects=p.subjects,
+            seed=config.seed,
+            shape=p.shape,
+            spacing=p.spacing,
+            contrasts=p.contrasts,
+            lesions=p.lesions,
+            bias=p.bias,
+            noise=p.noise,
+            file_format=p.file_format,
+            workers=threads,
+            advance=advance,
         )
 
 
@@ -49,10 +58,14 @@ def ingest(config: Config, threads: int) -> None:
     c, root = config.ingest, config.root
     with bar("ingest") as shown:
         rows = ingestion.ingest(
-            source_of(config), paths.canonical(root), subjects=c.subjects if config.input else "keep",  # a phantom is no patient
+            source_of(config),
+            paths.canonical(root),
+            subjects=c.subjects if config.input else "keep",  # a phantom is no patient
             pattern=c.pattern,
-            key_file=paths.private(root) / "key", default_modality=c.default_modality,
-            demographics=Path(c.demographics) if c.demographics else None, workers=threads,
+            key_file=paths.private(root) / "key",
+            default_modality=c.default_modality,
+            demographics=Path(c.demographics) if c.demographics else None,
+            workers=threads,
             advance=lambda done, total: shown.update(done / total),
         )
     manifest.write(paths.manifest(root), rows)
@@ -121,15 +134,26 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     started = time.monotonic()
     with bar(f"train {task}/{network}") as shown:
         weights, progress, precision = run(
-            lambda: build.network(config, task, network), sampler, degrade, validation, build.training(config, task),
-            state, lambda fraction, figures: shown.update(fraction, **figures),
+            lambda: build.network(config, task, network),
+            sampler,
+            degrade,
+            validation,
+            build.training(config, task),
+            state,
+            lambda fraction, figures: shown.update(fraction, **figures),
             _tensorboard(root, task, network) if c.tensorboard else None,
         )
     write_history(paths.history(root, task, network), progress.history)
     meta = {
-        "task": task, "network": network, "precision": precision, "steps": progress.step, "best": progress.best,
-        "training_seconds": round(progress.seconds, 2), "wall_seconds": round(time.monotonic() - started, 2),
-        "parameters": sum(w.numel() for name, w in weights.items()), "config": json.dumps(slice_for(config, "train", task, network)),
+        "task": task,
+        "network": network,
+        "precision": precision,
+        "steps": progress.step,
+        "best": progress.best,
+        "training_seconds": round(progress.seconds, 2),
+        "wall_seconds": round(time.monotonic() - started, 2),
+        "parameters": sum(w.numel() for name, w in weights.items()),
+        "config": json.dumps(slice_for(config, "train", task, network)),
     }
     checkpoint.save(paths.model(root, task, network), {"weights": weights, "meta": meta})
     say(f"train {task}/{network}: {progress.step} steps, best validation PSNR {progress.best:.2f} dB")
@@ -146,14 +170,20 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
     if task not in TASKS or method not in methods_of(config, task):
         raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(methods_of(config, task))}")
     torch.set_num_threads(threads)
-    task, root = cast(Task, task), config.root
+    root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
     degrade = build.degradation(config, task)
     run, record = _method(config, task, method)
     with counter(f"restore {task}/{method}", len(cases)) as advance:
         restoration.restore_cases(
-            cases, run, degrade, seed=config.seed, task=task, folder=paths.restored(root, task, method),
-            record=record, advance=advance,
+            cases,
+            run,
+            degrade,
+            seed=config.seed,
+            task=task,
+            folder=paths.restored(root, task, method),
+            record=record,
+            advance=advance,
         )
     if task == "autoencode" and method == "wavelet_vae":
         _write_latents(config, cases)
@@ -174,7 +204,11 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     ]
     cases = load_cases(paths.prepared_index(root), "test")
     one = partial(
-        score_volumes, cases, run=config.run, task=task, setting=build.setting(config, task),
+        score_volumes,
+        cases,
+        run=config.run,
+        task=task,
+        setting=build.setting(config, task),
         regions=config.evaluate.regions,
     )
     with counter(f"evaluate {task}", len(items)) as advance:
@@ -240,7 +274,7 @@ def _each(function: Callable[[Any], Any], items: list[Any], workers: int) -> Any
 def _check_training(config: Config, task: str, network: str) -> None:
     if task not in TASKS:
         raise ConfigError(f"no task {task!r}; have: {', '.join(TASKS)}")
-    have = config.networks_of(cast(Task, task))
+    have = config.networks_of(task)
     if network not in have:
         raise ConfigError(f"no network {network!r} trains for {task}; have: {', '.join(have)}")
 
@@ -252,8 +286,11 @@ def _training_digest(config: Config, task: Task, network: str) -> str:
     index = paths.prepared_index(config.root)
     return provenance.digest_of(
         [
-            slice_for(config, "train", task, network), slice_for(config, "preprocess"),
-            provenance.stage_code("train", network), sha256_of(index), sha256_of(paths.manifest(config.root)),
+            slice_for(config, "train", task, network),
+            slice_for(config, "preprocess"),
+            provenance.stage_code("train", network),
+            sha256_of(index),
+            sha256_of(paths.manifest(config.root)),
         ]
     )
 
@@ -312,7 +349,9 @@ def _tuned(config: Config, task: Task, name: str, record: "Record") -> "tuple[Me
         first = {case.subject: case for case in reversed(cases)}  # one volume a subject
         chosen = [first[subject] for subject in sorted(first)][: config.classical.tuning_subjects]
         problems = [
-            TuningCase(restoration.simulate(case, degrade, config.seed, task).measurement, case.slices(), case.prepared.head)
+            TuningCase(
+                restoration.simulate(case, degrade, config.seed, task).measurement, case.slices(), case.prepared.head
+            )
             for case in chosen
         ]
         every = max(1, min(len(case.prepared.tissue_slices()) for case in chosen) // config.classical.tuning_slices)
@@ -389,11 +428,20 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
     cases = load_cases(paths.prepared_index(root), "test")
     names = [case.volume for case in cases]
     files = manifest.set_index("volume")["file"]
-    records = {(task, m): json.loads(paths.record(root, task, m).read_text()) for task in tasks for m in methods_of(config, task)}
+    records = {
+        (task, m): json.loads(paths.record(root, task, m).read_text())
+        for task in tasks
+        for m in methods_of(config, task)
+    }
     tuning = [
-        {"task": task, "method": m, "params": ", ".join(f"{k} = {v:g}" for k, v in r["details"]["params"].items()),
-         "seconds": r["details"]["tuning_seconds"]}
-        for (task, m), r in records.items() if "tuning" in r["details"]
+        {
+            "task": task,
+            "method": m,
+            "params": ", ".join(f"{k} = {v:g}" for k, v in r["details"]["params"].items()),
+            "seconds": r["details"]["tuning_seconds"],
+        }
+        for (task, m), r in records.items()
+        if "tuning" in r["details"]
     ]
     trained = networks_trained(config)
     return ReportInputs(
@@ -404,7 +452,9 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         splits=dict(splits.read(paths.splits(root))),
         histories={key: pd.read_csv(paths.history(root, *key)) for key in trained},
         volumes={
-            task: {m: {v: paths.volume(paths.restored(root, task, m), v) for v in names} for m in methods_of(config, task)}
+            task: {
+                m: {v: paths.volume(paths.restored(root, task, m), v) for v in names} for m in methods_of(config, task)
+            }
             for task in tasks
         },
         truths={v: root / files[v] for v in names},

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def best_precision(accelerator: str) -> str:
     """bf16 autocast where the hardware has bf16 instructions, else float32."""
     if accelerator in ("cuda", "auto") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     # The CPU emulates bf16 where it lacks the instructions: slower than float32, so look before using it.
     capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bf16-mixed" if has_bf16 and capable else "32-true"
@@ -138,7 +138,7 @@ def train(
     from lightning_fabric import Fabric
 
     precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)
     if settings.devices > 1:
         fabric.launch()
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
@@ -164,8 +164,12 @@ def train(
     def save() -> None:
         if fabric.global_rank == 0:
             state = {
-                "model": module.state_dict(), "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict(),
-                "generator": generator.get_state(), "rng": torch.get_rng_state(), "best": best,
+                "model": module.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "generator": generator.get_state(),
+                "rng": torch.get_rng_state(),
+                "best": best,
                 "progress": vars(progress),
             }
             checkpoint.save(last, state)
@@ -201,7 +205,10 @@ def train(
         running.append(value)
 
         spent = _fraction(progress, settings)
-        figures = {"loss": sum(running) / len(running), "images_per_s": progress.step * settings.batch / progress.seconds}
+        figures = {
+            "loss": sum(running) / len(running),
+            "images_per_s": progress.step * settings.batch / progress.seconds,
+        }
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
             progress.validations = int(spent * settings.validations)
             score = _validate(fabric, averaged.module, validation)
@@ -239,8 +246,7 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
 def _fraction(progress: Progress, settings: Settings) -> float:
     if settings.steps is not None:
         return progress.step / settings.steps
-    assert settings.seconds is not None
-    return progress.seconds / settings.seconds
+    return progress.seconds / cast(float, settings.seconds)
 
 
 def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -25,9 +25,9 @@ def zero_filled(measurement: Measurement) -> Tensor:
 def cs_wavelet(measurement: Measurement, weight: float, iterations: float) -> Tensor:
     """L1-regularised reconstruction with exact data consistency, by FISTA (Beck and Teboulle 2009).
 
-    The unknown is the magnitude image: a complex measurement is demodulated (`Measurement.phasor`), its real part is kept
-    non-negative and its imaginary part small. The Haar transform is shifted at random at each
-    iteration, which stands in for the translation-invariant one.
+    The unknown is the magnitude image: a complex measurement is demodulated (`Measurement.phasor`), its real part is
+    kept non-negative and its imaginary part small. The Haar transform is shifted at random at each iteration, which
+    stands in for the translation-invariant one.
 
     Parameters
     ----------

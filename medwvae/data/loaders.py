@@ -70,7 +70,12 @@ def load_cases(index: Path, part: Part) -> list[Case]:
     if not rows:
         raise InputError(f"{index}: no volume in the {part} part; add subjects or change `split`")
     return [
-        Case(row["volume"], row["subject"], row["contrast"], Prepared.load(index.with_suffix("") / f"{row['volume']}.npz"))
+        Case(
+            row["volume"],
+            row["subject"],
+            row["contrast"],
+            Prepared.load(index.with_suffix("") / f"{row['volume']}.npz"),
+        )
         for row in rows
     ]
 

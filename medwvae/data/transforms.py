@@ -50,7 +50,7 @@ class Prepared:
         return float(self.image.max())
 
     def tissue_slices(self) -> NDArray[np.intp]:
-        """Indices of the slices worth training on: at least a tenth of the largest head section."""
+        """Return the indices of the slices worth training on: at least a tenth of the largest head section."""
         areas = self.head.sum((1, 2))
         return np.flatnonzero(areas >= max(1, areas.max() / 10))
 

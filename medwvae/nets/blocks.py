@@ -1,5 +1,6 @@
 """N-d building blocks: one class serves 2D and 3D."""
 
+from types import EllipsisType
 from typing import cast
 
 import torch
@@ -44,4 +45,5 @@ def pad_to_multiple(x: Tensor, multiple: int, dims: int) -> Tensor:
 
 def crop_to(x: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Undo `pad_to_multiple`: keep the first `shape` samples of the spatial axes."""
-    return x[(..., *(slice(0, size) for size in shape))]
+    index: tuple[EllipsisType | slice, ...] = (..., *(slice(0, size) for size in shape))
+    return x[index]

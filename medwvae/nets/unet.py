@@ -18,11 +18,18 @@ class UNet(Restorer):
     """
 
     def __init__(
-        self, *, channels: int = 1, conditions: int = 0, dims: int = 2, features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16)
+        self,
+        *,
+        channels: int = 1,
+        conditions: int = 0,
+        dims: int = 2,
+        features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
     ) -> None:
         super().__init__()
         self.dims = dims
-        self.body = BasicUNet(spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features)
+        self.body = BasicUNet(
+            spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features
+        )
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""

@@ -42,7 +42,7 @@ class NoiseScale(nn.Module):
         self.log_s = nn.Parameter(torch.full(shape, math.log(initial)), requires_grad=kind != "fixed")
 
     def forward(self, kind: str, level: int) -> Tensor:
-        """s of the approximation (`kind` 'a', scalar shape) or of a level's details ('d'), broadcastable to them."""
+        """Return s of the approximation (`kind` 'a', a scalar) or of a level's details ('d', broadcastable to them)."""
         table = self.log_s.exp().expand(self.levels, 2**self.dims)
         if kind == "a":
             return table[level - 1, 0]
@@ -121,6 +121,11 @@ class WaveletVAE(Restorer):
         Known numbers per image that the encoder reads (1 for the noise level of denoising).
     rounds : int
         K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples.
+    shared : bool
+        Whether the rounds share one encoder.
+    positivity : int
+        Alternating projections before the first round (POCS: Haacke, Lindskog and Lin 1991): onto real, non-negative
+        images, as demodulated tissue is, and onto the known samples. They cost no training.
     sparsity : float
         λ of λ Σ |ĉ_details|₁ (mean over coefficients), mode A.
     kl_weight : float
@@ -142,6 +147,8 @@ class WaveletVAE(Restorer):
         widths: tuple[int, ...] = (32, 48, 64),
         blocks: int = 2,
         rounds: int = 1,
+        shared: bool = False,
+        positivity: int = 0,
         noise: NoiseKind = "subband",
         initial_noise: float = 0.1,
         sparsity: float = 1e-3,
@@ -152,8 +159,10 @@ class WaveletVAE(Restorer):
         super().__init__()
         self.objective, self.dims, self.levels = objective, dims, len(widths)
         self.sparsity, self.kl_weight, self.scale_weight = sparsity, kl_weight, scale_weight
+        encoders = 1 if shared else rounds
+        self.rounds, self.positivity = rounds, positivity
         self.encoders = nn.ModuleList(
-            CoefficientEncoder(channels, widths, blocks, dims, conditions) for _ in range(rounds)
+            CoefficientEncoder(channels, widths, blocks, dims, conditions) for _ in range(encoders)
         )
         self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
         self.refinement = (
@@ -165,7 +174,7 @@ class WaveletVAE(Restorer):
     def encode(self, x: Tensor, condition: Tensor | None = None, round_index: int = 0) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to a multiple of 2^levels)."""
         padded = pad_to_multiple(x, 2**self.levels, self.dims)
-        return cast(Coefficients, self.encoders[round_index](padded, condition))
+        return cast(Coefficients, self.encoders[round_index % len(self.encoders)](padded, condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
         """r_θ(W⁻¹ c) cropped to `shape`."""
@@ -176,7 +185,9 @@ class WaveletVAE(Restorer):
         """Restore (mode C) or autoencode (mode A) a batch; see `Restorer.forward`."""
         x = measurement.start
         shape = tuple(x.shape[2:])
-        for k in range(len(self.encoders)):
+        for _ in range(self.positivity):
+            x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
+        for k in range(self.rounds):
             coefficients = self.encode(x, measurement.sigma, k)
             noisy = self._sample(coefficients) if self.objective == "sparse" and self.training else coefficients
             x = measurement.project(self.decode(noisy, shape))
@@ -222,7 +233,7 @@ def _corrected(coefficients: Coefficients, corrections: list[Tensor]) -> Coeffic
     levels = coefficients.levels
     details = []
     for i, d in enumerate(coefficients.details):
-        delta = corrections[levels - 1 - i].unflatten(1, (-1, d.shape[2]))
+        delta = torch.unflatten(corrections[levels - 1 - i], 1, (-1, d.shape[2]))
         details.append(d + delta[:, -d.shape[1] :])
-    coarsest = corrections[-1].unflatten(1, (-1, coefficients.approximation.shape[1]))
+    coarsest = torch.unflatten(corrections[-1], 1, (-1, coefficients.approximation.shape[1]))
     return Coefficients(coefficients.approximation + coarsest[:, 0], tuple(details), coefficients.shapes)
