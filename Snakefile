@@ -1,5 +1,7 @@
 """medwvae: DICOM or NIfTI in, report out. Usage: snakemake --cores N [--configfile FILE] [--config key=value ...]"""
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")

@@ -1,9 +1,16 @@
 """What the rules share: the command, and the digests that decide whether a result is still valid."""
 
+import shlex
+import sys
+
+# The medwvae beside this Python, also where its environment is not activated.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
 
 def medwvae(stage, arguments=""):
     """Shell text of a stage; it reads the configuration that the start of the workflow wrote."""
-    return f"medwvae --log {{log}} {stage} --config {paths.config(root)} {arguments}".rstrip()
+    config = shlex.quote(str(paths.config(root)))
+    return f"medwvae --log {{log:q}} {stage} --config {config} {arguments}".rstrip()
 
 
 def reads(stage, task=None, method=None):
