@@ -322,7 +322,6 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
         If `stage` is not a stage, or lacks its task and method.
     """
     c = config.model_dump(mode="json")
-    tasks = {name: c["tasks"][name] for name in config.tasks.enabled}
     if stage == "phantom":
         return {"seed": c["seed"], "phantom": c["phantom"]}
     if stage == "ingest":
@@ -334,15 +333,19 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     if stage in ("train", "restore"):
         if task is None or method is None:
             raise KeyError(f"{stage} needs a task and a method")
-        out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in tasks[task].items() if k != "budget"}}
+        out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in c["tasks"][task].items() if k != "budget"}}
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
+        levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {
+                "levels": levels,
                 "train": {k: v for k, v in c["train"].items() if k != "budget"},
                 "budget": config.budget(task)._asdict(),
             }
+        if method == "exact_inverse":
+            return out | {"levels": levels}
         return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
         return {"seed": c["seed"], "evaluate": c["evaluate"]}

@@ -60,6 +60,8 @@ class Progress:
     validations: int = 0
     done: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the newest row of the history."""
 
 
 Report = Callable[[float, dict[str, float]], None]
@@ -175,7 +177,6 @@ def train(
             checkpoint.save(last, state)
 
     saved = time.monotonic()
-    running: list[float] = []
     while not progress.done:
         started = time.monotonic()
         model.train()
@@ -202,11 +203,11 @@ def train(
         averaged.update_parameters(module)
         progress.step += 1
         progress.seconds += time.monotonic() - started  # validation and checkpoints do not eat the budget
-        running.append(value)
+        progress.losses.append(value)
 
         spent = _fraction(progress, settings)
         figures = {
-            "loss": sum(running) / len(running),
+            "loss": sum(progress.losses) / len(progress.losses),
             "images_per_s": progress.step * settings.batch / progress.seconds,
         }
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
@@ -223,7 +224,7 @@ def train(
             row |= {name: float(term) for name, term in estimate.terms.items()}
             row |= {f"s/{band}": s for band, s in module.scales().items()}
             progress.history.append(row)
-            running = []
+            progress.losses = []
             if writer is not None:
                 for name, number in row.items():
                     writer.add_scalar(name, number, progress.step)

@@ -1,0 +1,351 @@
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from medwvae.config import Budget, Config, parse_budget, slice_for
+from medwvae.config_io import load, schema_json, to_yaml
+from medwvae.errors import ConfigError
+from medwvae.names import NETWORKS, TASKS
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
+TRAINED = [(task, network) for task in TASKS for network in NETWORKS if (task, network) != ("autoencode", "unet")]
+CLASSICAL = [("autoencode", "exact_inverse"), ("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
+ALL = [
+    *STAGES,
+    *(("train", *pair) for pair in TRAINED),
+    *(("restore", *pair) for pair in TRAINED + CLASSICAL),
+]
+READ_BY_NO_STAGE = {"results", "networks.enabled"}
+
+
+def sections(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """Every section of the configuration with its path, the root first."""
+    found = [(prefix, model)]
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += sections(field.annotation, (*prefix, name))
+    return found
+
+
+SECTIONS = sections()
+LEAVES = [
+    ((*prefix, name), field)
+    for prefix, model in SECTIONS
+    for name, field in model.model_fields.items()
+    if (*prefix, name) not in {path for path, _ in SECTIONS}
+]
+
+
+def nested(path: tuple[str, ...], value: Any) -> Any:
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def other(annotation: Any, value: Any, name: str) -> Any:
+    """Return another value of a field's type."""
+    options = [o for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal for o in get_args(a)]
+    if name == "budget":
+        return "7 steps"
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.7 + 0.001
+    if isinstance(value, str):
+        return next((o for o in options if o != value), value + "x")
+    if isinstance(value, tuple):
+        if value and isinstance(value[0], int | float):
+            return (value[0] + 1, *value[1:])
+        return value[:-1] if value else ("t1w",)
+    return (8, 8) if name == "crop" else ("x",) if name == "enabled" else "x"
+
+
+def changed(config: Config, path: tuple[str, ...], value: Any) -> Config:
+    """Return a copy with one field replaced, without validation."""
+    if len(path) == 1:
+        return config.model_copy(update={path[0]: value})
+    return config.model_copy(update={path[0]: changed(getattr(config, path[0]), path[1:], value)})
+
+
+def readers_of(path: tuple[str, ...], annotation: Any) -> set[tuple[str, ...]]:
+    """Every stage whose slice changes with a field."""
+    before = Config()
+    value: Any = before
+    for key in path:
+        value = getattr(value, key)
+    after = changed(before, path, other(annotation, value, path[-1]))
+    assert after != before
+    return {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
+
+
+def name_of(leaf: Any) -> str:
+    return ".".join(leaf[0])
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_valid_and_every_field_says_what_it_is():
+    assert Config.model_validate(Config().model_dump(mode="json")) == Config()
+    assert not [name_of(leaf) for leaf in LEAVES if not leaf[1].description and leaf[0][-1] not in ("budget",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"split": {"train": 0.7}}, r"split: train \+ val \+ test must be 1, got 1\.1"),
+        ({"tasks": {"recon": {"acceleration": 13}}}, "centre 0.08 alone exceeds the 1/13"),
+        (
+            {"tasks": {"denoise": {"crop": [88, 90]}}},
+            r"tasks.denoise.crop \[88, 90\] must be multiples of 2\^levels = 8",
+        ),
+        ({"networks": {"wavelet_vae": {"recon": {"widths": [8] * 6}}}}, r"must be multiples of 2\^levels = 64"),
+        ({"networks": {"enabled": ["unet"]}}, "must hold wavelet_vae"),
+        ({"tasks": {"enabled": []}}, "tasks.enabled: .*at least 1 item"),
+        ({"run": "../elsewhere"}, "run: String should match pattern"),
+        ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),
+        ({"train": None}, "train: .*valid dictionary"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_laws_across_fields(tmp_path, content, words):
+    file = written(tmp_path / "study.yaml", content)
+    with pytest.raises(ConfigError, match=words):
+        load([file])
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().train.batch = 3  # type: ignore[misc]
+
+
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 10**6), st.sampled_from(["", " "]))
+def test_budgets_read_as_they_are_written(amount, space):
+    assert parse_budget(f"{amount}{space}s") == Budget(amount, None)
+    assert parse_budget(f"{amount}{space}min") == Budget(60 * amount, None)
+    assert parse_budget(f"{amount}{space}steps") == Budget(None, amount)
+    assert parse_budget(f"{amount}.5{space}s") == Budget(amount + 0.5, None)
+
+
+@given(st.text(max_size=12))
+def test_a_budget_sets_one_of_the_two_or_is_refused(text):
+    try:
+        seconds, steps = parse_budget(text)
+    except ValueError:
+        return
+    assert (seconds is None) != (steps is None)
+    assert (seconds or steps or 0) > 0
+
+
+@pytest.mark.parametrize("text", ["0 s", "1.5 steps", "-3 s", "90", "s", "90 h", "1e3 steps", " 90 s"])
+def test_what_is_no_budget_is_refused_where_it_stands(tmp_path, text):
+    file = written(tmp_path / "study.yaml", {"run": "a", "train": {"budget": text}})
+    with pytest.raises(ConfigError, match=f"^{file}:3: train.budget: "):
+        load([file])
+
+
+def test_a_tasks_own_budget_wins():
+    config = load(overrides={"train.budget": "9 steps", "tasks.recon.budget": "2 min"})
+    assert config.budget("superres") == Budget(None, 9)
+    assert config.budget("recon") == Budget(120, None)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "model"), SECTIONS, ids=lambda v: ".".join(v) if isinstance(v, tuple) else "")
+def test_an_unknown_key_is_answered_with_its_place_and_the_nearest_name(tmp_path, path, model):
+    for name in model.model_fields:
+        typo = name + "_"
+        file = tmp_path / "study.yaml"
+        file.write_text("# a comment first\n" + yaml.safe_dump(nested((*path, typo), 1)), encoding="utf-8")
+        line = 2 + len(path)
+        near = difflib.get_close_matches(typo, list(model.model_fields), n=1)[0]
+        expected = f"{file}:{line}: unknown key `{'.'.join((*path, typo))}`; did you mean `{near}`?"
+        with pytest.raises(ConfigError) as error:
+            load([file])
+        assert str(error.value) == expected
+        assert near == name
+
+
+def test_an_unknown_key_that_resembles_nothing_lists_the_valid_ones(tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown key `restore\.zzz`; valid keys here: self_ensemble, batch"):
+        load(overrides=["restore.zzz=1"])
+
+
+def test_every_mistake_is_reported_at_once_each_in_its_own_file(tmp_path):
+    one = written(tmp_path / "one.yaml", {"train": {"bach": 1}})
+    two = written(tmp_path / "two.yaml", {"train": {"batch": "many"}})
+    with pytest.raises(ConfigError) as error:
+        load([one, two])
+    assert sorted(str(error.value).splitlines())[0].startswith(f"{one}:2: unknown key `train.bach`")
+    assert sorted(str(error.value).splitlines())[1].startswith(f"{two}:2: train.batch: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("train: [", ":1: not valid YAML"), ("train: {\n a: b: c}", ":2: not valid YAML"), ("- 3", ": expected sections")],
+)
+def test_a_file_that_is_no_configuration(tmp_path, text, words):
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"^{file}{words}"):
+        load([file])
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        load([tmp_path / "absent.yaml"])
+    file.write_text("", encoding="utf-8")
+    assert load([file]) == Config()
+
+
+def test_three_ways_to_write_an_override():
+    expected = load(overrides=["train.batch=8", "tasks.recon.crop=null"])
+    assert (expected.train.batch, expected.tasks.recon.crop) == (8, None)
+    assert load(overrides=["train__batch=8"]) == load(overrides={"train": {"batch": 8}})
+    assert load(overrides={"train.batch": 8, "tasks__recon": {"crop": None}}) == expected
+    assert load(overrides={"train": {"batch": 8}, "tasks": {"recon.crop": None}}) == expected
+    assert load(overrides=["tasks.enabled=[recon]", "run=a"]).tasks.enabled == ("recon",)
+
+
+@pytest.mark.parametrize("text", ["train.batch", "train.batch=[", "train.batch=x", "trainbatch=3"])
+def test_an_override_that_makes_no_sense(text):
+    with pytest.raises(ConfigError, match=r"override|command line"):
+        load(overrides=[text])
+
+
+def test_overlays_merge_from_left_to_right_key_by_key(tmp_path):
+    one = written(tmp_path / "one.yaml", {"run": "one", "train": {"batch": 2, "clip": 3.0}})
+    two = written(tmp_path / "two.yaml", {"run": "two", "train": {"batch": 4}})
+    config = load([one, two], ["train.ema=0.5"])
+    assert (config.run, config.train.batch, config.train.clip, config.train.ema) == ("two", 4, 3.0, 0.5)
+    assert load([two, one]).train.batch == 2
+    assert load([one, two], ["run=three"]).run == "three"
+
+
+# --- the files beside the code ---------------------------------------------------------------------------------------
+
+
+def test_the_generated_files_have_not_drifted():
+    hint = "run `medwvae config --write-defaults configs`"
+    assert (CONFIGS / "default.yaml").read_text(encoding="utf-8") == to_yaml(Config(), comments=True), hint
+    assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == schema_json(), hint
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_configuration_of_the_project_is_valid(file):
+    config = load([file])
+    schema = json.loads(schema_json())
+    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema)
+    jsonschema.validate(config.model_dump(mode="json"), schema)
+
+
+def test_the_schema_refuses_an_unknown_key():
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"train": {"bach": 1}}, json.loads(schema_json()))
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_what_is_written_reads_back(tmp_path, comments):
+    config = load(
+        overrides={"train.batch": 8, "tasks.recon.crop": (64, 32), "report.title": "Ω: 'quoted' # no comment"}
+    )
+    file = tmp_path / "study.yaml"
+    file.write_text(to_yaml(config, comments=comments), encoding="utf-8")
+    assert load([file]) == config
+
+
+# --- slices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_every_field_is_read_by_a_stage(leaf):
+    path, field = leaf
+    readers = readers_of(path, field.annotation)
+    assert bool(readers) != (name_of(leaf) in READ_BY_NO_STAGE)
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_a_field_reaches_only_the_stages_of_its_section(leaf):
+    path, field = leaf
+    readers = readers_of(path, field.annotation)
+    stages = {stage[0] for stage in readers}
+    allowed = {
+        "phantom": {"phantom"},
+        "ingest": {"ingest"},
+        "input": {"ingest"},
+        "split": {"split"},
+        "preprocess": {"preprocess", "split"},
+        "tasks": {"train", "restore"},
+        "networks": {"train", "restore"},
+        "train": {"train"},
+        "restore": {"restore"},
+        "classical": {"restore"},
+        "evaluate": {"evaluate"},
+        "report": {"report"},
+        "run": {"report"},
+        "results": set(),
+        "seed": {"phantom", "split", "train", "restore", "evaluate"},
+    }[path[0]]
+    if path == ("tasks", "enabled"):
+        allowed = {"report"}
+    assert stages <= allowed
+    if path[0] in ("tasks", "networks") and len(path) > 2:
+        named = set(path) & set(TASKS)
+        assert {stage[1] for stage in readers} <= (named or set(TASKS))
+    if path[-1] == "budget":
+        assert stages == {"train"}
+    if path[0] in ("restore", "classical"):
+        networks = {stage for stage in readers if stage[2] in NETWORKS}
+        assert networks == (readers if path[0] == "restore" else set())
+
+
+def test_a_network_field_retrains_that_network_only():
+    for network, field in (("unet", "features"), ("conv_vae", "beta")):
+        path = ("networks", network, field)
+        annotation = next(f.annotation for p, f in LEAVES if p == path)
+        assert {stage[2] for stage in readers_of(path, annotation)} == {network}
+    assert readers_of(("networks", "wavelet_vae", "recon", "blocks"), int) == {
+        ("train", "recon", "wavelet_vae"),
+        ("restore", "recon", "wavelet_vae"),
+    }
+
+
+def test_the_levels_reach_whoever_is_padded_for_them():
+    # Whole slices are padded to multiples of 2^levels for every network of the task.
+    before = Config()
+    for task in TASKS:
+        after = changed(before, ("networks", "wavelet_vae", task, "widths"), (8, 8))
+        readers = {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
+        trained = {("train", *pair) for pair in TRAINED if pair[0] == task}
+        control = {("restore", "autoencode", "exact_inverse")} if task == "autoencode" else set()
+        assert readers == trained | control | {("restore", task, "wavelet_vae")}
+
+
+def test_an_unknown_stage():
+    with pytest.raises(KeyError):
+        slice_for(Config(), "no such stage")
+    with pytest.raises(KeyError):
+        slice_for(Config(), "train")
+
+
+def test_tasks_that_are_not_enabled_still_have_a_slice():
+    config = load(overrides=["tasks.enabled=[recon]"])
+    assert slice_for(config, "train", "denoise", "unet") == slice_for(Config(), "train", "denoise", "unet")
