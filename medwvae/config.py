@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from medwvae.names import NETWORKS, TASKS, Contrast, Network, Task
+from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Task
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class PhantomConfig(Section):
@@ -235,6 +235,7 @@ class TrainConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
     devices: Positive = Field(1, description="devices (data-parallel)")
     checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
+    threads: Positive = Field(8, description="CPU threads of one training; fewer than the cores trains several at once")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")
 
 
@@ -248,7 +249,7 @@ class RestoreConfig(Section):
 class ClassicalConfig(Section):
     """Classical rivals, tuned on validation subjects."""
 
-    enabled: tuple[str, ...] | None = Field(None, description="names of the methods; null = all of them")
+    enabled: tuple[Classical, ...] | None = Field(None, description="names of the methods; null = all of them")
     tuning_subjects: Positive = Field(2, description="validation subjects to tune on")
     tuning_slices: Positive = Field(12, description="slices per subject to tune on")
 
@@ -339,16 +340,17 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
             out["network"] = network[task] if method == "wavelet_vae" else network
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
+            unread = {"budget", "checkpoint_seconds", "tensorboard", "threads"}  # they do not change the weights
             return out | {
                 "levels": levels,
-                "train": {k: v for k, v in c["train"].items() if k != "budget"},
+                "train": {k: v for k, v in c["train"].items() if k not in unread},
                 "budget": config.budget(task)._asdict(),
             }
         if method == "exact_inverse":
             return out | {"levels": levels}
         return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
-        return {"seed": c["seed"], "evaluate": c["evaluate"]}
+        return {"evaluate": c["evaluate"]}
     if stage == "report":
         return {"report": c["report"], "run": c["run"], "enabled": c["tasks"]["enabled"]}
     raise KeyError(stage)

@@ -10,6 +10,15 @@ RESTORATION_TASKS: Final[tuple[Task, ...]] = ("superres", "denoise", "recon")
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 
+Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink"]
+CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
+    "autoencode": (),
+    "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
+    "denoise": ("nlm", "tv", "bayes_shrink"),
+    "recon": ("zero_filled", "cs_wavelet"),
+}
+"""Names of the classical methods by task; what they do is in `medwvae.baselines`."""
+
 Kind = Literal["input", "classical", "network", "ours", "control"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 

@@ -54,7 +54,10 @@ def code_digest(*modules: str) -> str:
         if module not in seen:
             seen.add(module)
             queue += imports_of(module)
-    return digest_of({name: hashlib.sha256(_file_of(name).read_bytes()).hexdigest() for name in seen})
+    files = {_file_of(name) for name in seen}
+    # Templates and styles beside a package's code are code too.
+    files |= {asset for f in files if f.name == "__init__.py" for asset in f.parent.glob("*.[hcj][ts]*")}
+    return digest_of({str(f.relative_to(PACKAGE)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)})
 
 
 def stage_code(stage: str, method: str | None = None) -> str:

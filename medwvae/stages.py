@@ -12,7 +12,7 @@ from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import NETWORKS, TASKS, Kind, Network, Task
+from medwvae.names import CLASSICAL, NETWORKS, TASKS, Kind, Network, Task
 from medwvae.progress import bar, counter, say
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def preprocess(config: Config, threads: int) -> None:
 
 def train(config: Config, task: str, network: str, threads: int) -> None:
     """Train one network for one task, from its last checkpoint if there is one."""
-    _check_training(config, task, network)
+    task = _task(task)
+    if network not in (have := config.networks_of(task)):
+        raise ConfigError(f"no network {network!r} trains for {task}; have: {', '.join(have)}")
     import torch
 
     from medwvae import build, checkpoint
@@ -123,7 +125,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     from medwvae.train import train as run
 
     torch.set_num_threads(threads)
-    task, root, c = cast(Task, task), config.root, config.train
+    root, c = config.root, config.train
     index = paths.prepared_index(root)
     degrade = build.degradation(config, task)
     cases = load_cases(index, "train")
@@ -167,13 +169,16 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
     from medwvae import restore as restoration
     from medwvae.data.loaders import load_cases
 
-    if task not in TASKS or method not in methods_of(config, task):
+    task = _task(task)
+    if method not in methods_of(config, task):
         raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(methods_of(config, task))}")
     torch.set_num_threads(threads)
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
     degrade = build.degradation(config, task)
     run, record = _method(config, task, method)
+    for old in paths.restored(root, task, method).glob("*.nii.gz"):
+        old.unlink()  # of a subject that may have left the test part
     with counter(f"restore {task}/{method}", len(cases)) as advance:
         restoration.restore_cases(
             cases,
@@ -198,7 +203,7 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     from medwvae.data.loaders import load_cases
     from medwvae.evaluate import Restored, by_subject, score_volumes, write_table
 
-    task, root = cast(Task, task), config.root
+    task, root = _task(task), config.root
     items = [
         Restored(method, kind, paths.restored(root, task, method)) for method, kind in methods_of(config, task).items()
     ]
@@ -221,19 +226,17 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     write_table(paths.scores(root, task), by_subject(volumes))
 
 
-def methods_of(config: Config, task: str) -> dict[str, Kind]:
+def methods_of(config: Config, task: Task) -> dict[str, Kind]:
     """Return every method in a task's table, with its kind."""
-    from medwvae.baselines.names import CLASSICAL
-
     methods: dict[str, Kind] = {}
     if task == "autoencode":
         methods["exact_inverse"] = "control"
     else:
         methods["input"] = "input"
-        available = CLASSICAL[cast(Task, task)]
+        available = CLASSICAL[task]
         wanted = config.classical.enabled
         methods |= {name: "classical" for name in available if wanted is None or name in wanted}
-    for network in config.networks_of(cast(Task, task)):
+    for network in config.networks_of(task):
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
 
@@ -271,12 +274,10 @@ def _each(function: Callable[[Any], Any], items: list[Any], workers: int) -> Any
         yield from pool.map(function, items)
 
 
-def _check_training(config: Config, task: str, network: str) -> None:
-    if task not in TASKS:
-        raise ConfigError(f"no task {task!r}; have: {', '.join(TASKS)}")
-    have = config.networks_of(task)
-    if network not in have:
-        raise ConfigError(f"no network {network!r} trains for {task}; have: {', '.join(have)}")
+def _task(name: str) -> Task:
+    if name not in TASKS:
+        raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}")
+    return cast(Task, name)
 
 
 def _training_digest(config: Config, task: Task, network: str) -> str:
@@ -315,6 +316,7 @@ def _trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, A
 def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
     """Return a method ready to run and the beginning of its record."""
     from medwvae import restore as restoration
+    from medwvae.train import best_precision, device_for
 
     record = restoration.Record(kind=methods_of(config, task)[name])
     if name == "input":
@@ -325,8 +327,13 @@ def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
         model, meta = _trained(config, task, name)
         record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
         ensemble = config.restore.self_ensemble and task != "autoencode"
+        device = device_for(config.train.accelerator)
         run = restoration.network_method(
-            model, self_ensemble=ensemble, batch=config.restore.batch, precision=meta["precision"]
+            model,
+            self_ensemble=ensemble,
+            batch=config.restore.batch,
+            precision=best_precision(config.train.accelerator) if device == "cpu" else meta["precision"],
+            device=device,
         )
         return run, record
     return _tuned(config, task, name, record)
@@ -401,6 +408,9 @@ def report(config: Config) -> None:
     from medwvae.report.tables import render_text_table
 
     root = config.root
+    for task in config.tasks.enabled:
+        if not paths.scores(root, task).is_file():
+            raise InputError(f"{paths.scores(root, task)} is missing; run `medwvae evaluate --task {task}` first")
     metrics = pd.concat([pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled], ignore_index=True)
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference)
@@ -470,7 +480,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},
         durations=_durations(root),
         provenance={
-            "configuration": config.model_dump(mode="json"),
+            "configuration": _without_paths(config),
             "versions": provenance.versions() | {"revision": provenance.revision()},
             "machine": provenance.machine(),
             "digests": {stage: provenance.stage_code(stage) for stage in ("ingest", "preprocess", "evaluate")}
@@ -480,6 +490,19 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         parameters={key: records[key]["details"]["parameters"] for key in trained},
         figures_per_task=config.report.subjects_shown,
     )
+
+
+def _without_paths(config: Config) -> dict[str, Any]:
+    """Return the configuration with the user's own paths blanked: they can hold names, and a report travels."""
+    plain = config.model_dump(mode="json")
+    for section, field in (
+        (plain, "input"),
+        (plain, "results"),
+        (plain["split"], "file"),
+        (plain["ingest"], "demographics"),
+    ):
+        section[field] = section[field] and "(a path of the user's)"
+    return plain
 
 
 def _durations(root: Path) -> dict[str, float]:

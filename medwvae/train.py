@@ -111,6 +111,15 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if has_bf16 and capable else "32-true"
 
 
+def device_for(accelerator: str) -> str:
+    """Return the torch device that Lightning Fabric's accelerator name stands for on this machine."""
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
 def train(
     build: Callable[[], Restorer],
     sampler: SliceSampler,
@@ -145,7 +154,7 @@ def train(
         fabric.launch()
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
     module = build()
-    optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(_groups(module, settings.weight_decay), lr=settings.learning_rate)
     averaged = AveragedModel(module, avg_fn=_ramped_average(settings.ema)).to(fabric.device)
     model, optimiser = fabric.setup(module, optimiser)
     loss_of = LOSSES[settings.loss]
@@ -242,6 +251,13 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
         writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in history)
+
+
+def _groups(module: Restorer, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1."""
+    kernels = [p for p in module.parameters() if p.ndim > 2]
+    others = [p for p in module.parameters() if p.ndim <= 2]
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _fraction(progress: Progress, settings: Settings) -> float:

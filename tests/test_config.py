@@ -120,6 +120,7 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
         ({"tasks": {"enabled": []}}, "tasks.enabled: .*at least 1 item"),
         ({"run": "../elsewhere"}, "run: String should match pattern"),
         ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),
+        ({"classical": {"enabled": ["nlmm"]}}, "classical.enabled.0: Input should be .*'nlm'"),
         ({"train": None}, "train: .*valid dictionary"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

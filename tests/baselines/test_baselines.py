@@ -14,7 +14,7 @@ from medwvae.baselines import Classical, classical, denoise, recon
 from medwvae.baselines.superres import lanczos_matrix, low_resolution, spline_matrix
 from medwvae.baselines.tuning import Case, tune
 from medwvae.metrics import psnr
-from medwvae.names import RESTORATION_TASKS
+from medwvae.names import CLASSICAL, RESTORATION_TASKS, TASKS
 from medwvae.operators import (
     Measurement,
     cartesian_mask,
@@ -65,6 +65,10 @@ def run(method, given, params=None):
 
 def quality(image, reference, head):
     return psnr(image[:, 0].numpy(), reference[:, 0].numpy(), data_range=1.2, mask=head)
+
+
+def test_the_vocabulary_names_every_method():
+    assert {task: tuple(classical(task)) for task in TASKS} == CLASSICAL
 
 
 @pytest.mark.parametrize("method", METHODS, ids=name_of)

@@ -12,7 +12,7 @@ rule train:
         paths.log(root, "train-{task}-{network}"),
     benchmark:
         paths.benchmark(root, "train-{task}-{network}")
-    threads: 8
+    threads: study.train.threads
     resources:
         mem_mb=8000,
         runtime=24 * 60,

@@ -1,0 +1,123 @@
+import subprocess
+import sys
+import time
+from statistics import median
+
+import pytest
+import yaml
+
+from medwvae import stages
+from medwvae.config import Config
+from medwvae.config_io import load
+
+HEAVY = ("torch", "monai", "numpy", "pandas", "pydantic", "yaml", "scipy", "matplotlib", "nibabel", "pydicom")
+
+
+def medwvae(*arguments, **options):
+    code = "from medwvae.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def timed(*arguments):
+    """Return the median seconds of three runs and the last answer."""
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        answer = medwvae(*arguments)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds), answer
+
+
+def loaded_by(statement):
+    code = f"{statement}\nimport sys\nprint(*(m for m in {HEAVY} if m in sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(answer.stdout.split())
+
+
+def test_help_is_fast():
+    seconds, answer = timed("--help")
+    assert answer.returncode == 0
+    for command in ("phantom", "ingest", "split", "preprocess", "train", "restore", "evaluate", "report", "config"):
+        assert f"\n  {command} " in answer.stdout
+    assert seconds < 0.5
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    assert loaded_by("import medwvae.cli") == set()
+    # What the Snakefile imports: a dry run needs the configuration, but neither arrays nor networks.
+    light = {"pydantic", "yaml"}
+    assert loaded_by("import medwvae.stages, medwvae.config_io, medwvae.paths, medwvae.provenance") <= light
+    assert loaded_by("from medwvae.config_io import load; load()") <= light
+
+
+def test_a_typo_is_answered_at_once_in_one_line(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("run: a\ntrain:\n  bach: 3\n", encoding="utf-8")
+    for command in (["config"], ["train", "--task", "recon", "--network", "unet"]):
+        seconds, answer = timed(*command, "--config", file)
+        assert answer.returncode == 2
+        assert answer.stdout == ""
+        assert answer.stderr == f"medwvae: error: {file}:3: unknown key `train.bach`; did you mean `batch`?\n"
+        assert seconds < 1
+
+
+def test_errors_also_reach_the_log(tmp_path):
+    log = tmp_path / "logs" / "rule.log"
+    answer = medwvae("--log", log, "config", "--set", "train.bach=3")
+    assert answer.returncode == 2
+    assert log.read_text(encoding="utf-8") == answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_mistake_of_the_programs_own_keeps_its_traceback_in_the_log(tmp_path):
+    log = tmp_path / "rule.log"
+    code = "import medwvae.stages, medwvae.cli\nmedwvae.stages.report = lambda config: 1 / 0\nmedwvae.cli.main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "--log", log, "report"], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 1
+    assert "ZeroDivisionError" in log.read_text(encoding="utf-8")
+    assert "ZeroDivisionError" in answer.stderr
+
+
+def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
+    answer = medwvae("config", "--set", "train.batch=3", "--set", "tasks.recon.crop=null")
+    assert answer.returncode == 0
+    file = tmp_path / "study.yaml"
+    file.write_text(answer.stdout, encoding="utf-8")
+    config = load([file])
+    assert config == load(overrides=["train.batch=3", "tasks.recon.crop=null"])
+    assert yaml.safe_load(answer.stdout) == config.model_dump(mode="json")
+    assert medwvae("config", "-c", file).stdout == answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--task", "recn", "--network", "unet"], "no task 'recn'; have: autoencode, superres"),
+        (["train", "--task", "autoencode", "--network", "unet"], "no network 'unet' trains for autoencode"),
+        (["restore", "--task", "recon", "--method", "nlm"], "no method 'nlm' for task 'recon'; have: input"),
+        (["restore", "--task", "recn", "--method", "nlm"], "no task 'recn'"),
+        (["evaluate", "--task", "recn"], "no task 'recn'"),
+        (["split"], "manifest.csv"),
+        (["preprocess"], "splits.csv"),
+        (["train", "--task", "recon", "--network", "unet"], "prepared.csv"),
+        (["evaluate", "--task", "recon"], "prepared.csv"),
+        (["report"], "recon"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path, arguments, words):
+    answer = medwvae(*arguments, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("medwvae: error: ")
+    assert words in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_network_cannot_train_where_it_is_not_enabled():
+    config = load(overrides=["networks.enabled=[wavelet_vae]"])
+    assert {network for _, network in stages.networks_trained(config)} == {"wavelet_vae"}
+    assert ("autoencode", "unet") not in stages.networks_trained(Config())

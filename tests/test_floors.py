@@ -1,0 +1,95 @@
+"""The house: a room imports only from its own floor and from those below, and never in a circle."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+
+import pytest
+
+from medwvae.provenance import PACKAGE, imports_of
+
+FLOORS = (
+    (
+        "names errors seeding files config config_io paths provenance progress",
+        "vocabulary, configuration, paths",
+    ),
+    ("wavelets geometry intensity operators degradation metrics protocols statistics", "mathematics and physics"),
+    ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
+    (
+        "data data.contrast data.dicom data.dicom_write data.ingest data.loaders data.manifest data.nifti "
+        "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
+        "data.phantom.shapes data.phantom.signal data.sources data.splits data.subjects data.transforms",
+        "data",
+    ),
+    (
+        "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
+        "baselines.tuning report report.figures report.page report.panels report.tables report.words",
+        "work on the data",
+    ),
+    ("build", "configuration to objects"),
+    ("stages cli", "entries"),
+)
+FLOOR_OF = {f"medwvae.{name}": floor for floor, (names, _) in enumerate(FLOORS) for name in names.split()}
+MODULES = sorted(
+    "medwvae" + "".join(f".{part}" for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__")
+    for path in PACKAGE.rglob("*.py")
+)
+ROOMS = [module for module in MODULES if module != "medwvae"]
+KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.stages", "medwvae.cli"}
+GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
+
+
+def rooms_imported_by(module):
+    """Everything of medwvae that a module imports, but for the packages around it, which Python runs first anyway."""
+    return {name for name in imports_of(module) - {"medwvae", module} if not module.startswith(f"{name}.")}
+
+
+def top_level_packages_of(module):
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names.add(str(node.module).split(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+def test_every_room_has_its_floor():
+    assert sorted(FLOOR_OF) == ROOMS
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_no_import_runs_upward(module):
+    upward = {name for name in rooms_imported_by(module) if FLOOR_OF[name] > FLOOR_OF[module]}
+    assert not upward
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_only_the_top_floors_see_the_configuration(module):
+    if module not in KNOWS_CONFIG:
+        assert not rooms_imported_by(module) & {"medwvae.config", "medwvae.config_io"}
+
+
+def test_no_room_imports_itself_through_others():
+    TopologicalSorter({module: rooms_imported_by(module) for module in ROOMS}).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("module", [module for module in ROOMS if FLOOR_OF[module] == 0])
+def test_the_ground_floor_is_light(module):
+    assert top_level_packages_of(module) <= GROUND_FLOOR_MAY_USE
+
+
+def test_the_ground_floor_imports_neither_torch_nor_numpy():
+    rooms = ", ".join(module for module in ROOMS if FLOOR_OF[module] == 0)
+    code = f"import {rooms}, sys; assert not {{'torch', 'numpy', 'monai'}} & set(sys.modules), sorted(sys.modules)[:9]"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_package_itself_is_empty():
+    assert imports_of("medwvae") == set()
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert all(isinstance(node, ast.Expr) for node in tree.body)

@@ -1,0 +1,109 @@
+import json
+import resource
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medwvae.evaluate import COLUMNS
+from tests.workflow.conftest import REPOSITORY, Workflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+
+def test_dicom_in_report_out(finished: Workflow) -> None:
+    metrics = pd.read_csv(finished.results / "metrics.csv")
+    assert tuple(metrics.columns) == COLUMNS
+    assert set(metrics["task"]) == {"autoencode", "denoise"}
+    denoise = metrics[metrics["task"] == "denoise"]
+    assert dict(zip(denoise["method"], denoise["kind"], strict=True)) == {
+        "input": "input", "tv": "classical", "wavelet_vae": "ours", "unet": "network",
+    }  # fmt: skip
+    assert metrics["value"].notna().all()
+    # One row per subject, method, region and metric: no subject is counted twice.
+    assert not metrics.duplicated(["task", "method", "subject", "region", "metric"]).any()
+    control = metrics[(metrics["method"] == "exact_inverse") & (metrics["metric"] == "psnr")]
+    assert (control["value"] > 90).all()
+    page = (finished.results / "report.html").read_text()
+    assert "<html" in page
+    assert 'src="http' not in page
+    summary = json.loads((finished.results / "summary.json").read_text())
+    assert set(summary["tasks"]) == {"autoencode", "denoise"}
+
+
+def test_identifiers_stay_private(finished: Workflow) -> None:
+    private = finished.results / "private"
+    for path in finished.results.rglob("*"):
+        if path.is_file() and private not in path.parents and finished.results / "phantom" not in path.parents:
+            assert b"Phantom^" not in path.read_bytes(), path
+    for path in private.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_test_subjects_are_never_trained_on(finished: Workflow) -> None:
+    splits = pd.read_csv(finished.results / "splits.csv")
+    assert not splits["subject"].duplicated().any()
+    metrics = pd.read_csv(finished.results / "metrics.csv")
+    assert set(metrics["subject"]) == set(splits[splits["part"] == "test"]["subject"])
+
+
+def test_second_run_does_nothing(finished: Workflow) -> None:
+    assert finished.jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("report={title: Another headline}", {"report"}),
+        ("evaluate={regions: [head]}", {"evaluate", "report"}),
+        ("restore={batch: 5}", {"restore", "evaluate", "report"}),
+        ("classical={tuning_slices: 3}", {"restore", "evaluate", "report"}),
+        ("train__batch=3", {"train", "restore", "evaluate", "report"}),
+    ],
+)
+def test_a_change_reruns_what_reads_it_and_no_more(finished: Workflow, config: str, expected: set[str]) -> None:
+    jobs = finished.jobs(config)
+    assert set(jobs) - {"all"} == expected
+
+
+def test_a_network_s_own_settings_retrain_it_alone(finished: Workflow) -> None:
+    jobs = finished.jobs("networks={unet: {features: [8, 8, 8, 8, 8, 4]}}")
+    assert jobs["train"] == 1
+    assert jobs["restore"] == 1
+
+
+def test_report_alone_really_reruns_alone(finished: Workflow) -> None:
+    model = finished.results / "models" / "denoise" / "wavelet_vae" / "model.pt"
+    before = model.stat().st_mtime_ns
+    answer = finished.snakemake("--config", "report={title: A new headline}")
+    assert answer.returncode == 0, answer.stderr
+    assert "A new headline" in (finished.results / "report.html").read_text()
+    assert model.stat().st_mtime_ns == before
+    answer = finished.snakemake()  # back to the study as it is, for the other tests
+    assert answer.returncode == 0, answer.stderr
+    assert finished.jobs() == {}
+
+
+def test_dry_run_is_quick(empty: Workflow) -> None:
+    # Processor time, so that what else runs on the machine does not decide.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    jobs = empty.jobs()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5
+    assert jobs["train"] == 3  # a U-Net does not autoencode
+
+
+@pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_plans_a_run(empty: Workflow, config: Path) -> None:
+    source = empty.folder / "own data"
+    source.mkdir(exist_ok=True)
+    answer = empty.snakemake("--dry-run", "--quiet", "--config", f"input={source}", "run=mystudy", configfile=config)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_a_typo_is_answered_with_line_and_nearest_name(empty: Workflow) -> None:
+    wrong = empty.folder / "wrong.yaml"
+    wrong.write_text("run: x\ntrain:\n  batchs: 3\n")
+    answer = empty.snakemake("--dry-run", configfile=wrong)
+    assert answer.returncode != 0
+    assert "wrong.yaml:3: unknown key `train.batchs`; did you mean `batch`?" in answer.stdout + answer.stderr
