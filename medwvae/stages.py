@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
@@ -163,15 +163,15 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
 
 def restore(config: Config, task: str, method: str, threads: int) -> None:
     """Restore the test volumes of a task with one method."""
+    task = _task(task)
+    if method not in (have := methods_of(config, task)):
+        raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(have)}")
     import torch
 
     from medwvae import build
     from medwvae import restore as restoration
     from medwvae.data.loaders import load_cases
 
-    task = _task(task)
-    if method not in methods_of(config, task):
-        raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(methods_of(config, task))}")
     torch.set_num_threads(threads)
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
@@ -197,13 +197,13 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
 
 def evaluate(config: Config, task: str, threads: int) -> None:
     """Score all methods of a task."""
+    task, root = _task(task), config.root
     import pandas as pd
 
     from medwvae import build
     from medwvae.data.loaders import load_cases
     from medwvae.evaluate import Restored, by_subject, score_volumes, write_table
 
-    task, root = _task(task), config.root
     items = [
         Restored(method, kind, paths.restored(root, task, method)) for method, kind in methods_of(config, task).items()
     ]
@@ -277,7 +277,7 @@ def _each(function: Callable[[Any], Any], items: list[Any], workers: int) -> Any
 def _task(name: str) -> Task:
     if name not in TASKS:
         raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}")
-    return cast(Task, name)
+    return name
 
 
 def _training_digest(config: Config, task: Task, network: str) -> str:
