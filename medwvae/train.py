@@ -144,7 +144,7 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is not finite; `last.ckpt` then still holds the last good state.
+        If the loss or its gradient is not finite; `last.ckpt` then still holds the last good state.
     """
     from lightning_fabric import Fabric
 
@@ -200,14 +200,12 @@ def train(
         loss = loss_of(estimate.image, truth) + estimate.penalty
         value = float(loss.detach())
         if not math.isfinite(value):
-            where = f"last good weights: {last}" if last.exists() else "no checkpoint was written yet"
-            raise TrainingError(
-                f"the loss became {value} at step {progress.step}; lower train.learning_rate or set "
-                f"train.precision=32-true, and delete the state's folder to start afresh ({where})"
-            )
+            raise _not_finite(f"loss became {value}", progress.step, last)
         optimiser.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        fabric.clip_gradients(model, optimiser, max_norm=settings.clip, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(model, optimiser, max_norm=settings.clip, error_if_nonfinite=False)
+        if precision != "16-mixed" and norm is not None and not math.isfinite(norm):  # fp16's scaler skips such a step
+            raise _not_finite(f"gradient became {float(norm)}", progress.step, last)
         optimiser.step()
         averaged.update_parameters(module)
         progress.step += 1
@@ -273,6 +271,14 @@ def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
         return torch.lerp(mean, value, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return average
+
+
+def _not_finite(what: str, step: int, last: Path) -> TrainingError:
+    where = f"last good weights: {last}" if last.exists() else "no checkpoint was written yet"
+    return TrainingError(
+        f"the {what} at step {step}; lower train.learning_rate or set train.precision=32-true, "
+        f"and delete the state's folder to start afresh ({where})"
+    )
 
 
 def _weights(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,306 @@
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributions import Normal, kl_divergence
+
+from medwvae.degradation import Denoise, Recon, Superres
+from medwvae.nets.blocks import pad_to_multiple
+from medwvae.nets.conv_vae import ConvVAE
+from medwvae.nets.unet import UNet
+from medwvae.nets.wavelet_vae import NoiseScale, WaveletVAE
+from medwvae.operators import Measurement, to_kspace
+from medwvae.restore import FLIPS
+from medwvae.wavelets import dwt
+
+SMALL: dict[str, Any] = {"widths": (6, 8, 8), "blocks": 1}
+SIZES = st.integers(8, 23)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def images(*shape, seed=0):
+    return torch.rand(shape, generator=generator(seed))
+
+
+def network(name, *, channels=1, conditions=0, **options):
+    if name == "wavelet_vae":
+        model: Any = WaveletVAE(objective="restore", channels=channels, conditions=conditions, **(SMALL | options))
+    elif name == "conv_vae":
+        model = ConvVAE(channels=channels, conditions=conditions, **(SMALL | options))
+    else:
+        model = UNet(channels=channels, conditions=conditions, features=(4, 4, 4, 4, 4, 4))
+    return model.eval()
+
+
+def disturbed(model):
+    """Return the network with all weights moved, so that no zero-initialised head hides an error."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator(parameter.numel()))
+    return model
+
+
+def measured(task, height=19, width=22, batch=3, seed=0):
+    """A degraded batch of a task and its truth."""
+    degrade: Any = {"superres": Superres(2), "denoise": Denoise(0.1), "recon": Recon(3, 0.15, "random", 0.5)}[task]
+    image = images(batch, 1, height, width, seed=seed)
+    simulated = degrade(image, torch.ones(batch), generator(seed), False)
+    return simulated.measurement, simulated.truth
+
+
+def fitting(name, task, **options):
+    return network(name, channels=2 if task == "recon" else 1, conditions=1 if task == "denoise" else 0, **options)
+
+
+NAMES = ("wavelet_vae", "conv_vae", "unet")
+TASKS = ("superres", "denoise", "recon")
+
+
+# --- the untrained network -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(SIZES, SIZES, st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.sampled_from([0, 4]))
+def test_the_untrained_wavelet_vae_is_the_identity(height, width, channels, rounds, refine):
+    model = network("wavelet_vae", channels=channels, rounds=rounds, refine=refine)
+    start = images(2, channels, height, width)
+    torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["superres", "recon"])
+def test_with_known_samples_it_is_the_start_which_agrees_with_them(task):
+    measurement, _ = measured(task)
+    image = fitting("wavelet_vae", task).restore(measurement, FLIPS)
+    torch.testing.assert_close(image, measurement.project(measurement.start), rtol=0, atol=1e-5)
+    torch.testing.assert_close(image, measurement.start, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=5, deadline=None)
+@given(*[st.integers(8, 11)] * 3)
+def test_one_class_serves_three_dimensions(depth, height, width):
+    volume = images(1, 1, depth, height, width)
+    model = WaveletVAE(objective="restore", dims=3, widths=(4, 4), blocks=1).eval()
+    torch.testing.assert_close(model(Measurement(volume)).image, volume, rtol=0, atol=1e-5)
+    assert disturbed(model)(Measurement(volume)).image.shape == volume.shape
+    assert len(model.scales()) == 2 * 7 + 1
+
+
+# --- any size, exact data consistency, mirrors -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_any_size_comes_back_as_it_was(name, task):
+    model = disturbed(fitting(name, task))
+    for height, width in ((17, 16), (18, 24), (33, 21)):
+        measurement, truth = measured(task, height, width)
+        estimate = model(measurement, truth)
+        assert estimate.image.shape == truth.shape
+        assert estimate.image.isfinite().all()
+        assert estimate.penalty.shape == ()
+        assert model.restore(measurement, FLIPS).shape == truth.shape
+
+
+@pytest.mark.parametrize("flips", [((),), FLIPS], ids=["plain", "ensemble"])
+@pytest.mark.parametrize("task", ["superres", "recon"])
+@pytest.mark.parametrize("name", NAMES)
+def test_known_samples_are_kept_exactly(name, task, flips):
+    measurement, truth = measured(task)
+    image = disturbed(fitting(name, task)).restore(measurement, flips)
+    kspace = to_kspace(image, measurement.phasor)
+    assert measurement.mask is not None
+    known = measurement.mask.expand_as(kspace)
+    assert (image - measurement.start).abs().max() > 1e-3
+    torch.testing.assert_close(kspace[known], measurement.kspace[known], rtol=0, atol=1e-5)
+    # Where every sample is kept, the truth is what is nearest to it.
+    torch.testing.assert_close(measurement.project(truth), truth, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", FLIPS[1:])
+@pytest.mark.parametrize("size", [(18, 22), (19, 23)], ids=["even", "odd"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_mirrored_measurement_is_the_measurement_of_the_mirrored_image(task, size, axes):
+    measurement, truth = measured(task, *size)
+    mirrored = measurement.flip(axes)
+    torch.testing.assert_close(mirrored.project(truth.flip(axes)), truth.flip(axes), rtol=0, atol=1e-5)
+    back = mirrored.flip(axes)
+    torch.testing.assert_close(back.start, measurement.start)
+    if measurement.mask is not None:
+        assert torch.equal(back.mask, measurement.mask)
+        torch.testing.assert_close(back.kspace, measurement.kspace, rtol=0, atol=1e-5)
+        assert int(mirrored.mask.sum()) == int(measurement.mask.sum())
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_self_ensemble_commutes_with_mirrors(name, task):
+    measurement, _ = measured(task, 17, 22)
+    model = disturbed(fitting(name, task))
+    expected = model.restore(measurement, FLIPS)
+    alone = model.restore(measurement)
+    for axes in FLIPS[1:]:
+        torch.testing.assert_close(model.restore(measurement.flip(axes), FLIPS).flip(axes), expected, rtol=0, atol=1e-4)
+        assert (model.restore(measurement.flip(axes)).flip(axes) - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_networks_read_the_noise_level(name):
+    model, start = disturbed(network(name, conditions=1)), images(2, 1, 20, 24)
+    quiet, loud = (model(Measurement(start, sigma=torch.full((1, 1, 1, 1), s))).image for s in (0.01, 0.5))
+    assert (quiet - loud).abs().max() > 1e-3
+
+
+# --- the noise scale -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "free"), [("fixed", 0), ("global", 1), ("level", 3), ("subband", 3 * 3 + 1)])
+def test_how_many_noise_scales_are_learned(kind, free):
+    model = WaveletVAE(objective="restore", noise=kind, **SMALL)
+    start = images(2, 1, 24, 16)
+    estimate = model(Measurement(start), images(2, 1, 24, 16, seed=1))
+    log_s = model.noise.log_s
+    assert log_s.requires_grad == (kind != "fixed")
+    if free:
+        estimate.penalty.backward()
+    assert (0 if log_s.grad is None else int((log_s.grad != 0).sum())) == free
+    assert list(model.scales().values()) == pytest.approx([0.1] * 10)
+    assert list(model.scales())[:2] == ["aa3", "ad3"]
+
+
+def residual_rms(model, measurement, truth):
+    residual = dwt(pad_to_multiple(truth - model(measurement).image, 2**model.levels, 2), model.levels)
+    return {name: float(band.detach().square().mean().sqrt()) for name, band in residual.subbands().items()}
+
+
+def fitted_scales(kind, measurement, truth):
+    """Return the network after minimising its scale term alone."""
+    model = WaveletVAE(objective="restore", noise=kind, scale_weight=1.0, **SMALL)
+    optimiser = torch.optim.LBFGS([model.noise.log_s], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        penalty = model(measurement, truth).penalty
+        penalty.backward()
+        return penalty
+
+    optimiser.step(closure)
+    return model
+
+
+def test_the_likelihood_finds_the_root_mean_square_of_every_residual_subband():
+    start = images(2, 1, 48, 40)
+    measurement, truth = Measurement(start), start + 0.2 * torch.randn(start.shape, generator=generator(5))
+    model = fitted_scales("subband", measurement, truth)
+    expected = residual_rms(model, measurement, truth)
+    assert model.scales() == pytest.approx(expected, rel=5e-3)
+    pooled = fitted_scales("global", measurement, truth).scales()
+    # Parseval: the pooled scale is the RMS of the error image.
+    assert list(pooled.values()) == pytest.approx([float((truth - start).square().mean().sqrt())] * 10, rel=1e-3)
+
+
+def test_fitting_the_scale_does_not_bend_the_restoration():
+    model = WaveletVAE(objective="restore", **SMALL)
+    model(Measurement(images(1, 1, 16, 16)), images(1, 1, 16, 16, seed=1)).penalty.backward()
+    others = [p.grad for name, p in model.named_parameters() if name != "noise.log_s"]
+    assert all(grad is None or not grad.any() for grad in others)
+
+
+def test_noise_of_scale_s_adds_its_square_to_the_error():
+    # Parseval: the transform is orthonormal, so s² per coefficient is s² per pixel.
+    model = WaveletVAE(objective="sparse", initial_noise=0.3, **SMALL).train()
+    start = images(4, 1, 256, 256)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        error = (model(Measurement(start)).image - start).square().mean()
+        assert float(error) == pytest.approx(0.09, rel=0.02)
+        # Three quarters of the coefficients are details of level 1, and so on.
+        model.noise.log_s.copy_(torch.tensor([0.1, 0.4, 0.8]).log()[:, None].expand(3, 4))
+        error = (model(Measurement(start)).image - start).square().mean()
+    assert float(error) == pytest.approx(0.75 * 0.01 + 0.75 / 4 * 0.16 + 0.64 / 16, rel=0.03)
+    model.eval()
+    torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
+
+
+def test_restoration_draws_no_noise_even_in_training():
+    model = WaveletVAE(objective="restore", initial_noise=0.5, **SMALL).train()
+    start = images(2, 1, 16, 16)
+    torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
+
+
+# --- coefficients ----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None)
+@given(SIZES, SIZES, st.sampled_from([1, 2]))
+def test_encode_and_decode(height, width, channels):
+    model = disturbed(network("wavelet_vae", channels=channels))
+    coefficients = model.encode(images(2, channels, height, width))
+    coarsest = (-(-height // 8), -(-width // 8))
+    assert coefficients.levels == 3
+    assert coefficients.approximation.shape == (2, channels, *coarsest)
+    assert coefficients.details[0].shape == (2, 3, channels, *coarsest)
+    assert coefficients.details[2].shape == (2, 3, channels, 4 * coarsest[0], 4 * coarsest[1])
+    assert model.decode(coefficients, (height, width)).shape == (2, channels, height, width)
+
+
+def test_the_error_of_the_coefficients_is_the_error_of_the_image():
+    model = disturbed(network("wavelet_vae"))
+    x = images(2, 1, 32, 24)
+    with torch.no_grad():
+        coefficients = model.encode(x)
+    answer, own = coefficients.subbands(), dwt(x, 3).subbands()
+    wavelet_domain = sum(float((answer[name] - own[name]).square().sum()) for name in own)
+    image_domain = float((model.decode(coefficients, (32, 24)) - x).square().sum())
+    assert image_domain > 1e-3
+    assert wavelet_domain == pytest.approx(image_domain, rel=1e-4)
+
+
+# --- penalties -------------------------------------------------------------------------------------------------------
+
+
+def test_the_sparse_objective_is_the_mean_of_the_absolute_details():
+    model = WaveletVAE(objective="sparse", sparsity=0.7, **SMALL)
+    x = images(2, 1, 32, 24)
+    details = torch.cat([d.flatten() for d in dwt(x, 3).details])
+    assert float(model(Measurement(x), x).penalty.detach()) == pytest.approx(
+        0.7 * float(details.abs().mean()), rel=1e-4
+    )
+
+
+def test_kl_of_the_approximation_is_that_of_torch():
+    model = WaveletVAE(objective="sparse", sparsity=0.0, kl_weight=0.5, initial_noise=0.3, **SMALL)
+    x = images(2, 1, 32, 24)
+    estimate = model(Measurement(x), x)
+    posterior = Normal(dwt(x, 3).approximation, 0.3)
+    expected = 0.5 * float(kl_divergence(posterior, Normal(0.0, 1.0)).mean())
+    assert float(estimate.terms["kl"]) == pytest.approx(expected, rel=1e-4)
+    assert float(estimate.penalty.detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_kl_of_the_conventional_vae_is_that_of_torch():
+    model = disturbed(ConvVAE(beta=0.3, latent=5, **SMALL))
+    x = images(2, 1, 18, 21)
+    with torch.no_grad():
+        mean, log_variance = model.encoder(pad_to_multiple(x, 4, 2)).chunk(2, dim=1)
+    assert mean.shape == (2, 5, 5, 6)
+    divergence = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0))
+    assert float(model(Measurement(x), x).penalty.detach()) == pytest.approx(0.3 * float(divergence.mean()), rel=1e-4)
+
+
+def test_the_conventional_vae_samples_in_training_only():
+    model, given = disturbed(ConvVAE(**SMALL)), Measurement(images(1, 1, 16, 16))
+    torch.manual_seed(0)
+    model.train()
+    assert not torch.equal(model(given).image, model(given).image)
+    model.eval()
+    assert torch.equal(model(given).image, model(given).image)
+
+
+def test_a_kind_of_noise_scale_that_is_none():
+    with pytest.raises(KeyError):
+        NoiseScale("pixel", 3, 2, 0.1)  # type: ignore[arg-type]

@@ -1,0 +1,382 @@
+import dataclasses
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from medwvae import checkpoint, train
+from medwvae.data.loaders import SliceSampler
+from medwvae.degradation import Autoencode, Denoise, Simulated
+from medwvae.errors import InputError, TrainingError
+from medwvae.metrics import psnr
+from medwvae.nets.conv_vae import ConvVAE
+from medwvae.nets.restorer import Estimate
+from medwvae.nets.wavelet_vae import WaveletVAE
+from tests.cases import case
+
+SETTINGS = train.Settings(
+    seconds=None, steps=24, batch=2, learning_rate=5e-3, weight_decay=1e-3, warmup=0.1, clip=1.0, ema=0.9,
+    validations=4, patience=0, loss="l1", checkpoint_seconds=1e-9, seed=3,
+)  # fmt: skip
+CPU = torch.device("cpu")
+TIMING = ("seconds", "images_per_s")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def denoiser():
+    return WaveletVAE(objective="restore", conditions=1, widths=(6, 8), blocks=1)
+
+
+def autoencoder():
+    return WaveletVAE(objective="sparse", widths=(6, 8), blocks=1)
+
+
+def conventional():
+    return ConvVAE(conditions=1, widths=(6, 8), latent=4, blocks=1)
+
+
+def run(state_dir: Path, build=denoiser, degrade=None, validation=None, report=None, **changes):
+    if degrade is None:
+        degrade = Autoencode() if build is autoencoder else Denoise(0.1)
+    cases = [case("a"), case("b", shape=(7, 22, 25), seed=1)]
+    sampler = SliceSampler(cases, (16, 12))
+    if validation is None:
+        validation = train.Validation([case("c", seed=2)], degrade, 3, seed=1)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return train.train(build, sampler, degrade, validation, settings, state_dir, report or (lambda *_: None))
+
+
+def plain(progress):
+    """Return the history without what a clock says."""
+    return [{name: value for name, value in row.items() if name not in TIMING} for row in progress.history]
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def stop_after(steps):
+    seen = []
+
+    def report(fraction, figures):
+        seen.append(fraction)
+        if len(seen) > steps:
+            raise StoppedError
+
+    return report
+
+
+# --- resuming --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [denoiser, autoencoder, conventional], ids=lambda build: build.__name__)
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkeypatch, build):
+    monkeypatch.setattr(train, "RECORDS", 5)  # so that the checkpoint falls between two rows of the history
+    expected, progress, _ = run(tmp_path / "whole", build)
+    torch.manual_seed(99)  # whatever happened in the process before does not matter
+    for steps in (7, 6):
+        with pytest.raises(StoppedError):
+            run(tmp_path / "parts", build, report=stop_after(steps))
+    weights, resumed, _ = run(tmp_path / "parts", build)
+    assert resumed.step == progress.step == 24
+    assert_same(weights, expected)
+    assert plain(resumed) == plain(progress)
+    whole, parts = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    assert_same(parts["model"], whole["model"])
+    assert_same(parts["averaged"], whole["averaged"])
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    weights, progress, _ = run(tmp_path)
+    again, same, _ = run(tmp_path, report=stop_after(0))  # which would raise at the first step
+    assert_same(again, weights)
+    assert plain(same) == plain(progress)
+
+
+def test_the_seed_decides_everything(tmp_path):
+    one, history, _ = run(tmp_path / "1")
+    two, same, _ = run(tmp_path / "2")
+    other, _, _ = run(tmp_path / "3", seed=4)
+    assert_same(one, two)
+    assert plain(history) == plain(same)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_learns(tmp_path):
+    def build():
+        return WaveletVAE(objective="restore", conditions=1, widths=(16, 16), blocks=1)
+
+    _, progress, precision = run(tmp_path, build, steps=100, batch=8, loss="mse", checkpoint_seconds=9)
+    scores = [row["val_psnr"] for row in progress.history if "val_psnr" in row]
+    assert len(scores) == 4
+    assert progress.best == max(scores)
+    first = train.Validation([case("c", seed=2)], Denoise(0.1), 3, seed=1)(denoiser().eval(), CPU)
+    assert progress.best > first + 0.7
+    assert precision == "32-true"
+
+
+def test_the_best_weights_come_back_not_the_last(tmp_path):
+    scores = iter([5.0, 9.0, 7.0, 6.0])
+    kept = []
+
+    def validation(model, device):
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        return next(scores)
+
+    weights, progress, _ = run(tmp_path, validation=validation)
+    assert (progress.best, progress.stale) == (9.0, 2)
+    assert_same(weights, kept[1])
+
+
+@pytest.mark.parametrize(("patience", "validations"), [(0, 12), (1, 2), (3, 4)])
+def test_early_stopping(tmp_path, patience, validations):
+    count = []
+
+    def validation(model, device):
+        count.append(model)
+        return 20.0
+
+    _, progress, _ = run(tmp_path, validation=validation, validations=12, patience=patience)
+    assert len(count) == validations
+    assert progress.done
+    assert progress.step == 2 * validations
+
+
+def test_a_budget_in_seconds_is_kept(tmp_path):
+    _, progress, _ = run(tmp_path, steps=None, seconds=0.3)
+    assert progress.done
+    assert 0.3 <= progress.seconds < 2
+    assert progress.history[-1]["step"] == progress.step
+
+
+# --- a loss that is not finite ---------------------------------------------------------------------------------------
+
+
+def poisoned(step):
+    """Denoising whose measurement is not finite at a step of the training (validation shares one draw a volume)."""
+    clean, calls = Denoise(0.1), []
+
+    def degrade(image, maximum, generator, shared):
+        simulated = clean(image, maximum, generator, shared)
+        calls.append(shared)
+        if calls.count(False) == step:
+            simulated.measurement.start[0, 0, 0, 0] = math.nan
+        return simulated
+
+    return degrade
+
+
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_state_stays(tmp_path):
+    with pytest.raises(TrainingError, match=r"became nan at step 9; lower train\.learning_rate") as error:
+        run(tmp_path, degrade=poisoned(10))
+    assert str(tmp_path / "last.ckpt") in str(error.value)
+    state = checkpoint.load(tmp_path / "last.ckpt")
+    assert state["progress"]["step"] == 9
+    assert all(value.isfinite().all() for value in state["model"].values())
+    expected, _, _ = run(tmp_path / "whole")
+    weights, _, _ = run(tmp_path)  # with a cure the training goes on from there
+    assert_same(weights, expected)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path):
+    class Root(WaveletVAE):
+        """Finite answer, infinite slope: the square root at zero."""
+
+        def forward(self, measurement, truth=None):
+            estimate = super().forward(measurement, truth)
+            if truth is None:
+                return estimate
+            flat = torch.stack([parameter.square().sum() for parameter in self.parameters()]).sum() * 0
+            return Estimate(estimate.image, estimate.penalty + flat.sqrt(), estimate.terms)
+
+    with pytest.raises(TrainingError, match="gradient"):
+        run(tmp_path, lambda: Root(objective="restore", conditions=1, widths=(4, 4), blocks=0))
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_the_first_step_may_fail_too(tmp_path):
+    with pytest.raises(TrainingError, match="no checkpoint was written yet"):
+        run(tmp_path, degrade=poisoned(1))
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(1e-6, 1), st.floats(0, 0.9), st.floats(0, 1), st.floats(0, 1))
+def test_the_learning_rate_rises_then_falls_to_zero(peak, warmup, one, two):
+    early, late = sorted((one, two))
+    rates = [train.learning_rate_at(fraction, peak, warmup) for fraction in (early, late)]
+    assert all(0 <= rate <= peak * (1 + 1e-9) for rate in rates)
+    if late < warmup:
+        assert rates[0] <= rates[1]
+    if early >= warmup:
+        assert rates[0] >= rates[1]
+    assert train.learning_rate_at(warmup, peak, warmup) == pytest.approx(peak)
+    assert train.learning_rate_at(1, peak, warmup) == pytest.approx(0, abs=1e-9 * peak)
+    assert train.learning_rate_at(2, peak, warmup) == pytest.approx(0, abs=1e-9 * peak)
+
+
+@given(st.floats(0, 0.9999), st.integers(0, 10**6))
+def test_the_memory_of_the_average_grows_to_its_decay(decay, count):
+    average = train._ramped_average(decay)
+    zero, one = torch.zeros(()), torch.ones(())
+    share = float(average(zero, one, count))  # of the newest weights
+    assert share == pytest.approx(max(1 - decay, 9 / (10 + count)), abs=1e-6)
+    assert float(average(zero, one, count + 1)) <= share + 1e-7
+
+
+def test_averaged_weights_forget_where_they_began():
+    layer = nn.Linear(1, 1, bias=False)
+    averaged = AveragedModel(layer, avg_fn=train._ramped_average(0.999))
+    with torch.no_grad():
+        layer.weight.fill_(100.0)
+        averaged.update_parameters(layer)
+        for _ in range(50):
+            layer.weight.fill_(1.0)
+            averaged.update_parameters(layer)
+    (weight,) = averaged.module.parameters()
+    assert abs(float(weight.detach()) - 1) < 0.01  # a plain average over 0.999 would still hold 95 %
+
+
+def test_the_history_is_a_table_with_holes(tmp_path):
+    path = tmp_path / "history.csv"
+    train.write_history(path, [{"step": 1.0, "loss": 0.123456789}, {"step": 2.0, "loss": 0.1, "val_psnr": 30.5}])
+    table = pd.read_csv(path)
+    assert list(table) == ["step", "loss", "val_psnr"]
+    assert table["loss"].tolist() == [0.12345679, 0.1]
+    assert math.isnan(table["val_psnr"][0])
+    assert table["val_psnr"][1] == 30.5
+
+
+def test_rows_of_the_history(tmp_path):
+    _, progress, _ = run(tmp_path)
+    assert [row["step"] for row in progress.history] == list(range(1, 25))
+    assert progress.history[-1]["lr"] < SETTINGS.learning_rate / 20
+    assert {"loss", "scale", "s/aa2", "s/dd1", *TIMING} <= progress.history[0].keys()
+
+
+# --- slices ----------------------------------------------------------------------------------------------------------
+
+
+def numbered(name, shape):
+    """Return a case whose voxels say where they are."""
+    prepared = case(name, shape).prepared
+    image = np.ravel_multi_index(np.indices(shape), shape).astype(np.float32) + 1
+    return dataclasses.replace(case(name, shape), prepared=dataclasses.replace(prepared, image=image))
+
+
+def test_crops_lie_inside_tissue_slices():
+    shape = (40, 24, 20)
+    chosen = numbered("a", shape)
+    tissue = set(chosen.prepared.tissue_slices().tolist())
+    assert 0 < len(tissue) < shape[0]
+    images, maxima = SliceSampler([chosen], (16, 12)).draw(200, torch.Generator().manual_seed(0))
+    assert images.shape == (200, 1, 16, 12)
+    assert torch.equal(maxima, torch.full((200,), float(np.prod(shape))))
+    slices, rows, columns = np.unravel_index(images[:, 0].numpy().astype(int) - 1, shape)
+    assert set(slices.ravel().tolist()) == tissue  # all of them are drawn, and no other
+    assert np.ptp(slices, axis=(1, 2)).max() == 0
+    for index, axis, size in ((rows, 1, 24), (columns, 2, 20)):
+        steps = np.diff(index, axis=axis)
+        assert set(np.unique(steps)) == {-1, 1}  # mirrored by chance
+        assert np.ptp(steps, axis=(1, 2)).max() == 0
+        assert (index.min(), index.max()) == (0, size - 1)  # every place is reached
+
+
+def test_small_slices_are_padded_with_zeros_around():
+    chosen = numbered("a", (9, 10, 13))
+    images, _ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))
+    for image in images[:, 0]:
+        rows, columns = image.nonzero(as_tuple=True)
+        assert (int(rows.max() - rows.min()), int(columns.max() - columns.min())) == (9, 12)
+        assert int((image > 0).sum()) == 130
+        assert abs(int(rows.min()) - (15 - int(rows.max()))) <= 1
+
+
+def test_whole_slices_are_padded_to_the_largest_and_to_a_multiple():
+    sampler = SliceSampler([numbered("a", (9, 10, 13)), numbered("b", (9, 12, 9))], None, multiple=8)
+    images, maxima = sampler.draw(30, torch.Generator().manual_seed(0))
+    assert images.shape == (30, 1, 16, 16)
+    assert set(maxima.tolist()) == {9 * 10 * 13, 9 * 12 * 9}
+    assert all(int((image > 0).sum()) in (130, 108) for image in images)
+
+
+def test_the_generator_decides_the_slices():
+    sampler = SliceSampler([case("a"), case("b", seed=1)], (16, 12))
+    one, two, other = (sampler.draw(8, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+# --- validation ------------------------------------------------------------------------------------------------------
+
+
+def test_validation_is_the_mean_over_subjects_of_the_psnr_inside_the_head():
+    volumes = [case("a1", subject="a"), case("a2", seed=5, subject="a"), case("b", seed=6)]
+    validation = train.Validation(volumes, Denoise(0.1), 9, seed=1)
+    score = validation(lambda measurement: Estimate(measurement.start, torch.zeros(())), CPU)
+    own = [
+        psnr(s.measurement.start.numpy(), s.truth.numpy(), data_range=maximum, mask=head.numpy())
+        for _, s, head, maximum in validation.items
+    ]
+    assert [len(item[1].truth) for item in validation.items] == [3, 3, 3]
+    assert score == pytest.approx(((own[0] + own[1]) / 2 + own[2]) / 2, rel=1e-5)
+
+
+def test_validation_is_the_same_each_time_and_for_each_order():
+    volumes = [case("a"), case("b", seed=6)]
+    one, two = (train.Validation(order, Denoise(0.1), 6, seed=1) for order in (volumes, volumes[::-1]))
+    for left, right in zip(one.items, two.items[::-1], strict=True):
+        assert torch.equal(left[1].measurement.start, right[1].measurement.start)
+    model = denoiser().eval()
+    assert one(model, CPU) == one(model, CPU) == pytest.approx(two(model, CPU), rel=1e-6)
+    other = train.Validation(volumes, Denoise(0.1), 6, seed=2)
+    assert not torch.equal(one.items[0][1].measurement.start, other.items[0][1].measurement.start)
+    assert isinstance(one.items[0][1], Simulated)
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "cut", "code"])
+def test_a_damaged_checkpoint_is_an_input_error(tmp_path, damage):
+    path = tmp_path / "last.ckpt"
+    if damage == "text":
+        path.write_text("no checkpoint")
+    elif damage == "cut":
+        checkpoint.save(path, {"weights": torch.ones(1000)})
+        path.write_bytes(path.read_bytes()[:-900])
+    elif damage == "code":
+        path.write_bytes(pickle.dumps(case))
+    with pytest.raises(InputError, match=r"last.ckpt: not a checkpoint that can be read"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_reads_back(tmp_path):
+    state = {"weights": {"a": torch.arange(3)}, "progress": {"best": -math.inf, "history": [{"loss": 0.5}]}}
+    checkpoint.save(tmp_path / "new" / "last.ckpt", state)
+    back = checkpoint.load(tmp_path / "new" / "last.ckpt")
+    assert torch.equal(back["weights"]["a"], torch.arange(3))
+    assert back["progress"] == state["progress"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.ckpt"]
