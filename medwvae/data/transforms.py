@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,11 +79,11 @@ class Prepared:
             If the file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 scaling = LinearScaling.from_dict(meta["scaling"])
                 return cls(data["image"], data["head"], scaling, meta["axis"], data["affine"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: cannot be read ({error}); run `medwvae preprocess` again") from error
 
 

@@ -1,0 +1,294 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data.meta_tensor import MetaTensor
+
+from medwvae import restore
+from medwvae.data import nifti
+from medwvae.data.loaders import Case, load_cases, write_index
+from medwvae.data.transforms import Plane, Prepared, head_mask, prepare, reference_intensityd, slice_axis
+from medwvae.degradation import Autoencode, Degradation, Denoise, Recon, Superres
+from medwvae.errors import InputError
+from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
+from medwvae.intensity import LinearScaling
+from medwvae.names import REGIONS, TASKS
+from medwvae.nets.unet import UNet
+from medwvae.operators import magnitude
+from medwvae.protocols import PROTOCOLS
+from medwvae.wavelets import dwt
+from tests.cases import case, ellipsoid, head_like
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "autoencode": Autoencode(),
+    "superres": Superres(2),
+    "denoise": Denoise(0.1),
+    "recon": Recon(3, 0.15, "random", 0.5),
+}
+PLANES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+SHAPE = (25, 30, 19)
+
+
+def scanned(path, modality="MR", shape=SHAPE):
+    """Write an oblique canonical volume with an uneven background; return it and its affine."""
+    image, head = head_like(shape)
+    rng = np.random.default_rng(0)
+    volume = 700 * image + 3 * rng.random(shape, dtype=np.float32)
+    if modality == "CT":
+        volume = np.where(head, 40 + 30 * image, -1000).astype(np.float32)
+    angle = 0.2
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, :3] *= [1.1, 0.9, 1.0]
+    affine[:3, 3] = [-20, 13, 5.5]
+    nifti.write(path, volume, affine)
+    return volume, affine
+
+
+# --- prepared volumes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+@pytest.mark.parametrize("plane", list(PLANES))
+def test_preparation_is_invertible(tmp_path, plane, modality):
+    volume, affine = scanned(tmp_path / "a.nii.gz", modality)
+    prepared = prepare(tmp_path / "a.nii.gz", modality=modality, plane=plane, percentile=99)
+    axis = PLANES[plane]
+    assert prepared.axis == axis
+    assert prepared.image.shape == prepared.head.shape == tuple(np.moveaxis(np.empty(SHAPE), axis, 0).shape)
+    np.testing.assert_allclose(prepared.to_volume(prepared.image), volume, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(prepared.to_slices(prepared.to_volume(prepared.image)), prepared.image, atol=1e-5)
+    np.testing.assert_allclose(prepared.affine, affine, atol=1e-5)
+    assert np.percentile(prepared.image[prepared.head], 99) == pytest.approx(1, rel=1e-4)
+    assert abs(np.median(prepared.image[~prepared.head])) < 0.02  # air
+
+
+@given(st.permutations((0, 1, 2)), st.floats(-1000, 1000), st.floats(0.1, 1e4))
+def test_to_volume_and_to_slices_are_inverse(order, offset, factor):
+    image, head = head_like((5, 6, 7))
+    prepared = Prepared(image, head, LinearScaling(offset, factor), order[0], np.eye(4))
+    volume = prepared.to_volume(image)
+    assert volume.shape == np.moveaxis(image, 0, order[0]).shape
+    tolerance = 1e-6 * (1 + abs(offset) / factor)
+    np.testing.assert_allclose(prepared.to_slices(volume), image, atol=tolerance)
+
+
+def test_prepared_volumes_read_back(tmp_path):
+    one, two = case("a", seed=1, axis=0).prepared, case("b", seed=2, axis=1).prepared
+    for name, prepared in (("a", one), ("b", two)):
+        prepared.save(tmp_path / "prepared" / f"{name}.npz")
+        back = Prepared.load(tmp_path / "prepared" / f"{name}.npz")
+        assert (back.axis, back.scaling, back.maximum) == (prepared.axis, prepared.scaling, prepared.maximum)
+        for field in ("image", "head", "affine"):
+            assert getattr(back, field).dtype == getattr(prepared, field).dtype
+            np.testing.assert_array_equal(getattr(back, field), getattr(prepared, field))
+    write_index(tmp_path / "prepared.csv", [("b", "s2", "t2w", "test"), ("a", "s1", "t1w", "train")])
+    (found,) = load_cases(tmp_path / "prepared.csv", "test")
+    assert (found.volume, found.subject, found.contrast) == ("b", "s2", "t2w")
+    with pytest.raises(InputError, match="no volume in the val part"):
+        load_cases(tmp_path / "prepared.csv", "val")
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "pickle"])
+def test_a_damaged_prepared_volume_is_an_input_error(tmp_path, damage):
+    path = tmp_path / "a.npz"
+    if damage in ("empty", "text"):
+        path.write_text("no archive" if damage == "text" else "")
+    elif damage == "cut":
+        case().prepared.save(path)
+        path.write_bytes(path.read_bytes()[:-200])
+    elif damage == "pickle":
+        np.savez(path, image=np.array([{}], dtype=object), meta=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="run `medwvae preprocess` again"):
+        Prepared.load(path)
+
+
+@given(st.permutations((0, 1, 2)), st.floats(0.3, 3), st.floats(1.3, 6))
+def test_slices_lie_across_the_thickest_voxels(order, fine, ratio):
+    spacing = [fine, fine, fine]
+    spacing[order[0]] = fine * ratio
+    assert slice_axis(tuple(spacing), "acquired") == order[0]
+    assert [slice_axis(tuple(spacing), plane) for plane in PLANES] == [0, 1, 2]
+
+
+@given(st.floats(0.3, 3), st.lists(st.floats(1, 1.19), min_size=3, max_size=3))
+def test_nearly_isotropic_volumes_are_cut_axially(fine, ratios):
+    assert slice_axis(tuple(fine * ratio for ratio in ratios), "acquired") == 2
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_the_head_mask_finds_the_head(noise):
+    head = ellipsoid((40, 48, 36))
+    image = (0.7 + 0.3 * np.cos(np.arange(48) / 4)[:, None]) * head
+    image[18:24, 20:28, 15:20] = 0  # a ventricle
+    rng = np.random.default_rng(0)
+    image = np.hypot(image + noise * rng.standard_normal(image.shape), noise * rng.standard_normal(image.shape))
+    image[:2, :2, :2] = 1.0  # a bright speck outside
+    mask = head_mask((500 * image).astype(np.float32))
+    assert 2 * (mask & head).sum() / (mask.sum() + head.sum()) > 0.95
+    assert not mask[:2, :2, :2].any()
+    assert mask[18:24, 20:28, 15:20].all()
+
+
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_the_monai_transform_undoes_itself(modality):
+    image, head = head_like((10, 12, 14))
+    volume = 900 * image - (1000 if modality == "CT" else 0)
+    transform = reference_intensityd("image", modality=modality, percentile=99)
+    given_ = {"image": MetaTensor(torch.from_numpy(volume)[None]), "head": head}
+    scaled = transform(given_)
+    assert np.percentile(scaled["image"].numpy()[0][head], 99) == pytest.approx(1, rel=1e-5)
+    assert scaled["image"].applied_operations
+    back = transform.inverse(scaled)["image"]
+    np.testing.assert_allclose(back.numpy()[0], volume, rtol=1e-6, atol=1e-3)
+    np.testing.assert_array_equal(given_["image"].numpy()[0], volume)  # the given one is left alone
+    assert not back.applied_operations
+
+
+# --- simulation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["denoise", "recon"])
+def test_a_subject_meets_the_same_measurement_every_time(task):
+    degrade, (one, two) = DEGRADATIONS[task], (case("a"), case("a2", subject="b"))
+    first = restore.simulate(one, degrade, 1, task).measurement
+    restore.simulate(two, degrade, 1, task)
+    torch.manual_seed(5)
+    again = restore.simulate(one, degrade, 1, task).measurement
+    assert torch.equal(first.start, again.start)
+    other = Case(two.volume, two.subject, two.contrast, one.prepared)  # the same image of another subject
+    for different in (
+        restore.simulate(other, degrade, 1, task),
+        restore.simulate(one, degrade, 2, task),
+        restore.simulate(one, degrade, 1, "another task"),
+    ):
+        assert not torch.equal(first.start, different.measurement.start)
+
+
+def test_a_volume_is_one_acquisition():
+    measurement = restore.simulate(case(), DEGRADATIONS["recon"], 1, "recon").measurement
+    assert measurement.mask is not None
+    assert measurement.mask.shape == (1, 1, 1, 20)
+
+
+# --- restoration -----------------------------------------------------------------------------------------------------
+
+
+def prepared_case(folder, plane, name="a"):
+    scanned(folder / f"{name}.nii.gz")
+    return Case(name, name, "t1w", prepare(folder / f"{name}.nii.gz", modality="MR", plane=plane, percentile=99))
+
+
+@pytest.mark.parametrize("plane", list(PLANES))
+def test_a_restored_volume_lies_on_the_canonical_grid(tmp_path, plane):
+    chosen = prepared_case(tmp_path, plane)
+    counted = []
+    record = restore.restore_cases(
+        [chosen], restore.exact_inverse(3), Autoencode(), seed=1, task="autoencode", folder=tmp_path / "out",
+        record=restore.Record("control"), advance=lambda: counted.append(1),
+    )  # fmt: skip
+    truth, found = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "out" / "a.nii.gz")
+    assert found.shape == truth.shape == SHAPE
+    np.testing.assert_allclose(found.affine, truth.affine, atol=1e-5)
+    np.testing.assert_allclose(found.get_fdata(), truth.get_fdata(), rtol=1e-4, atol=0.01)
+    assert counted == [1]
+    assert record.seconds_per_volume.keys() == {"a"}
+    restore.write_record(tmp_path / "out" / "record.json", record)
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["kind"] == "control"
+
+
+def test_the_control_is_exact(tmp_path):
+    chosen = prepared_case(tmp_path, "axial")
+    for levels in (1, 3, 5):
+        restore.restore_cases(
+            [chosen], restore.exact_inverse(levels), Autoencode(), seed=1, task="autoencode", folder=tmp_path / "out",
+            record=restore.Record("control"),
+        )  # fmt: skip
+        table = score_volumes(
+            [chosen], [Restored("exact_inverse", "control", tmp_path / "out")], run="r", task="autoencode",
+            setting="clean", regions=REGIONS,
+        )  # fmt: skip
+        scores = table.set_index(["region", "metric"])["value"]
+        for region in REGIONS:
+            assert scores[region, "psnr"] > 90
+            assert scores[region, "ssim"] == pytest.approx(1, abs=1e-5)
+            assert scores[region, "nmse"] < 1e-8
+
+
+@pytest.mark.parametrize("task", ["superres", "denoise", "recon"])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_batches_do_not_change_what_a_network_restores(task, ensemble):
+    torch.manual_seed(0)
+    model = UNet(channels=2 if task == "recon" else 1, conditions=int(task == "denoise"), features=(4,) * 6)
+    measurement = restore.simulate(case(shape=(5, 24, 20)), DEGRADATIONS[task], 1, task).measurement
+    one, two = (
+        restore.network_method(model, self_ensemble=ensemble, batch=batch, precision="32-true")(measurement)
+        for batch in (2, 100)
+    )
+    assert one.shape == (5, 1, 24, 20)
+    assert not model.training
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    assert (one >= 0).all() or task != "recon"  # a magnitude
+
+
+def test_the_input_is_the_magnitude_of_the_start():
+    measurement = restore.simulate(case(), DEGRADATIONS["recon"], 1, "recon").measurement
+    torch.testing.assert_close(restore.input_method(measurement), magnitude(measurement.start))
+
+
+def test_latents_are_the_subbands_of_a_slice(tmp_path):
+    coefficients = dwt(case().slices()[:1], 2)
+    restore.write_latent(tmp_path / "latent.npz", coefficients)
+    with np.load(tmp_path / "latent.npz") as bands:
+        assert sorted(bands) == ["aa2", "ad1", "ad2", "da1", "da2", "dd1", "dd2"]
+        np.testing.assert_array_equal(bands["dd1"], coefficients.subbands()["dd1"][0, 0].numpy())
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def scores_of(cases, folder, task="denoise", regions=REGIONS):
+    items = [Restored("input", "input", folder)]
+    return score_volumes(cases, items, run="r", task=task, setting="s", regions=regions)
+
+
+def test_every_task_has_its_protocol():
+    assert set(PROTOCOL_OF) == set(TASKS)
+    assert set(PROTOCOL_OF.values()) <= set(PROTOCOLS)
+
+
+def test_a_subject_is_the_mean_of_its_volumes(tmp_path):
+    shape = (12, 24, 20)
+    cases = [case(name, shape, seed, subject=name[0]) for seed, name in enumerate(("a1", "a2", "b1"))]
+    restore.restore_cases(
+        cases, restore.input_method, Denoise(0.1), seed=1, task="denoise", folder=tmp_path,
+        record=restore.Record("input"),
+    )  # fmt: skip
+    volumes = scores_of(cases, tmp_path)
+    assert len(volumes) == 3 * 2 * 3
+    assert set(volumes["volume"]) == {"a1", "a2", "b1"}
+    subjects = by_subject(volumes)
+    assert tuple(subjects) == COLUMNS
+    assert len(subjects) == 2 * 2 * 3
+    keys = ["region", "metric"]
+    expected = volumes[volumes["subject"] == "a"].groupby(keys)["value"].mean()
+    found = subjects[subjects["subject"] == "a"].set_index(keys)["value"]
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value)
+    only = scores_of(cases, tmp_path, regions=("head",))
+    assert set(only["region"]) == {"head"}
+    write_table(tmp_path / "metrics.csv", subjects)
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_scores_ask_for_every_volume_on_its_own_grid(tmp_path):
+    chosen = case("a")
+    with pytest.raises(InputError, match=r"a\.nii\.gz is missing; run `medwvae restore`"):
+        scores_of([chosen], tmp_path)
+    nifti.write(tmp_path / "a.nii.gz", np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.eye(4))
+    with pytest.raises(InputError, match="is not its truth's"):
+        scores_of([chosen], tmp_path)
