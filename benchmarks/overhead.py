@@ -1,4 +1,4 @@
-"""What share of a finished run went into starting processes and importing, rather than into its work?
+"""Overhead: the share of a finished run that went into starting processes and importing, rather than into its work.
 
 Work of a job: training steps and validations as training itself timed them, the methods' own seconds and their tuning;
 everything of ingest, preprocess, evaluate and report. Usage: python benchmarks/overhead.py results/demo

@@ -1,4 +1,4 @@
-"""How many slices a second does each network train on, beside MONAI's BasicUNet in the same run?
+"""Training speed: how many slices a second does each network train on, beside MONAI's BasicUNet in the same run.
 
 Networks take turns step by step, so that a disturbance of the machine hits all of them; the ratio is the median of the
 paired step times. Slices of 96×96, batch 16, the precision that training would choose.

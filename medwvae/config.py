@@ -183,7 +183,7 @@ class WaveletVAEByTask(Section):
     autoencode: WaveletVAEConfig = WaveletVAEConfig()
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
-    recon: WaveletVAEConfig = WaveletVAEConfig()
+    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
 
 
 class ConvVAEConfig(Section):
@@ -219,8 +219,8 @@ class TrainConfig(Section):
         "2000 steps",
         description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume to the bit)",
     )
-    batch: Positive = Field(16, description="slices per step")
-    learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule (AdamW)")
+    batch: Positive = Field(8, description="slices per step")
+    learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
     loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
