@@ -400,6 +400,10 @@ def write_config(config: Config) -> None:
 
 def report(config: Config) -> None:
     """Write the long table, the summary and the page; print the summary and where the page lies."""
+    root = config.root
+    for task in config.tasks.enabled:
+        if not paths.scores(root, task).is_file():
+            raise InputError(f"{paths.scores(root, task)} is missing; run `medwvae evaluate --task {task}` first")
     import pandas as pd
     from rich.console import Console
 
@@ -407,10 +411,6 @@ def report(config: Config) -> None:
     from medwvae.report import page
     from medwvae.report.tables import render_text_table
 
-    root = config.root
-    for task in config.tasks.enabled:
-        if not paths.scores(root, task).is_file():
-            raise InputError(f"{paths.scores(root, task)} is missing; run `medwvae evaluate --task {task}` first")
     metrics = pd.concat([pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled], ignore_index=True)
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference)

@@ -276,6 +276,15 @@ def test_rows_of_the_history(tmp_path):
     assert {"loss", "scale", "s/aa2", "s/dd1", *TIMING} <= progress.history[0].keys()
 
 
+def test_a_rows_loss_is_the_mean_over_its_steps(tmp_path, monkeypatch):
+    _, every, _ = run(tmp_path / "every")
+    monkeypatch.setattr(train, "RECORDS", 4)
+    _, few, _ = run(tmp_path / "few")
+    losses = np.array([row["loss"] for row in every.history]).reshape(4, 6).mean(1)
+    assert [row["step"] for row in few.history] == [6, 12, 18, 24]
+    np.testing.assert_allclose([row["loss"] for row in few.history], losses, rtol=1e-6)
+
+
 # --- slices ----------------------------------------------------------------------------------------------------------
 
 
