@@ -333,7 +333,7 @@ def test_the_levels_reach_whoever_is_padded_for_them():
     # Whole slices are padded to multiples of 2^levels for every network of the task.
     before = Config()
     for task in TASKS:
-        after = changed(before, ("networks", "wavelet_vae", task, "widths"), (8, 8))
+        after = changed(before, ("networks", "wavelet_vae", task, "widths"), (8,) * 5)
         readers = {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
         trained = {("train", *pair) for pair in TRAINED if pair[0] == task}
         control = {("restore", "autoencode", "exact_inverse")} if task == "autoencode" else set()
