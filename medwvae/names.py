@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, get_args
 
-Task = Literal["autoencode", "superres", "denoise", "recon"]
+Task = Literal["superres", "denoise", "recon", "autoencode"]
 """`autoencode` trains the generative model (mode A); the other three are restoration tasks (mode C)."""
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 RESTORATION_TASKS: Final[tuple[Task, ...]] = ("superres", "denoise", "recon")
