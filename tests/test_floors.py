@@ -28,7 +28,7 @@ FLOORS = (
         "work on the data",
     ),
     ("build", "configuration to objects"),
-    ("stages cli", "entries"),
+    ("stages stages.plan stages.cohort stages.training stages.restoration stages.reporting cli", "entries"),
 )
 FLOOR_OF = {f"medwvae.{name}": floor for floor, (names, _) in enumerate(FLOORS) for name in names.split()}
 MODULES = sorted(
@@ -36,7 +36,9 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 ROOMS = [module for module in MODULES if module != "medwvae"]
-KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.stages", "medwvae.cli"}
+KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
+    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting")
+}
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 
 

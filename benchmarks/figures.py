@@ -1,0 +1,84 @@
+"""Figures and table of a finished run for the docs: python benchmarks/figures.py results/ixi docs/ixi.
+
+Writes scores-<task>.svg, training-<task>.svg, noise-scale.svg and table.md. Plots only: no image of a subject leaves
+the run's own folder.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medwvae.files import atomic
+from medwvae.report import figures
+from medwvae.report.words import TASK_LABELS, label
+
+STYLE = Path(figures.__file__).with_name("style.css")
+
+
+def standalone(svg: str) -> str:
+    """Give a figure of the page the light theme's colours, a background and the namespace that a file needs."""
+    colours = dict(re.findall(r"--(\w+): (#\w+)", STYLE.read_text(encoding="utf-8").split("@media")[0]))
+    svg = re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], svg)
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background:{colours["page"]};'
+    return svg.replace('<svg style="', opening, 1) + "\n"
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Mean and 95 % interval over the test subjects, inside the head, as Markdown."""
+    lines = []
+    for name, task in summary["tasks"].items():
+        if name == "autoencode":
+            continue
+        lines += [
+            f"**{label(name, TASK_LABELS)}** ({task['setting']}; {task['subjects']} test subjects; "
+            f"protocol `{task['protocol']}`)",
+            "",
+        ]
+        lines += ["| Method | Kind | PSNR, dB | SSIM |", "|---|---|---|---|"]
+        blocks = task["regions"]["head"]
+        order = sorted(task["kinds"], key=lambda method: blocks["psnr"]["methods"][method]["mean"])
+        for method in order:
+            cells = []
+            for metric, digits in (("psnr", 2), ("ssim", 3)):
+                entry = blocks[metric]["methods"][method]
+                text = f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
+                cells.append(f"**{text}**" if blocks[metric]["best"] == method else text)
+            lines.append(f"| {label(method)} | {task['kinds'][method]} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, help="folder of a finished run")
+    parser.add_argument("out", type=Path, help="folder for the figures and the table")
+    options = parser.parse_args()
+    summary = json.loads((options.root / "summary.json").read_text())
+    metrics = pd.read_csv(options.root / "metrics.csv")
+    texts = {"table.md": table(summary)}
+    for name, task in summary["tasks"].items():
+        title, rows = label(name, TASK_LABELS), metrics[metrics["task"] == name]
+        histories = {
+            path.parent.name: pd.read_csv(path) for path in (options.root / "models" / name).glob("*/history.csv")
+        }
+        if name == "autoencode":
+            scales = figures.noise_scales(title, histories["wavelet_vae"])
+            if scales:
+                texts["noise-scale.svg"] = standalone(scales)
+            continue
+        order = sorted(task["kinds"], key=lambda method: task["regions"]["head"]["psnr"]["methods"][method]["mean"])
+        texts[f"scores-{name}.svg"] = standalone(figures.strips(title, rows, task, "head", order))
+        curves = figures.training_curves(title, histories)
+        if curves:
+            texts[f"training-{name}.svg"] = standalone(curves)
+    for name, text in texts.items():
+        with atomic(options.out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""From the source to slices: phantom, ingest, split, preprocess."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medwvae import paths
+from medwvae.config import Config
+from medwvae.errors import InputError
+from medwvae.progress import bar, counter, say
+from medwvae.stages.plan import each, source_of
+
+
+def phantom(config: Config, threads: int) -> None:
+    """Write the synthetic cohort."""
+    from medwvae.data.phantom.cohort import make_cohort
+
+    p = config.phantom
+    with counter("phantom", p.subjects) as advance:
+        make_cohort(
+            paths.phantom(config.root),
+            subjects=p.subjects,
+            seed=config.seed,
+            shape=p.shape,
+            spacing=p.spacing,
+            contrasts=p.contrasts,
+            lesions=p.lesions,
+            bias=p.bias,
+            noise=p.noise,
+            file_format=p.file_format,
+            workers=threads,
+            advance=advance,
+        )
+
+
+def ingest(config: Config, threads: int) -> None:
+    """Source folder to canonical volumes and manifest."""
+    from medwvae.data import ingest as ingestion
+    from medwvae.data import manifest
+
+    c, root = config.ingest, config.root
+    with bar("ingest") as shown:
+        rows = ingestion.ingest(
+            source_of(config),
+            paths.canonical(root),
+            subjects=c.subjects if config.input else "keep",  # a phantom is no patient
+            pattern=c.pattern,
+            key_file=paths.private(root) / "key",
+            default_modality=c.default_modality,
+            demographics=Path(c.demographics) if c.demographics else None,
+            workers=threads,
+            advance=lambda done, total: shown.update(done / total),
+        )
+    manifest.write(paths.manifest(root), rows)
+    refused = [row for row in rows if row.status == "refused"]
+    say(f"ingest: {len(rows) - len(refused)} volumes, {len(refused)} refused (see {paths.manifest(root)})")
+    for row in refused:
+        say(f"  {row.volume}: {row.reason}")
+
+
+def split(config: Config) -> None:
+    """Subjects of the usable volumes to parts."""
+    from medwvae.data import splits
+
+    c = config.split
+    subjects = sorted({row.subject for row in usable(config)})
+    if c.file:
+        assigned = splits.read(Path(c.file))
+        if missing := [s for s in subjects if s not in assigned]:
+            raise InputError(f"{c.file}: {len(missing)} subjects of the manifest have no part, first {missing[0]}")
+        assigned = {s: assigned[s] for s in subjects}
+    else:
+        assigned = splits.split(subjects, fractions=(c.train, c.val, c.test), seed=config.seed)
+    splits.write(paths.splits(config.root), assigned)
+
+
+def preprocess(config: Config, threads: int) -> None:
+    """Canonical volumes to slices in network units."""
+    from medwvae.data import loaders, splits
+
+    root, assigned = config.root, splits.read(paths.splits(config.root))
+    rows = usable(config)
+    jobs = partial(_prepare_one, root, config.preprocess.plane, config.preprocess.percentile)
+    work = [(row.volume, row.file, row.modality or config.ingest.default_modality) for row in rows]
+    failed: set[str] = set()
+    with counter("preprocess", len(work)) as advance:
+        for name, reason in each(jobs, work, threads):
+            advance()
+            if reason:
+                say(f"preprocess: {name} left out: {reason}")
+                failed.add(name)
+    index = [(r.volume, r.subject, r.contrast, assigned[r.subject]) for r in rows if r.volume not in failed]
+    if not index:
+        raise InputError("no volume could be preprocessed; see the reasons above")
+    loaders.write_index(paths.prepared_index(root), index)
+
+
+def usable(config: Config) -> list[Any]:
+    """Rows of the manifest that are usable and of a wanted contrast."""
+    from medwvae.data import manifest
+
+    wanted = config.preprocess.contrasts
+    rows = [row for row in manifest.read(paths.manifest(config.root)) if row.status == "ok"]
+    rows = [row for row in rows if not wanted or row.contrast in wanted]
+    if not rows:
+        raise InputError(f"no usable volume of contrast {', '.join(wanted)}; see {paths.manifest(config.root)}")
+    return rows
+
+
+def _prepare_one(root: Path, plane: Any, percentile: float, item: tuple[str, str, Any]) -> tuple[str, str]:
+    from medwvae.data.transforms import prepare
+
+    name, file, modality = item
+    try:
+        prepared = prepare(root / file, modality=modality, plane=plane, percentile=percentile)
+    except InputError as error:
+        return name, str(error)
+    prepared.save(paths.prepared(root) / f"{name}.npz")
+    return name, ""

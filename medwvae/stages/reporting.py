@@ -1,0 +1,128 @@
+"""The page, the long table and the summary."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medwvae import paths, provenance
+from medwvae.config import Config
+from medwvae.errors import InputError
+from medwvae.files import atomic
+from medwvae.stages.plan import methods_of, networks_trained
+from medwvae.stages.restoration import LATENTS
+from medwvae.stages.training import training_digest
+
+
+def report(config: Config) -> None:
+    """Write the long table, the summary and the page; print the summary and where the page lies."""
+    root = config.root
+    for task in config.tasks.enabled:
+        if not paths.scores(root, task).is_file():
+            raise InputError(f"{paths.scores(root, task)} is missing; run `medwvae evaluate --task {task}` first")
+    import pandas as pd
+    from rich.console import Console
+
+    from medwvae.evaluate import write_table
+    from medwvae.report import page
+    from medwvae.report.tables import render_text_table
+
+    metrics = pd.concat([pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled], ignore_index=True)
+    inputs = _report_inputs(config, metrics)
+    summary = page.summary(metrics, inputs.reference)
+    html = page.build(inputs)
+    write_table(paths.metrics(root), metrics)
+    for path, text in ((paths.summary(root), json.dumps(summary, indent=1) + "\n"), (paths.report(root), html)):
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    Console().print(render_text_table(summary))
+    print(f"Report: {paths.report(root)}")
+
+
+def _report_inputs(config: Config, metrics: Any) -> Any:
+    """Gather what the page shows from the study's folder."""
+    import pandas as pd
+
+    from medwvae import build
+    from medwvae.data import splits
+    from medwvae.data.loaders import load_cases
+    from medwvae.protocols import PROTOCOLS
+    from medwvae.report.page import ReportInputs
+
+    root, tasks = config.root, config.tasks.enabled
+    manifest = pd.read_csv(paths.manifest(root))
+    cases = load_cases(paths.prepared_index(root), "test")
+    names = [case.volume for case in cases]
+    files = manifest.set_index("volume")["file"]
+    records = {
+        (task, m): json.loads(paths.record(root, task, m).read_text())
+        for task in tasks
+        for m in methods_of(config, task)
+    }
+    tuning = [
+        {
+            "task": task,
+            "method": m,
+            "params": ", ".join(f"{k} = {v:g}" for k, v in r["details"]["params"].items()),
+            "seconds": r["details"]["tuning_seconds"],
+        }
+        for (task, m), r in records.items()
+        if "tuning" in r["details"]
+    ]
+    trained = networks_trained(config)
+    return ReportInputs(
+        run=config.run,
+        title=config.report.title,
+        metrics=metrics,
+        manifest=manifest,
+        splits=dict(splits.read(paths.splits(root))),
+        histories={key: pd.read_csv(paths.history(root, *key)) for key in trained},
+        volumes={
+            task: {
+                m: {v: paths.volume(paths.restored(root, task, m), v) for v in names} for m in methods_of(config, task)
+            }
+            for task in tasks
+        },
+        truths={v: root / files[v] for v in names},
+        subjects={case.volume: case.subject for case in cases},
+        slice_axis={case.volume: case.prepared.axis for case in cases},
+        latents={
+            f"{case.subject}, middle slice": path
+            for case in cases[:LATENTS]
+            if (path := paths.latent(root, "autoencode", "wavelet_vae", case.volume)).is_file()
+        },
+        tuning=pd.DataFrame(tuning, columns=["task", "method", "params", "seconds"]),
+        settings={task: build.setting(config, task) for task in tasks},
+        protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},
+        durations=_durations(root),
+        provenance={
+            "configuration": _without_paths(config),
+            "versions": provenance.versions() | {"revision": provenance.revision()},
+            "machine": provenance.machine(),
+            "digests": {stage: provenance.stage_code(stage) for stage in ("ingest", "preprocess", "evaluate")}
+            | {f"train {task}/{network}": training_digest(config, task, network) for task, network in trained},
+            "seed": config.seed,
+        },
+        parameters={key: records[key]["details"]["parameters"] for key in trained},
+        figures_per_task=config.report.subjects_shown,
+    )
+
+
+def _without_paths(config: Config) -> dict[str, Any]:
+    """Return the configuration with the user's own paths blanked: they can hold names, and a report travels."""
+    plain = config.model_dump(mode="json")
+    for section, field in (
+        (plain, "input"),
+        (plain, "results"),
+        (plain["split"], "file"),
+        (plain["ingest"], "demographics"),
+    ):
+        section[field] = section[field] and "(a path of the user's)"
+    return plain
+
+
+def _durations(root: Path) -> dict[str, float]:
+    """Wall seconds of every job, from the workflow's own benchmark tables (empty when stages ran by hand)."""
+    import pandas as pd
+
+    tables = sorted((root / "benchmarks").glob("*.tsv"))
+    return {path.stem: float(pd.read_csv(path, sep="\t")["s"].iloc[-1]) for path in tables}

@@ -1,0 +1,156 @@
+"""The test volumes restored by one method, and all methods of a task scored."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from medwvae import paths
+from medwvae.config import Config
+from medwvae.errors import ConfigError
+from medwvae.names import NETWORKS, Task
+from medwvae.progress import counter
+from medwvae.stages.plan import each, methods_of, task_named
+from medwvae.stages.training import trained
+
+if TYPE_CHECKING:
+    from medwvae.data.loaders import Case
+    from medwvae.restore import Method, Record
+
+LATENTS = 2
+"""Test volumes whose latent is kept for the report."""
+
+
+def restore(config: Config, task: str, method: str, threads: int) -> None:
+    """Restore the test volumes of a task with one method."""
+    task = task_named(task)
+    if method not in (have := methods_of(config, task)):
+        raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(have)}")
+    import torch
+
+    from medwvae import build
+    from medwvae import restore as restoration
+    from medwvae.data.loaders import load_cases
+
+    torch.set_num_threads(threads)
+    root = config.root
+    cases = load_cases(paths.prepared_index(root), "test")
+    degrade = build.degradation(config, task)
+    run, record = _method(config, task, method)
+    for old in paths.restored(root, task, method).glob("*.nii.gz"):
+        old.unlink()  # of a subject that may have left the test part
+    with counter(f"restore {task}/{method}", len(cases)) as advance:
+        restoration.restore_cases(
+            cases,
+            run,
+            degrade,
+            seed=config.seed,
+            task=task,
+            folder=paths.restored(root, task, method),
+            record=record,
+            advance=advance,
+        )
+    if task == "autoencode" and method == "wavelet_vae":
+        _write_latents(config, cases)
+    restoration.write_record(paths.record(root, task, method), record)
+
+
+def evaluate(config: Config, task: str, threads: int) -> None:
+    """Score all methods of a task."""
+    task, root = task_named(task), config.root
+    import pandas as pd
+
+    from medwvae import build
+    from medwvae.data.loaders import load_cases
+    from medwvae.evaluate import Restored, by_subject, score_volumes, write_table
+
+    items = [
+        Restored(method, kind, paths.restored(root, task, method)) for method, kind in methods_of(config, task).items()
+    ]
+    cases = load_cases(paths.prepared_index(root), "test")
+    one = partial(
+        score_volumes,
+        cases,
+        run=config.run,
+        task=task,
+        setting=build.setting(config, task),
+        regions=config.evaluate.regions,
+    )
+    with counter(f"evaluate {task}", len(items)) as advance:
+        tables = []
+        for table in each(one, [[item] for item in items], threads):
+            tables.append(table)
+            advance()
+    volumes = pd.concat(tables, ignore_index=True)
+    write_table(paths.volume_scores(root, task), volumes)
+    write_table(paths.scores(root, task), by_subject(volumes))
+
+
+def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
+    """Return a method ready to run and the beginning of its record."""
+    from medwvae import restore as restoration
+    from medwvae.train import best_precision, device_for
+
+    record = restoration.Record(kind=methods_of(config, task)[name])
+    if name == "input":
+        return restoration.input_method, record
+    if name == "exact_inverse":
+        return restoration.exact_inverse(len(config.networks.wavelet_vae.autoencode.widths)), record
+    if name in NETWORKS:
+        model, meta = trained(config, task, name)
+        record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
+        ensemble = config.restore.self_ensemble and task != "autoencode"
+        device = device_for(config.train.accelerator)
+        run = restoration.network_method(
+            model,
+            self_ensemble=ensemble,
+            batch=config.restore.batch,
+            precision=best_precision(config.train.accelerator) if device == "cpu" else meta["precision"],
+            device=device,
+        )
+        return run, record
+    return _tuned(config, task, name, record)
+
+
+def _tuned(config: Config, task: Task, name: str, record: "Record") -> "tuple[Method, Record]":
+    """Tune a classical method on validation subjects."""
+    from medwvae import build
+    from medwvae import restore as restoration
+    from medwvae.baselines import classical
+    from medwvae.baselines.tuning import Case as TuningCase
+    from medwvae.baselines.tuning import tune
+    from medwvae.data.loaders import load_cases
+
+    method = classical(task)[name]
+    params: dict[str, float] = method.grid[0]
+    if method.tuned:
+        degrade = build.degradation(config, task)
+        cases = load_cases(paths.prepared_index(config.root), "val")
+        first = {case.subject: case for case in reversed(cases)}  # one volume a subject
+        chosen = [first[subject] for subject in sorted(first)][: config.classical.tuning_subjects]
+        problems = [
+            TuningCase(
+                restoration.simulate(case, degrade, config.seed, task).measurement, case.slices(), case.prepared.head
+            )
+            for case in chosen
+        ]
+        every = max(1, min(len(case.prepared.tissue_slices()) for case in chosen) // config.classical.tuning_slices)
+        tuning = tune(method, problems, every=every)
+        params = tuning.params
+        record.details["tuning"] = [vars(trial) for trial in tuning.table]
+        record.details["tuning_seconds"] = round(tuning.seconds, 2)
+        record.details["tuning_subjects"] = len(chosen)
+    record.details["params"] = params
+    return (lambda measurement: method.run(measurement, **params)), record
+
+
+def _write_latents(config: Config, cases: "list[Case]") -> None:
+    """Write the coefficients that the trained autoencoder gives the middle slice of the first volumes."""
+    import torch
+
+    from medwvae.restore import write_latent
+
+    model, _ = trained(config, "autoencode", "wavelet_vae")
+    for case in cases[:LATENTS]:
+        tissue = case.prepared.tissue_slices()
+        with torch.no_grad():
+            coefficients = model.encode(case.slices()[[int(tissue[len(tissue) // 2])]])
+        write_latent(paths.latent(config.root, "autoencode", "wavelet_vae", case.volume), coefficients)
