@@ -1,7 +1,7 @@
 """Figures and table of a finished run for the docs: python benchmarks/figures.py results/ixi docs/ixi.
 
-Writes scores-<task>.svg, training-<task>.svg, noise-scale.svg and table.md. Plots only: no image of a subject leaves
-the run's own folder.
+Writes scores-<task>.svg, training-<task>.svg, noise-scale.svg, table.md and headline.md. Plots only: no image of a
+subject leaves the run's own folder.
 """
 
 import argparse
@@ -52,6 +52,35 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def headline(summary: dict[str, Any]) -> str:
+    """One small table for the README: each kind's best method per task, PSNR in dB / SSIM inside the head."""
+    tasks = {name: task for name, task in summary["tasks"].items() if name != "autoencode"}
+    titles = [f"{label(name, TASK_LABELS)}, {task['setting']}" for name, task in tasks.items()]
+    lines = [f"| PSNR, dB / SSIM | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+
+    def cell(task: dict[str, Any], method: str, *, named: bool = False) -> str:
+        psnr, ssim = (task["regions"]["head"][m] for m in ("psnr", "ssim"))
+        numbers = [
+            f"**{block['methods'][method]['mean']:.{digits}f}**"
+            if block["best"] == method
+            else f"{block['methods'][method]['mean']:.{digits}f}"
+            for block, digits in ((psnr, 2), (ssim, 3))
+        ]
+        return " / ".join(numbers) + (f" ({label(method)})" if named else "")
+
+    def best_classical(task: dict[str, Any]) -> str:
+        methods = task["regions"]["head"]["psnr"]["methods"]
+        return max((m for m in methods if methods[m]["kind"] == "classical"), key=lambda m: methods[m]["mean"])
+
+    lines.append("| Input | " + " | ".join(cell(task, "input") for task in tasks.values()) + " |")
+    classical = [cell(task, best_classical(task), named=True) for task in tasks.values()]
+    lines.append("| Best classical method, tuned | " + " | ".join(classical) + " |")
+    for network in ("conv_vae", "unet", "wavelet_vae"):
+        if all(network in task["kinds"] for task in tasks.values()):
+            lines.append(f"| {label(network)} | " + " | ".join(cell(task, network) for task in tasks.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, help="folder of a finished run")
@@ -59,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     summary = json.loads((options.root / "summary.json").read_text())
     metrics = pd.read_csv(options.root / "metrics.csv")
-    texts = {"table.md": table(summary)}
+    texts = {"table.md": table(summary), "headline.md": headline(summary)}
     for name, task in summary["tasks"].items():
         title, rows = label(name, TASK_LABELS), metrics[metrics["task"] == name]
         histories = {
