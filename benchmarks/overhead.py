@@ -1,36 +1,47 @@
 """Overhead: the share of a finished run that went into starting processes and importing, rather than into its work.
 
-Work of a job: training steps and validations as training itself timed them, the methods' own seconds and their tuning;
-everything of ingest, preprocess, evaluate and report. Usage: python benchmarks/overhead.py results/demo
+Counted as overhead: for every job, the time that a process needs to start and to import what a training imports
+(measured here, median of five), and the workflow's own planning (one dry run). Usage:
+python benchmarks/overhead.py results/demo --configfile configs/demo.yaml
 """
 
-import json
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 from _table import arguments, publish
 
-from medwvae import checkpoint
+IMPORTS = "import torch, lightning_fabric, nibabel, medwvae.stages, medwvae.train, medwvae.restore"
+
+
+def seconds_of(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("root", type=Path, help="folder of a finished run")
+    parser.add_argument("--configfile", required=True, help="the run's configuration")
     options = parser.parse_args()
-    rows = []
+    start = statistics.median(seconds_of([sys.executable, "-c", IMPORTS]) for _ in range(3 if options.quick else 5))
+    plan = ["-m", "snakemake", "--cores", "2", "--configfile", options.configfile, "--dry-run", "--quiet"]
+    planning = seconds_of([sys.executable, *plan])
+    rows: dict[str, dict[str, float | str]] = {}
     for table in sorted((options.root / "benchmarks").glob("*.tsv")):
-        wall = float(pd.read_csv(table, sep="\t")["s"].iloc[-1])
-        stage, _, rest = table.stem.partition("-")
-        task, _, method = rest.partition("-")
-        work = wall
-        if stage == "train":
-            work = checkpoint.load(options.root / "models" / task / method / "model.pt")["meta"]["wall_seconds"]
-        elif stage == "restore":
-            record = json.loads((options.root / "restored" / task / method / "record.json").read_text())
-            work = sum(record["seconds_per_volume"].values()) + record["details"].get("tuning_seconds", 0)
-        rows.append({"job": table.stem, "wall s": wall, "work s": float(min(work, wall))})
-    wall, work = sum(row["wall s"] for row in rows), sum(row["work s"] for row in rows)
-    publish(rows, {"overhead_fraction": 1 - work / wall, "jobs": float(len(rows)), "job_seconds": wall}, options.json)
+        stage = table.stem.partition("-")[0]
+        row = rows.setdefault(stage, {"stage": stage, "jobs": 0, "wall s": 0.0, "start s": 0.0})
+        row["jobs"] = int(row["jobs"]) + 1
+        row["wall s"] = float(row["wall s"]) + float(pd.read_csv(table, sep="\t")["s"].iloc[-1])
+        row["start s"] = float(row["start s"]) + start
+    wall = sum(float(row["wall s"]) for row in rows.values()) + planning
+    starts = sum(float(row["start s"]) for row in rows.values()) + planning
+    claims = {"overhead_fraction": starts / wall, "start_seconds": start, "planning_seconds": planning}
+    publish(list(rows.values()), claims, options.json)
 
 
 if __name__ == "__main__":

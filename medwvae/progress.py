@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere, and the same lines in the rule's log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,9 +12,16 @@ _PLAIN_SECONDS = 15.0
 _log: Path | None = None
 
 
+def is_main_process() -> bool:
+    """Whether this is the first (or only) process of a data-parallel training; the others keep quiet."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
 def log_to(path: Path | None) -> None:
     """Also write plain lines to this file from now on (started afresh)."""
     global _log
+    if not is_main_process():
+        return
     _log = path
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,8 +30,9 @@ def log_to(path: Path | None) -> None:
 
 def say(message: str) -> None:
     """One line to standard error and to the log."""
-    print(message, file=sys.stderr, flush=True)
-    note(message)
+    if is_main_process():
+        print(message, file=sys.stderr, flush=True)
+        note(message)
 
 
 def note(message: str) -> None:
@@ -61,7 +70,7 @@ class Bar:
 @contextmanager
 def bar(title: str) -> Iterator[Bar]:
     """Yield a `Bar`; a rich one on a terminal."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and is_main_process()):
         yield Bar(title)
         return
     from rich.console import Console

@@ -14,6 +14,7 @@ from torch import Tensor
 from medwvae.data import nifti
 from medwvae.data.loaders import Case
 from medwvae.degradation import Degradation, Simulated
+from medwvae.errors import MedwvaeError
 from medwvae.files import atomic
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
@@ -87,11 +88,20 @@ def restore_cases(
     """Restore volumes and write each as NIfTI on its canonical grid, in its own units.
 
     Seconds of the method alone go into the record.
+
+    Raises
+    ------
+    MedwvaeError
+        If the method answers with values that are not finite.
     """
     for case in cases:
         measurement = simulate(case, degrade, seed, task).measurement
         started = time.perf_counter()
         slices = method(measurement)
+        if not torch.isfinite(slices).all():
+            raise MedwvaeError(
+                f"{task}: the method gave values that are not finite for {case.volume}; see its training"
+            )
         record.seconds_per_volume[case.volume] = round(time.perf_counter() - started, 3)
         volume = case.prepared.to_volume(slices[:, 0].numpy())
         nifti.write(folder / f"{case.volume}.nii.gz", volume, case.prepared.affine)

@@ -144,14 +144,19 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or its gradient is not finite; `last.ckpt` then still holds the last good state.
+        If the loss, its gradient or the validation score is not finite; `last.ckpt`, written at least at every
+        validation, then still holds the last good state.
+
+    Several devices train data-parallel (DDP): every rank draws slices of its own, `batch` is per rank. After a resume
+    the ranks beyond the first draw afresh, so the exact continuation holds for one device.
     """
     from lightning_fabric import Fabric
 
     precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=precision)
-    if settings.devices > 1:
-        fabric.launch()
+    strategy = "ddp" if settings.devices > 1 else "auto"
+    fabric = Fabric(accelerator=settings.accelerator, strategy=strategy, devices=settings.devices, precision=precision)
+    fabric.launch()
+    parallel = fabric.world_size > 1
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
     module = build()
     optimiser = torch.optim.AdamW(_groups(module, settings.weight_decay), lr=settings.learning_rate)
@@ -160,6 +165,8 @@ def train(
     loss_of = LOSSES[settings.loss]
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "slices", fabric.global_rank))
     torch.manual_seed(seed_for(settings.seed, "latent noise", fabric.global_rank) % 2**63)
+
+    scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 only
 
     progress, best = Progress(), _weights(averaged.module)
     last = state_dir / "last.ckpt"
@@ -171,6 +178,11 @@ def train(
         generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
         progress, best = Progress(**state["progress"]), state["best"]
+        if scaler is not None:
+            scaler.load_state_dict(state["scaler"])
+        if fabric.global_rank > 0:  # the file holds the first rank's random state: do not draw its slices again
+            generator.manual_seed(seed_for(settings.seed, "slices", fabric.global_rank, progress.step))
+            torch.manual_seed(seed_for(settings.seed, "latent noise", fabric.global_rank, progress.step) % 2**63)
 
     def save() -> None:
         if fabric.global_rank == 0:
@@ -182,6 +194,7 @@ def train(
                 "rng": torch.get_rng_state(),
                 "best": best,
                 "progress": vars(progress),
+                "scaler": {} if scaler is None else scaler.state_dict(),
             }
             checkpoint.save(last, state)
 
@@ -198,7 +211,7 @@ def train(
         truth = simulated.truth.to(fabric.device)
         estimate = model(simulated.measurement.to(fabric.device), truth)
         loss = loss_of(estimate.image, truth) + estimate.penalty
-        value = float(loss.detach())
+        value = float(fabric.all_reduce(loss.detach()) if parallel else loss.detach())
         if not math.isfinite(value):
             raise _not_finite(f"loss became {value}", progress.step, last)
         optimiser.zero_grad(set_to_none=True)
@@ -210,6 +223,8 @@ def train(
         averaged.update_parameters(module)
         progress.step += 1
         progress.seconds += time.monotonic() - started  # validation and checkpoints do not eat the budget
+        if parallel:  # one clock for all ranks: they must agree on the rate and on the end
+            progress.seconds = fabric.broadcast(progress.seconds)
         progress.losses.append(value)
 
         spent = _fraction(progress, settings)
@@ -220,6 +235,8 @@ def train(
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
             progress.validations = int(spent * settings.validations)
             score = _validate(fabric, averaged.module, validation)
+            if not math.isfinite(score):
+                raise _not_finite(f"validation PSNR became {score}", progress.step, last)
             figures["val_psnr"] = score
             progress.stale += 1
             if score > progress.best:
@@ -236,7 +253,7 @@ def train(
                 for name, number in row.items():
                     writer.add_scalar(name, number, progress.step)
         report(min(spent, 1.0), {**figures, "best": progress.best})
-        if progress.done or time.monotonic() - saved > settings.checkpoint_seconds:
+        if "val_psnr" in figures or time.monotonic() - saved > settings.checkpoint_seconds:
             save()
             saved = time.monotonic()
     return best, progress, precision

@@ -98,12 +98,14 @@ def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
         model, meta = trained(config, task, name)
         record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
         ensemble = config.restore.self_ensemble and task != "autoencode"
-        device = device_for(config.train.accelerator)
+        device, precision = device_for(config.train.accelerator), meta["precision"]
+        if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
+            precision = best_precision("cpu")
         run = restoration.network_method(
             model,
             self_ensemble=ensemble,
             batch=config.restore.batch,
-            precision=best_precision(config.train.accelerator) if device == "cpu" else meta["precision"],
+            precision=precision,
             device=device,
         )
         return run, record

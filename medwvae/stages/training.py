@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
 from medwvae.errors import ConfigError
 from medwvae.names import Task
-from medwvae.progress import bar, say
+from medwvae.progress import bar, is_main_process, say
 from medwvae.stages.plan import task_named
 
 
@@ -35,7 +37,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     validation = Validation(load_cases(index, "val"), degrade, c.validation_slices, config.seed)
     state = paths.training_state(root, training_digest(config, task, network))
     started = time.monotonic()
-    with bar(f"train {task}/{network}") as shown:
+    with bar(f"train {task}/{network}") as shown, _tensorboard(root, task, network, c.tensorboard) as writer:
         weights, progress, precision = run(
             lambda: build.network(config, task, network),
             sampler,
@@ -44,8 +46,10 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
             build.training(config, task),
             state,
             lambda fraction, figures: shown.update(fraction, **figures),
-            _tensorboard(root, task, network) if c.tensorboard else None,
+            writer,
         )
+    if not is_main_process():
+        return
     write_history(paths.history(root, task, network), progress.history)
     meta = {
         "task": task,
@@ -78,12 +82,18 @@ def training_digest(config: Config, task: Task, network: str) -> str:
     )
 
 
-def _tensorboard(root: Path, task: str, network: str) -> Any:
+@contextmanager
+def _tensorboard(root: Path, task: str, network: str, wanted: bool) -> Iterator[Any]:
+    """Yield a writer of TensorBoard events, or None; its events are flushed at the end."""
+    if not wanted or not is_main_process():
+        yield None
+        return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError("train.tensorboard needs the extra: pip install 'medwvae[tensorboard]'") from None
-    return SummaryWriter(str(root / "tensorboard" / f"{task}-{network}"))
+    with SummaryWriter(str(root / "tensorboard" / f"{task}-{network}")) as writer:
+        yield writer
 
 
 def trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, Any]]:

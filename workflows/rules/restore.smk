@@ -23,6 +23,7 @@ rule restore:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=lambda wildcards: int(wildcards.method in NETWORKS and study.train.accelerator != "cpu"),
     params:
         reads=reads_of("restore", "method"),
     shell:
