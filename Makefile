@@ -31,7 +31,7 @@ demo: $(VENV)/.run
 	@echo "Open results/demo/report.html in a browser."
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist worksteal --cov --cov-report=term --durations=10
+	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --durations=10
 
 lint: $(VENV)/.dev
 	ruff format --check .

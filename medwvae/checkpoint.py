@@ -21,10 +21,13 @@ def load(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file is missing or is no checkpoint.
+        If the file is missing or is no checkpoint that can be read.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such checkpoint; run `medwvae train` first") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path}: not a checkpoint that can be read ({type(error).__name__}); train again") from error
+        reason = type(error).__name__
+        raise InputError(f"{path}: damaged or no checkpoint ({reason}); delete this file and train again") from error
     return state

@@ -5,14 +5,26 @@ Each stage reads only its own slice (`slice_for`), so that a change under `repor
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Task
+from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task
+
+T = TypeVar("T")
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if twice := [value for n, value in enumerate(values) if value in values[:n]]:
+        raise ValueError(f"{twice[0]} is named twice")
+    return values
+
 
 Positive = Annotated[int, Field(gt=0)]
+Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Crop = tuple[Positive, Positive]
+Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
@@ -26,12 +38,20 @@ class PhantomConfig(Section):
 
     subjects: int = Field(14, ge=3, description="number of synthetic subjects")
     shape: tuple[Positive, Positive, Positive] = Field((112, 128, 64), description="voxels along R, A, S")
-    spacing: tuple[float, float, float] = Field((1.7, 1.7, 2.4), description="mm along R, A, S")
-    contrasts: tuple[Contrast, ...] = Field(("t1w",), description="image weightings, any of t1w t2w flair pdw ct")
+    spacing: tuple[Millimetres, Millimetres, Millimetres] = Field((1.7, 1.7, 2.4), description="mm along R, A, S")
+    contrasts: Several[Contrast] = Field(
+        ("t1w",), min_length=1, description="image weightings, any of t1w t2w flair pdw ct"
+    )
     lesions: bool = Field(True, description="white-matter lesions in some subjects")
     bias: float = Field(0.0, ge=0, lt=1, description="strength of the receive bias field (0.3 = ±30 %)")
     noise: float = Field(0.0, ge=0, lt=1, description="Rician acquisition noise, fraction of the maximum")
     file_format: Literal["dicom", "nifti"] = Field("dicom", description="how the cohort is written")
+
+    @model_validator(mode="after")
+    def _contrasts_known(self) -> Self:
+        if "unknown" in self.contrasts:
+            raise ValueError("contrasts: a phantom has a known weighting; name any of t1w t2w flair pdw ct")
+        return self
 
 
 class IngestConfig(Section):
@@ -69,7 +89,7 @@ class PreprocessConfig(Section):
         "acquired",
         description="slices to restore; acquired = across the axis of the thickest voxels (axial if isotropic)",
     )
-    contrasts: tuple[Contrast, ...] = Field((), description="keep only these weightings; empty = all")
+    contrasts: Several[Contrast] = Field((), description="keep only these weightings; empty = all")
     percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
 
 
@@ -111,7 +131,7 @@ class SuperresConfig(Section):
     """Super-resolution in plane from a truncated k-space."""
 
     factor: int = Field(2, ge=2, le=8, description="in-plane factor")
-    crop: tuple[int, int] | None = Field((96, 96), description="training crop; null = whole slices")
+    crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
 
@@ -119,7 +139,7 @@ class DenoiseConfig(Section):
     """Rician denoising."""
 
     sigma: float = Field(0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum")
-    crop: tuple[int, int] | None = Field((88, 88), description="training crop; null = whole slices")
+    crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
 
@@ -130,7 +150,7 @@ class ReconConfig(Section):
     centre: Fraction = Field(0.08, description="fraction of central columns always measured")
     pattern: Literal["random", "equispaced"] = Field("random", description="the other columns")
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
-    crop: tuple[int, int] | None = Field(None, description="training crop; null = whole slices")
+    crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
     @model_validator(mode="after")
@@ -145,14 +165,14 @@ class ReconConfig(Section):
 class AutoencodeConfig(Section):
     """The generative model on clean slices: Wavelet-VAE mode A beside the conventional VAE."""
 
-    crop: tuple[int, int] | None = Field((96, 96), description="training crop; null = whole slices")
+    crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
 
 class TasksConfig(Section):
     """What to train and to restore."""
 
-    enabled: tuple[Task, ...] = Field(TASKS, min_length=1, description="any of autoencode superres denoise recon")
+    enabled: Several[Task] = Field(TASKS, min_length=1, description="any of autoencode superres denoise recon")
     autoencode: AutoencodeConfig = AutoencodeConfig()
     superres: SuperresConfig = SuperresConfig()
     denoise: DenoiseConfig = DenoiseConfig()
@@ -206,7 +226,7 @@ class UNetConfig(Section):
 class NetworksConfig(Section):
     """The networks of the table."""
 
-    enabled: tuple[Network, ...] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
+    enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
@@ -249,7 +269,7 @@ class RestoreConfig(Section):
 class ClassicalConfig(Section):
     """Classical rivals, tuned on validation subjects."""
 
-    enabled: tuple[Classical, ...] | None = Field(None, description="names of the methods; null = all of them")
+    enabled: Several[Classical] | None = Field(None, description="names of the methods; null = all of them")
     tuning_subjects: Positive = Field(2, description="validation subjects to tune on")
     tuning_slices: Positive = Field(12, description="slices per subject to tune on")
 
@@ -257,7 +277,7 @@ class ClassicalConfig(Section):
 class EvaluateConfig(Section):
     """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
 
-    regions: tuple[Literal["head", "whole"], ...] = Field(("head", "whole"), min_length=1, description="where to score")
+    regions: Several[Region] = Field(("head", "whole"), min_length=1, description="where to score")
 
 
 class ReportConfig(Section):

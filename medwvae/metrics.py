@@ -4,7 +4,7 @@ Arrays are real, of any shape, in the same units; `mask` (bool, same shape) rest
 """
 
 import math
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 SsimKind = Literal["gaussian", "uniform"]
+GAUSSIAN_TAPS: Final = 11
+"""Window of the Gaussian SSIM, voxels: the least that every axis of a volume must have."""
 
 
 def psnr(x: Array, ref: Array, *, data_range: float, mask: Mask | None = None) -> float:
@@ -62,7 +64,7 @@ def ssim_map(x: Array, ref: Array, *, data_range: float, kind: SsimKind, dims: L
     from scipy import ndimage
 
     _check_range(data_range)
-    taps = 11 if kind == "gaussian" else 7
+    taps = GAUSSIAN_TAPS if kind == "gaussian" else 7
     if x.shape != ref.shape or x.ndim < dims or min(x.shape[-dims:]) < taps:
         raise ValueError(f"SSIM ({taps} taps, {dims}D) cannot compare shapes {x.shape} and {ref.shape}")
     axes = tuple(range(-dims, 0))

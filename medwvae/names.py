@@ -32,6 +32,3 @@ Modality = Literal["MR", "CT"]
 Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]
 """Image weighting. `unknown` is honest: the header did not say."""
 CONTRASTS: Final[tuple[Contrast, ...]] = get_args(Contrast)
-
-AXIS_CODES: Final = ("R", "A", "S")
-"""Canonical volumes are RAS+: array axes run to the right, anterior, superior; the affine is in mm."""

@@ -96,7 +96,10 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "--task", "recn", "--network", "unet"], "no task 'recn'; have: autoencode, superres"),
+        (
+            ["train", "--task", "recn", "--network", "unet"],
+            "no task 'recn'; have: superres, denoise, recon, autoencode",
+        ),
         (["train", "--task", "autoencode", "--network", "unet"], "no network 'unet' trains for autoencode"),
         (["restore", "--task", "recon", "--method", "nlm"], "no method 'nlm' for task 'recon'; have: input"),
         (["restore", "--task", "recn", "--method", "nlm"], "no task 'recn'"),
@@ -104,7 +107,7 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
         (["split"], "manifest.csv"),
         (["preprocess"], "splits.csv"),
         (["train", "--task", "recon", "--network", "unet"], "prepared.csv"),
-        (["report"], "run `medwvae evaluate --task autoencode` first"),
+        (["report"], "run `medwvae evaluate --task superres` first"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

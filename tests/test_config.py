@@ -122,6 +122,17 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
         ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),
         ({"classical": {"enabled": ["nlmm"]}}, "classical.enabled.0: Input should be .*'nlm'"),
         ({"train": None}, "train: .*valid dictionary"),
+        ({"phantom": {"spacing": [1.7, 0, 2.4]}}, r"phantom.spacing.1: .*greater than 0"),
+        ({"phantom": {"contrasts": []}}, "phantom.contrasts: .*at least 1 item"),
+        ({"phantom": {"contrasts": ["t1w", "unknown"]}}, "phantom: contrasts: a phantom has a known weighting"),
+        ({"phantom": {"contrasts": ["t1w", "ct", "t1w"]}}, "phantom.contrasts: t1w is named twice"),
+        ({"preprocess": {"contrasts": ["ct", "ct"]}}, "preprocess.contrasts: ct is named twice"),
+        ({"tasks": {"superres": {"crop": [0, 64]}}}, r"tasks.superres.crop.0: .*greater than 0"),
+        ({"tasks": {"recon": {"crop": [64, -8]}}}, r"tasks.recon.crop.1: .*greater than 0"),
+        ({"tasks": {"enabled": ["recon", "recon"]}}, "tasks.enabled: recon is named twice"),
+        ({"networks": {"enabled": ["wavelet_vae", "unet", "unet"]}}, "networks.enabled: unet is named twice"),
+        ({"classical": {"enabled": ["tv", "tv"]}}, "classical.enabled: tv is named twice"),
+        ({"evaluate": {"regions": ["head", "head"]}}, "evaluate.regions: head is named twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -213,6 +224,11 @@ def test_a_file_that_is_no_configuration(tmp_path, text, words):
         load([file])
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load([tmp_path / "absent.yaml"])
+    for content, words in ((b"run: caf\xe9", "is not UTF-8 text; save it as UTF-8"), (b"run: \x00", "not valid YAML")):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=words) as error:
+            load([file])
+        assert len(str(error.value).splitlines()) == 1
     file.write_text("", encoding="utf-8")
     assert load([file]) == Config()
 

@@ -41,18 +41,22 @@ class Image:
 def find(
     source: Path, out: Path, *, pattern: re.Pattern[str] | None, default_modality: Modality
 ) -> tuple[list[Image], int]:
-    """Return every image under `source` (`out` is skipped) and the number of files that are none."""
+    """Return every image under `source` and the number of files that are none.
+
+    Skipped are `out` and, where it lies inside `source`, the study around it: its results are no images of the user's.
+    """
     niftis, dicoms, ignored = _walk(source, out)
     images = [*_dicom_images(source, dicoms, pattern), *_nifti_images(source, niftis, pattern, default_modality)]
     return images, ignored
 
 
 def _walk(source: Path, out: Path) -> tuple[list[Path], list[Path], int]:
-    """Return the NIfTI files, the DICOM files and the number of other files; hidden ones and `out` are skipped."""
+    """Return the NIfTI files, the DICOM files and the number of other files; hidden ones and results are skipped."""
     niftis, dicoms, ignored = [], [], 0
+    results = (out.resolve(), out.resolve().parent)
     for folder, folders, names in os.walk(source):
         here = Path(folder)
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() != out.resolve())
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() not in results)
         for path in (here / name for name in sorted(names) if not name.startswith(".")):
             if path.name.lower().endswith(nifti.SUFFIXES):
                 niftis.append(path)

@@ -11,13 +11,7 @@ from medwvae.names import PARTS, Part
 from medwvae.seeding import seed_for
 
 
-def split(
-    subjects: Sequence[str],
-    *,
-    fractions: tuple[float, float, float] | tuple[int, int, int],
-    seed: int,
-    pinned: Mapping[str, Part] | None = None,
-) -> dict[str, Part]:
+def split(subjects: Sequence[str], *, fractions: tuple[float, float, float], seed: int) -> dict[str, Part]:
     """Assign every subject to one part; the answer depends on the set of subjects and the seed only.
 
     Subjects are dealt in the order of a hash of (seed, subject), so that adding subjects moves few of the others.
@@ -25,15 +19,12 @@ def split(
     Parameters
     ----------
     fractions
-        Of train, val and test: three fractions with sum 1 (rounded by largest remainder, each part gets at least one
-        subject), or three whole numbers of subjects whose sum is the number of subjects.
-    pinned
-        Subjects whose part is given; the others fill the parts up.
+        Of train, val and test, with sum 1; rounded by largest remainder, each part gets at least one subject.
 
     Raises
     ------
     InputError
-        If there are too few subjects, the fractions make no sense, or a pinned subject is unknown.
+        If there are too few subjects, or the fractions make no sense.
     """
     everyone = sorted(set(subjects))
     if len(everyone) < len(PARTS):
@@ -41,33 +32,16 @@ def split(
             f"a split needs at least {len(PARTS)} subjects (one each to train, validate and test), "
             f"but there are {len(everyone)}; add subjects"
         )
-    fixed = dict(pinned or {})
-    if unknown := sorted(set(fixed) - set(everyone)):
-        raise InputError(f"the split pins {len(unknown)} subjects that are not there, first {unknown[0]!r}")
-    counts = _counts(len(everyone), fractions)
-    need = {
-        part: max(count - sum(p == part for p in fixed.values()), 0) for part, count in zip(PARTS, counts, strict=True)
-    }
-    free = sorted((s for s in everyone if s not in fixed), key=lambda s: seed_for("split", seed, s))
-    while sum(need.values()) > len(free):  # a part was pinned beyond its share: the largest of the others gives way
-        need[max(PARTS, key=need.__getitem__)] -= 1
-    assigned = dict(fixed)
-    remaining = iter(free)
-    for part in PARTS:
-        assigned.update((next(remaining), part) for _ in range(need[part]))
-    if missing := [part for part in PARTS if part not in assigned.values()]:
-        raise InputError(f"the pinned subjects leave nobody for {' and '.join(missing)}; pin fewer")
-    return {subject: assigned[subject] for subject in everyone}
+    dealt = iter(sorted(everyone, key=lambda s: seed_for("split", seed, s)))
+    counts = zip(PARTS, _counts(len(everyone), fractions), strict=True)
+    assigned: dict[str, Part] = {next(dealt): part for part, count in counts for _ in range(count)}
+    return dict(sorted(assigned.items()))
 
 
-def _counts(total: int, fractions: tuple[float, float, float] | tuple[int, int, int]) -> list[int]:
-    """Return the number of subjects per part: exact counts, or largest remainder with at least one each."""
+def _counts(total: int, fractions: tuple[float, float, float]) -> list[int]:
+    """Return the number of subjects per part: largest remainder with at least one each."""
     if len(fractions) != len(PARTS) or any(not fraction >= 0 for fraction in fractions):
         raise InputError(f"a split needs three numbers (train, val, test), none negative; got {fractions}")
-    if all(isinstance(fraction, int) for fraction in fractions):
-        if sum(fractions) != total or min(fractions) < 1:
-            raise InputError(f"the split {fractions} must give each part a subject and sum to all {total} subjects")
-        return [int(count) for count in fractions]
     if abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f"the fractions of a split must sum to 1; {fractions} sum to {sum(fractions):g}")
     shares = [total * fraction for fraction in fractions]

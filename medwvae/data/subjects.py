@@ -117,7 +117,8 @@ def load_key(path: Path) -> bytes:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, atomically."""
+    """Write a file that only its owner can read, atomically; a folder made for it is its owner's alone, too."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(text, encoding="utf-8")

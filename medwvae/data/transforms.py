@@ -15,9 +15,11 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.geometry import spacing_of
 from medwvae.intensity import LinearScaling, reference_scaling
+from medwvae.metrics import GAUSSIAN_TAPS
 from medwvae.names import Modality
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]
+_AXES = ("R", "A", "S")
 _PLANE_AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
@@ -127,7 +129,9 @@ def prepare(path: Path, *, modality: Modality, plane: Plane, percentile: float) 
     Raises
     ------
     InputError
-        If the volume is empty or has no head.
+        If the volume is empty, has no head, or is thinner along an axis than the window of the SSIM.
+    Refusal
+        If the file cannot be trusted; see `nifti.read`.
     """
     import torch
     from monai.data.meta_tensor import MetaTensor
@@ -136,6 +140,12 @@ def prepare(path: Path, *, modality: Modality, plane: Plane, percentile: float) 
     volume, affine = nifti.read(path)
     image = MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))
     data = Orientationd("image", "RAS", labels=None)({"image": image})
+    if thin := [name for name, n in zip(_AXES, data["image"].shape[1:], strict=True) if n < GAUSSIAN_TAPS]:
+        shape = "x".join(str(n) for n in data["image"].shape[1:])
+        raise InputError(
+            f"{path.name}: fewer than {GAUSSIAN_TAPS} voxels along {' and '.join(thin)} ({shape}); "
+            "the 3D SSIM cannot score so thin a volume"
+        )
     try:
         data["head"] = head_mask(data["image"].numpy()[0])
         data = reference_intensityd("image", modality=modality, percentile=percentile)(data)

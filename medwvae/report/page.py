@@ -141,7 +141,7 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     if machine := inputs.provenance.get("machine"):
         about["Machine"] = ", ".join(f"{name.replace('_', ' ')} {value}".strip() for name, value in _flat(machine))
     if inputs.durations:
-        about["Duration"] = f"{duration(sum(inputs.durations.values()))} for the whole study"
+        about["Duration"] = f"{duration(sum(inputs.durations.values()))}, sum over jobs (several run at once)"
     return about
 
 
@@ -229,9 +229,10 @@ def _panels(
     side = int(np.clip((_PIXELS / tiles) ** 0.5, 128, 320))
     for rank in picked[: inputs.figures_per_task]:
         subject = ranked[rank]
-        volume = next((v for v in sorted(inputs.truths) if inputs.subjects.get(v) == subject), None)
-        if volume is None or not columns or not inputs.truths[volume].is_file():
+        of_subject = [v for v in sorted(inputs.truths) if inputs.subjects.get(v) == subject]
+        if not of_subject or not columns or not inputs.truths[of_subject[0]].is_file():
             continue
+        volume = of_subject[0]
         paths = {method: restored[method].get(volume, Path()) for method in columns}
         known = inputs.manifest[inputs.manifest["volume"] == volume]
         modality, contrast = (str(known[column].iloc[0]) if len(known) else "" for column in ("modality", "contrast"))
@@ -243,6 +244,7 @@ def _panels(
         yield {
             "panel": panels.panel(inputs.truths[volume], paths, inputs.slice_axis.get(volume, 2), modality, side),
             "subject": subject,
+            "volumes": len(of_subject),
             "place": "only" if len(ranked) == 1 else place,
             "contrast": CONTRAST_LABELS.get(contrast, modality),
             "ranked_by": label(ranked_by),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medwvae.errors import InputError
+from medwvae.names import TASKS
 from medwvae.report.words import KIND_LABELS, METHOD_LABELS, METRIC_LABELS, TASK_LABELS, label, number, p_value, verdict
 from medwvae.statistics import holm, mean_interval, paired
 
@@ -51,7 +52,7 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
         for (setting, protocol), rows in groups:
             key = str(task) if len(groups) == 1 else f"{task}, {setting}, {protocol}"
             tasks[key] = _task(str(task), str(setting), str(protocol), rows, reference)
-    order = {name: i for i, name in enumerate(TASK_LABELS)}
+    order: dict[str, int] = {name: i for i, name in enumerate(TASKS)}
     ordered = sorted(tasks.items(), key=lambda item: order.get(item[1]["task"], len(order)))
     return {"reference": reference, "tasks": dict(ordered)}
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 TASK_LABELS = {
-    "autoencode": "Autoencoding",
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
+    "autoencode": "Autoencoding",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -17,19 +17,10 @@ METHOD_LABELS = {
     "unet": "U-Net (MONAI)",
     "nlm": "NLM",
     "tv": "TV",
-    "bm3d": "BM3D",
-    "bm4d": "BM4D",
-    "fbp": "FBP",
-    "sirt": "SIRT",
-    "sart": "SART",
-    "pocs": "POCS",
-    "ibp": "Iterative back-projection",
     "cs_wavelet": "Compressed sensing (wavelet)",
-    "cs_tv": "Compressed sensing (TV)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
     "exact_inverse": "DWT and inverse",
-    "gaussian": "Gaussian filter",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}

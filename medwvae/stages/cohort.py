@@ -1,12 +1,14 @@
 """From the source to slices: phantom, ingest, split, preprocess."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medwvae import paths
 from medwvae.config import Config
-from medwvae.errors import InputError
+from medwvae.errors import InputError, Refusal
+from medwvae.names import PARTS
 from medwvae.progress import bar, counter, say
 from medwvae.stages.plan import each, source_of
 
@@ -69,6 +71,7 @@ def split(config: Config) -> None:
         if missing := [s for s in subjects if s not in assigned]:
             raise InputError(f"{c.file}: {len(missing)} subjects of the manifest have no part, first {missing[0]}")
         assigned = {s: assigned[s] for s in subjects}
+        _check_parts(assigned.values(), f"{c.file}: no usable subject of the study")
     else:
         assigned = splits.split(subjects, fractions=(c.train, c.val, c.test), seed=config.seed)
     splits.write(paths.splits(config.root), assigned)
@@ -90,8 +93,7 @@ def preprocess(config: Config, threads: int) -> None:
                 say(f"preprocess: {name} left out: {reason}")
                 failed.add(name)
     index = [(r.volume, r.subject, r.contrast, assigned[r.subject]) for r in rows if r.volume not in failed]
-    if not index:
-        raise InputError("no volume could be preprocessed; see the reasons above")
+    _check_parts([part for *_, part in index], "no volume that could be preprocessed")
     loaders.write_index(paths.prepared_index(root), index)
 
 
@@ -107,13 +109,19 @@ def usable(config: Config) -> list[Any]:
     return rows
 
 
+def _check_parts(present: Iterable[str], what: str) -> None:
+    """Raise InputError where a part is empty: hours of training later is too late to learn it."""
+    if missing := sorted(set(PARTS) - set(present), key=PARTS.index):
+        raise InputError(f"{what} is in the part {' or '.join(missing)}; add subjects or change `split`")
+
+
 def _prepare_one(root: Path, plane: Any, percentile: float, item: tuple[str, str, Any]) -> tuple[str, str]:
     from medwvae.data.transforms import prepare
 
     name, file, modality = item
     try:
         prepared = prepare(root / file, modality=modality, plane=plane, percentile=percentile)
-    except InputError as error:
+    except (InputError, Refusal) as error:
         return name, str(error)
     prepared.save(paths.prepared(root) / f"{name}.npz")
     return name, ""

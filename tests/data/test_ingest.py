@@ -93,6 +93,7 @@ def test_nothing_that_leaves_names_anybody(clinic, tmp_path):
 def test_the_private_tables_lead_back_and_are_private(clinic, tmp_path):
     rows, _ = run(clinic, tmp_path)
     private = tmp_path / "private"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
     for path in private.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     people = (private / "subjects_subjects.csv").read_text()
@@ -117,6 +118,17 @@ def test_the_key_makes_the_pseudonym(clinic, tmp_path):
     (tmp_path / "private" / "subjects.key").unlink()
     others, _ = run(clinic, tmp_path, "other")
     assert not {row.subject for row in rows if row.subject} & {row.subject for row in others if row.subject}
+
+
+def test_a_study_inside_its_own_source_is_not_read_again(tmp_path):
+    source = tmp_path / "in"
+    put(source / "p1_T1.nii.gz", 1)
+    study = source / "results" / "study"
+    rows = ingest(source, study / "canonical", key_file=study / "private" / "key")
+    put(study / "restored" / "p1_T1.nii.gz", 2)
+    again = ingest(source, study / "canonical", key_file=study / "private" / "key")
+    assert again == rows
+    assert len(rows) == 1
 
 
 def test_names_can_be_kept(clinic, tmp_path):

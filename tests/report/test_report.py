@@ -16,6 +16,7 @@ from rich.console import Console
 from scipy import stats
 
 from medwvae.errors import InputError
+from medwvae.names import TASKS
 from medwvae.report import panels
 from medwvae.report.page import ReportInputs, build, summary
 from medwvae.report.tables import render_text_table
@@ -364,6 +365,21 @@ def test_median_and_worst_subject_are_shown(inputs, page):
     )
     ranked = psnr.sort_values("value")["subject"].tolist()
     assert f"Median subject {ranked[4]}" in words(page) and f"Worst subject {ranked[0]}" in words(page)
+
+
+def test_a_mean_over_a_subjects_volumes_is_called_one(inputs, page):
+    assert "PSNR in the head, of this subject's volume, not of this slice" in words(page)
+    twice = {name.replace("_t1w", "_t2w"): path for name, path in inputs.truths.items()}
+    subjects = inputs.subjects | {name: name.removesuffix("_t2w") for name in twice}
+    text = words(build(dataclasses.replace(inputs, truths=inputs.truths | twice, subjects=subjects)))
+    assert "PSNR in the head, mean over this subject's 2 volumes, not of this slice" in text
+    assert "of this subject's volume," not in text
+
+
+def test_restoration_comes_first_and_jobs_add_up(page):
+    tasks = ("autoencode", "recon", "denoise", "superres")
+    assert list(summary(table(tasks=tasks, subjects=3))["tasks"]) == list(TASKS)
+    assert "2 min 02 s, sum over jobs (several run at once)" in words(page)
 
 
 def test_display_is_radiological():

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from medwvae.data.phantom.cohort import make_cohort
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,6 +37,10 @@ class Workflow:
     """Runs snakemake on the study in a folder of its own."""
 
     folder: Path
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "own data"
 
     @property
     def results(self) -> Path:
@@ -69,10 +76,11 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """The study after one run."""
+    """The study after one run, on DICOM files of the user's own: subjects get pseudonyms."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "study.yaml").write_text(STUDY)
     workflow = Workflow(folder)
+    make_cohort(workflow.source, seed=1, **yaml.safe_load(STUDY)["phantom"])
+    (folder / "study.yaml").write_text(f"{STUDY}input: {workflow.source}\n")
     answer = workflow.snakemake()
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return workflow

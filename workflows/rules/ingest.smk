@@ -20,7 +20,8 @@ rule phantom:
 
 rule ingest:
     input:
-        stages.source_of(study),
+        source=stages.source_of(study),
+        demographics=study.ingest.demographics or [],
     output:
         manifest=paths.manifest(root),
         volumes=directory(paths.canonical(root)),
@@ -40,7 +41,8 @@ rule ingest:
 
 rule split:
     input:
-        paths.manifest(root),
+        manifest=paths.manifest(root),
+        file=study.split.file or [],
     output:
         paths.splits(root),
     log:
