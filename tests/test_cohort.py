@@ -12,10 +12,11 @@ from medwvae.data import loaders, manifest, nifti, splits
 from medwvae.data.manifest import Row
 from medwvae.data.transforms import prepare
 from medwvae.errors import InputError
+from medwvae.names import Part
 from tests.cases import head_like
 
 SUBJECTS = ["sub-a", "sub-b", "sub-c", "sub-d"]
-PARTS = {"sub-a": "train", "sub-b": "train", "sub-c": "val", "sub-d": "test"}
+PARTS: dict[str, Part] = {"sub-a": "train", "sub-b": "train", "sub-c": "val", "sub-d": "test"}
 
 
 def volume_of(config: Config, subject: str) -> Path:

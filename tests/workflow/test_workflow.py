@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import resource
 import stat
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_every_config_plans_a_run(empty: Workflow, config: Path) -> None:
         "--dry-run", "--quiet", "--config", f"input={empty.source}", "run=mystudy", configfile=config
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"), [("split={file: mine.csv}", "split"), ("ingest={demographics: mine.csv}", "ingest")]
+)
+def test_tables_of_the_user_s_are_inputs_so_that_editing_them_counts(empty: Workflow, key: str, rule: str) -> None:
+    answer = empty.snakemake("--dry-run", "--config", key)
+    assert answer.returncode != 0
+    assert re.search(rf"Missing input files for rule {rule}:(?s:.*)mine\.csv", answer.stdout + answer.stderr)
 
 
 def test_a_typo_is_answered_with_line_and_nearest_name(empty: Workflow) -> None:
