@@ -58,7 +58,9 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
-        return ConvVAE(channels=channels, conditions=conditions, **config.networks.conv_vae.model_dump())
+        return ConvVAE(
+            channels=channels, conditions=conditions, **config.networks.conv_vae.model_dump(exclude={"learning_rate"})
+        )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
@@ -66,16 +68,17 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     raise KeyError(name)
 
 
-def training(config: Config, task: Task) -> "Settings":
+def training(config: Config, task: Task, network: str) -> "Settings":
     """Return the settings of the training loop."""
     from medwvae.train import Settings
 
     c, budget = config.train, config.budget(task)
+    rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
     return Settings(
         seconds=budget.seconds,
         steps=budget.steps,
         batch=c.batch,
-        learning_rate=c.learning_rate,
+        learning_rate=rate,
         weight_decay=c.weight_decay,
         warmup=c.warmup,
         clip=c.clip,

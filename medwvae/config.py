@@ -213,6 +213,7 @@ class ConvVAEConfig(Section):
     latent: Positive = Field(16, description="latent channels at the coarsest resolution")
     blocks: int = Field(1, ge=0, description="residual blocks per resolution and direction")
     beta: float = Field(1e-4, ge=0, description="weight of the KL term")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of its own schedule: it does not survive a larger one")
 
 
 class UNetConfig(Section):

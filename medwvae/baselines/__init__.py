@@ -50,9 +50,7 @@ _METHODS = (
     Classical("zero_filled", "superres", recon.zero_filled),
     Classical("spline", "superres", superres.spline, _grid(order=(1, 2, 3, 4, 5))),
     Classical("lanczos", "superres", superres.lanczos, _grid(lobes=(2, 3, 4, 6, 8, 12))),
-    Classical(
-        "cs_wavelet", "superres", recon.cs_wavelet, _grid(weight=(1e-5, 3e-5, 1e-4, 3e-4), iterations=(60, 120))
-    ),
+    Classical("cs_wavelet", "superres", recon.cs_wavelet, _grid(weight=(1e-5, 3e-5, 1e-4, 3e-4), iterations=(60, 120))),
     Classical("nlm", "denoise", denoise.nlm, _grid(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
     Classical("tv", "denoise", denoise.tv, _grid(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
     Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4, 8), noise=(0.7, 0.8, 0.9))),

@@ -43,7 +43,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
             sampler,
             degrade,
             validation,
-            build.training(config, task),
+            build.training(config, task, network),
             state,
             lambda fraction, figures: shown.update(fraction, **figures),
             writer,
