@@ -11,7 +11,7 @@ import pytest
 from medwvae.evaluate import COLUMNS
 from tests.workflow.conftest import REPOSITORY, Workflow
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 
 def test_dicom_in_report_out(finished: Workflow) -> None:
