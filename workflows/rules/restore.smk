@@ -23,7 +23,9 @@ rule restore:
     resources:
         mem_mb=4000,
         runtime=240,
-        gpu=lambda wildcards: int(wildcards.method in NETWORKS and study.train.accelerator != "cpu"),
+        gpu=lambda wildcards: int(
+            wildcards.method in NETWORKS and study.train.accelerator != "cpu"
+        ),
     params:
         reads=reads_of("restore", "method"),
     shell:
