@@ -62,8 +62,8 @@ class Bar:
         if now - self._spoken >= _PLAIN_SECONDS or fraction >= 1:
             self._spoken = now
             gained = fraction - self._first
-            left = (now - self._started) * (1 - fraction) / gained if gained > 0 else float("nan")
-            line = f"{self.title}: {100 * fraction:.0f} %  {text}  {left:.0f} s left"
+            left = f"  {(now - self._started) * (1 - fraction) / gained:.0f} s left" if gained > 0 else ""
+            line = f"{self.title}: {100 * fraction:.0f} %  {text}{left}"
             note(line) if self._rich else say(line)
 
 
@@ -86,6 +86,7 @@ def counter(title: str, total: int) -> Iterator[Any]:
     """Yield a function that counts one of `total` pieces of work as done."""
     done = 0
     with bar(title) as shown:
+        shown.update(0.0)
 
         def advance(*_: Any) -> None:
             nonlocal done
