@@ -91,13 +91,14 @@ class CoefficientEncoder(nn.Module):
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
         """
         with torch.autocast(x.device.type, enabled=False):  # the transform of the image itself stays exact
-            coefficients = dwt(x.float(), self.levels, self.dims)
-            approximations = [x.float()]
-            for _ in range(self.levels):
-                approximations.append(analyse(approximations[-1], self.dims)[:, 0])
+            bands = [analyse(x.float(), self.dims)]
+            while len(bands) < self.levels:
+                bands.append(analyse(bands[-1][:, 0], self.dims))
+            shapes = (tuple(x.shape[2:]), *(tuple(b.shape[3:]) for b in bands[:-1]))
+            coefficients = Coefficients(bands[-1][:, 0], tuple(b[:, 1:] for b in reversed(bands)), shapes[::-1])
         features: list[Tensor] = []
         for j in range(self.levels):
-            inputs = analyse(approximations[j], self.dims).flatten(1, 2)
+            inputs = bands[j].flatten(1, 2)
             if condition is not None:
                 inputs = torch.cat((inputs, condition.expand(len(x), -1, *inputs.shape[2:])), dim=1)
             if features:
