@@ -14,7 +14,12 @@ FLOORS = (
         "names errors seeding files config config_io paths provenance progress",
         "vocabulary, configuration, paths",
     ),
-    ("wavelets geometry intensity operators degradation metrics protocols statistics", "mathematics and physics"),
+    (
+        "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
+        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.matrices "
+        "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
+        "mathematics and physics",
+    ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
         "data data.contrast data.dicom data.dicom_write data.ingest data.loaders data.manifest data.nifti "

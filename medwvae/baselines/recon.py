@@ -60,7 +60,7 @@ def _sparsify(image: Tensor, threshold: float, generator: torch.Generator) -> Te
 def _shrink(image: Tensor, threshold: float, generator: torch.Generator) -> Tensor:
     down, right = torch.randint(0, 2**LEVELS, (2,), generator=generator).tolist()
     coefficients = dwt(image.roll((down, right), (-2, -1)), LEVELS)
-    shrunk = coefficients.map(
-        lambda name, _, band: band if name == "a" else torch.nn.functional.softshrink(band, threshold)
+    shrunk = coefficients.map_stacked(
+        lambda kind, _, band: band if kind == "a" else torch.nn.functional.softshrink(band, threshold)
     )
     return idwt(shrunk).roll((-down, -right), (-2, -1))

@@ -91,22 +91,27 @@ class CoefficientEncoder(nn.Module):
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
         """
         with torch.autocast(x.device.type, enabled=False):  # the transform of the image itself stays exact
-            bands = [analyse(x.float(), self.dims)]
-            while len(bands) < self.levels:
-                bands.append(analyse(bands[-1][:, 0], self.dims))
-            shapes = (tuple(x.shape[2:]), *(tuple(b.shape[3:]) for b in bands[:-1]))
-            coefficients = Coefficients(bands[-1][:, 0], tuple(b[:, 1:] for b in reversed(bands)), shapes[::-1])
+            approximations: list[Tensor] = []
+            details: list[Tensor] = []
+            for _ in range(self.levels):
+                low, high = analyse(approximations[-1] if approximations else x.float(), self.dims)
+                approximations.append(low)
+                details.append(high)
+            shapes = tuple(tuple(image.shape[2:]) for image in (x, *approximations[:-1]))
+            axes = (tuple(range(self.dims)),) * self.levels
+            coefficients = Coefficients(approximations[-1], tuple(details[::-1]), shapes[::-1], axes)
         features: list[Tensor] = []
         for j in range(self.levels):
-            inputs = bands[j].flatten(1, 2)
+            inputs = [approximations[j], details[j].flatten(1, 2)]
             if condition is not None:
-                inputs = torch.cat((inputs, condition.expand(len(x), -1, *inputs.shape[2:])), dim=1)
+                inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
             if features:
-                inputs = torch.cat((inputs, analyse(features[-1], self.dims).flatten(1, 2).to(inputs.dtype)), dim=1)
-            features.append(self.downs[j](F.relu(self.stems[j](inputs))))
+                low, high = analyse(features[-1].float(), self.dims)
+                inputs += [low, high.flatten(1, 2)]
+            features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
         for j in range(self.levels - 2, -1, -1):
             lifted = self.joins[j](features[j + 1]).unflatten(1, (2**self.dims, -1))
-            features[j] = self.ups[j](features[j] + synthesise(lifted))
+            features[j] = self.ups[j](features[j] + synthesise(lifted[:, 0], lifted[:, 1:]))
         corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
         return _corrected(coefficients, corrections)
 
@@ -204,7 +209,7 @@ class WaveletVAE(Restorer):
 
     def _sample(self, coefficients: Coefficients) -> Coefficients:
         """c̃ = ĉ + s·ε."""
-        return coefficients.map(lambda kind, level, c: c + self.noise(kind, level) * torch.randn_like(c))
+        return coefficients.map_stacked(lambda kind, level, c: c + self.noise(kind, level) * torch.randn_like(c))
 
     def _sparse_terms(self, coefficients: Coefficients) -> dict[str, Tensor]:
         count = sum(d.numel() for d in coefficients.details)
@@ -237,4 +242,4 @@ def _corrected(coefficients: Coefficients, corrections: list[Tensor]) -> Coeffic
         delta = torch.unflatten(corrections[levels - 1 - i], 1, (-1, d.shape[2]))
         details.append(d + delta[:, -d.shape[1] :])
     coarsest = torch.unflatten(corrections[-1], 1, (-1, coefficients.approximation.shape[1]))
-    return Coefficients(coefficients.approximation + coarsest[:, 0], tuple(details), coefficients.shapes)
+    return coefficients.replace(coefficients.approximation + coarsest[:, 0], tuple(details))

@@ -1,0 +1,77 @@
+"""One level in plain PyTorch, for devices and machines without compiled kernels. Same arguments, same results."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medwvae.wavelets.filters import Mode, is_haar
+from medwvae.wavelets.matrices import Kind, banded
+
+
+class _Rows(NamedTuple):
+    """An operator by rows of equal length (ELL): columns (R, E), taps (E, R); short rows end in zero taps."""
+
+    columns: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def split(x: Tensor, wavelet: str, mode: Mode, adjoint: bool) -> tuple[Tensor, Tensor]:
+    """Return low band and details of (B, C, *spatial): analysis, or the adjoint of synthesis."""
+    bands = [x]
+    haar = is_haar(wavelet) and not any(size % 2 for size in x.shape[2:])
+    for axis in range(2, x.ndim):
+        if haar:
+            halves = [(_every_second(band, axis, 0), _every_second(band, axis, 1)) for band in bands]
+            bands = [band for even, odd in halves for band in (even + odd, even - odd)]
+            continue
+        rows = _rows(wavelet, mode, x.shape[axis], "synthesis adjoint" if adjoint else "analysis", x.dtype, x.device)
+        bands = [_weighted(band, axis, rows.columns, taps) for band in bands for taps in (rows.low, rows.high)]
+    scale = 2 ** ((2 - x.ndim) / 2) if haar else 1.0
+    return bands[0] * scale, torch.stack(bands[1:], dim=1) * scale
+
+
+def merge(low: Tensor, details: Tensor, shape: tuple[int, ...], wavelet: str, mode: Mode, adjoint: bool) -> Tensor:
+    """Return the image (B, C, *shape): synthesis, or the adjoint of analysis."""
+    parts = [low, *details.unbind(1)]
+    haar = is_haar(wavelet) and not any(size % 2 for size in shape)
+    for axis in range(low.ndim - 1, 1, -1):
+        pairs = list(zip(parts[::2], parts[1::2], strict=True))
+        if haar:
+            parts = [torch.stack((a + d, a - d), dim=axis + 1).flatten(axis, axis + 1) for a, d in pairs]
+            continue
+        kind: Kind = "analysis adjoint" if adjoint else "synthesis"
+        rows = _rows(wavelet, mode, shape[axis - 2], kind, low.dtype, low.device)
+        parts = [
+            _weighted(a, axis, rows.columns, rows.low) + _weighted(d, axis, rows.columns, rows.high) for a, d in pairs
+        ]
+    return parts[0] * 2 ** (-len(shape) / 2) if haar else parts[0]
+
+
+@lru_cache(maxsize=256)
+def _rows(wavelet: str, mode: Mode, size: int, kind: Kind, dtype: torch.dtype, device: torch.device) -> _Rows:
+    operator = banded(wavelet, mode, size, kind, "float64")
+    counts = np.diff(operator.starts)
+    place = np.arange(max(int(counts.max()), 1))
+    entry = np.minimum(operator.starts[:-1, None] + place, operator.starts[-1] - 1)
+    inside = place < counts[:, None]
+    columns = torch.from_numpy(np.where(inside, operator.columns[entry], 0)).to(device)
+    low, high = (torch.from_numpy(np.where(inside, taps[entry], 0).T.copy()) for taps in (operator.low, operator.high))
+    return _Rows(columns, low.to(device, dtype), high.to(device, dtype))
+
+
+def _weighted(x: Tensor, axis: int, columns: Tensor, taps: Tensor) -> Tensor:
+    """Σ_e taps[e] · x[columns[:, e]] along an axis."""
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    total = x.index_select(axis, columns[:, 0]) * taps[0].view(shape)
+    for e in range(1, len(taps)):
+        total = total + x.index_select(axis, columns[:, e]) * taps[e].view(shape)
+    return total
+
+
+def _every_second(x: Tensor, axis: int, start: int) -> Tensor:
+    return x[(slice(None),) * axis + (slice(start, None, 2),)]
