@@ -58,7 +58,7 @@ def _rows(wavelet: str, mode: Mode, size: int, kind: Kind, dtype: torch.dtype, d
     place = np.arange(max(int(counts.max()), 1))
     entry = np.minimum(operator.starts[:-1, None] + place, operator.starts[-1] - 1)
     inside = place < counts[:, None]
-    columns = torch.from_numpy(np.where(inside, operator.columns[entry], 0)).to(device)
+    columns = torch.from_numpy(np.where(inside, operator.columns[entry].astype(np.int64), 0)).to(device)
     low, high = (torch.from_numpy(np.where(inside, taps[entry], 0).T.copy()) for taps in (operator.low, operator.high))
     return _Rows(columns, low.to(device, dtype), high.to(device, dtype))
 

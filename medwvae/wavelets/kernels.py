@@ -106,20 +106,30 @@ def gather(x, y, begin, end, columns, low, high, out):  # pragma: no cover
 
 
 @inlined
-def split_border(x, begin, end, starts, columns, low, high, to_low, to_high):  # pragma: no cover
+def split_border(x, y, begin, end, starts, columns, low, high, aa, ad, da, dd):  # pragma: no cover
     for k in range(begin, end):
-        a = d = x[0] * 0
+        a = b = c = d = x[0] * 0
         for e in range(starts[k], starts[k + 1]):
-            a += low[e] * x[columns[e]]
-            d += high[e] * x[columns[e]]
-        to_low[k], to_high[k] = a, d
+            u, v, l0, h0 = x[columns[e]], y[columns[e]], low[e], high[e]
+            a += l0 * u
+            b += h0 * u
+            c += l0 * v
+            d += h0 * v
+        aa[k], ad[k], da[k], dd[k] = a, b, c, d
 
 
 @inlined
-def split_row(x, starts, columns, low, high, first, last, even, odd, to_low, to_high):  # pragma: no cover
-    """Split along the last axis: border rows one by one, repeating rows by sums over the even and the odd samples."""
-    split_border(x, 0, first, starts, columns, low, high, to_low, to_high)
-    split_border(x, last, len(starts) - 1, starts, columns, low, high, to_low, to_high)
+def split_rows(x, y, starts, columns, low, high, first, last, even, odd, aa, ad, da, dd):  # pragma: no cover
+    """Split two rows along the last axis: x into aa and ad, y into da and dd."""
+    split_border(x, y, 0, first, starts, columns, low, high, aa, ad, da, dd)
+    split_border(x, y, last, len(starts) - 1, starts, columns, low, high, aa, ad, da, dd)
+    split_inside(x, starts, columns, low, high, first, last, even, odd, aa, ad)
+    split_inside(y, starts, columns, low, high, first, last, even, odd, da, dd)
+
+
+@inlined
+def split_inside(x, starts, columns, low, high, first, last, even, odd, to_low, to_high):  # pragma: no cover
+    """Fill what repeats, by sums over the even and the odd samples."""
     if last > first:
         half = len(x) // 2
         for i in range(half):
@@ -131,7 +141,7 @@ def split_row(x, starts, columns, low, high, first, last, even, odd, to_low, to_
         low_row[:] = 0
         high_row[:] = 0
         e, end = starts[first], starts[first + 1]
-        p = columns[e]
+        p = np.int64(columns[e])
         a = odd[p // 2 :] if p % 2 else even[p // 2 :]
         b = even[p // 2 + 1 :] if p % 2 else odd[p // 2 :]
         while e + 7 < end:
@@ -159,7 +169,7 @@ def merge_border(x, y, begin, end, starts, columns, low, high, out):  # pragma: 
 def add_phase(x, y, begin, end, columns, low, high, out):  # pragma: no cover
     """out[i] = Σ_e low[e] · x[c + i] + high[e] · y[c + i] for consecutive columns c from columns[begin]."""
     out[:] = 0
-    c = columns[begin]
+    c = np.int64(columns[begin])
     a, b = x[c:], y[c:]
     e = begin
     while e + 3 < end:
@@ -200,7 +210,10 @@ def split_1d(start, stop, x, low_band, details, op):  # pragma: no cover
     starts, columns, low, high, first, last = op
     for item in range(start, stop):
         i, j = divmod(item, x.shape[1])
-        split_row(x[i, j], starts, columns, low, high, first, last, even, odd, low_band[i, j], details[i, 0, j])
+        x_row, a, d = x[i, j], low_band[i, j], details[i, 0, j]
+        split_border(x_row, x_row, 0, first, starts, columns, low, high, a, d, a, d)
+        split_border(x_row, x_row, last, len(starts) - 1, starts, columns, low, high, a, d, a, d)
+        split_inside(x_row, starts, columns, low, high, first, last, even, odd, a, d)
 
 
 @compiled
@@ -214,8 +227,8 @@ def split_2d(start, stop, x, low_band, details, op0, op1):  # pragma: no cover
         image, k = divmod(item, low_band.shape[2])
         i, j = divmod(image, x.shape[1])
         combine(x[i, j], s0[k], s0[k + 1], c0, l0, h0, r0, r1)
-        split_row(r0, s1, c1, l1, h1, first, last, even, odd, low_band[i, j, k], details[i, 0, j, k])
-        split_row(r1, s1, c1, l1, h1, first, last, even, odd, details[i, 1, j, k], details[i, 2, j, k])
+        aa, ad, da, dd = low_band[i, j, k], details[i, 0, j, k], details[i, 1, j, k], details[i, 2, j, k]
+        split_rows(r0, r1, s1, c1, l1, h1, first, last, even, odd, aa, ad, da, dd)
 
 
 @compiled
@@ -235,9 +248,12 @@ def split_3d(start, stop, x, low_band, details, op0, op1, op2):  # pragma: no co
             for k in range(low_band.shape[3]):
                 combine(planes[p], s1[k], s1[k + 1], c1, l1, h1, r0, r1)
                 aa = details[i, 3, j, z, k] if p else low_band[i, j, z, k]
-                split_row(r0, s2, c2, l2, h2, first, last, even, odd, aa, details[i, 4 * p, j, z, k])
-                da, dd = details[i, 4 * p + 1, j, z, k], details[i, 4 * p + 2, j, z, k]
-                split_row(r1, s2, c2, l2, h2, first, last, even, odd, da, dd)
+                ad, da, dd = (
+                    details[i, 4 * p, j, z, k],
+                    details[i, 4 * p + 1, j, z, k],
+                    details[i, 4 * p + 2, j, z, k],
+                )
+                split_rows(r0, r1, s2, c2, l2, h2, first, last, even, odd, aa, ad, da, dd)
 
 
 @compiled

@@ -26,7 +26,7 @@ class Banded(NamedTuple):
     """
 
     starts: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    columns: NDArray[np.uint64]
     low: NDArray[np.floating]
     high: NDArray[np.floating]
     first: int
@@ -60,7 +60,8 @@ def banded(wavelet: str, mode: Mode, size: int, kind: Kind, dtype: str) -> Bande
     low, high = axis_pair(wavelet, mode, size, kind)
     starts, columns = low.indptr.astype(np.int64), low.indices.astype(np.int64)
     first, last = _repeating(starts, columns, low.data, high.data, splits=kind in ("analysis", "synthesis adjoint"))
-    return Banded(starts, columns, low.data.astype(dtype), high.data.astype(dtype), first, last)
+    # Unsigned, so that the kernels need not look out for Python's negative indices.
+    return Banded(starts, columns.astype(np.uint64), low.data.astype(dtype), high.data.astype(dtype), first, last)
 
 
 def _repeating(
