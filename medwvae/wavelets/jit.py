@@ -53,4 +53,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 # Threads do not survive a fork: a child (a loader's worker) makes its own pool.
-os.register_at_fork(after_in_child=_pool.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)

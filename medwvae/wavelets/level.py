@@ -50,13 +50,13 @@ def analyse(
     if not x.is_floating_point():
         raise TypeError(f"the wavelet transform needs floating-point numbers, got {x.dtype}; convert with x.float()")
     if len(split_axes) == spatial_dims:
-        return cast(tuple[Tensor, Tensor], _split(x, wavelet, mode, False))
+        return _split(x, wavelet, mode)
     order, rest = _order(split_axes, spatial_dims)
     moved = x.permute(order)
-    low, details = _split(moved.flatten(1, 1 + rest), wavelet, mode, False)
+    low, details = _split(moved.flatten(1, 1 + rest), wavelet, mode)
     untouched = moved.shape[1 : 2 + rest]
     back = [order.index(axis) for axis in range(x.ndim)]
-    low, details = low.unflatten(1, untouched), details.unflatten(2, untouched)
+    low, details = torch.unflatten(low, 1, untouched), torch.unflatten(details, 2, untouched)
     return low.permute(back), details.permute(0, 1, *(1 + axis for axis in back[1:]))
 
 
@@ -90,11 +90,11 @@ def synthesise(
         shape = [longest(size, wavelet, mode) if axis in split_axes else size for axis, size in enumerate(own)]
     target = [shape[axis] for axis in split_axes]
     if len(split_axes) == spatial_dims:
-        return cast(Tensor, _merge(approximation, details, target, wavelet, mode, False))
+        return _merge(approximation, details, target, wavelet, mode)
     order, rest = _order(split_axes, spatial_dims)
     low = approximation.permute(order)
     high = details.permute(0, 1, *(1 + axis for axis in order[1:]))
-    image: Tensor = _merge(low.flatten(1, 1 + rest), high.flatten(2, 2 + rest), target, wavelet, mode, False)
+    image = _merge(low.flatten(1, 1 + rest), high.flatten(2, 2 + rest), target, wavelet, mode)
     image = torch.unflatten(image, 1, low.shape[1 : 2 + rest])
     return image.permute([order.index(axis) for axis in range(low.ndim)])
 
@@ -119,8 +119,22 @@ def _order(axes: tuple[int, ...], spatial_dims: int) -> tuple[list[int], int]:
     return [0, 1, *rest, *(2 + axis for axis in axes)], len(rest)
 
 
-@torch.library.custom_op("medwvae::wavelet_split", mutates_args=())
-def _split(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tensor, Tensor]:
+def _split(x: Tensor, wavelet: str, mode: Mode) -> tuple[Tensor, Tensor]:
+    return cast(tuple[Tensor, Tensor], (_split_op if _recorded(x) else _split_now)(x, wavelet, mode, False))
+
+
+def _merge(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str, mode: Mode) -> Tensor:
+    operator = _merge_op if _recorded(low, details) else _merge_now
+    return cast(Tensor, operator(low, details, shape, wavelet, mode, False))
+
+
+def _recorded(*tensors: Tensor) -> bool:
+    """Whether gradients or the compiler follow; if not, the operators' first use need not import PyTorch's compiler."""
+    followed = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return followed or torch.compiler.is_compiling() or any(type(x) is not Tensor for x in tensors)
+
+
+def _split_now(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tensor, Tensor]:
     """All axes of (B, C, *spatial): analysis, or the adjoint of synthesis."""
     rule = cast(Mode, mode)
     shapes = _band_shapes(x, wavelet, rule)
@@ -139,8 +153,7 @@ def _split(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tensor, T
     return low.to(x.dtype), details.to(x.dtype)
 
 
-@torch.library.custom_op("medwvae::wavelet_merge", mutates_args=())
-def _merge(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str, mode: str, adjoint: bool) -> Tensor:
+def _merge_now(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str, mode: str, adjoint: bool) -> Tensor:
     """All axes to (B, C, *shape): synthesis, or the adjoint of analysis."""
     rule = cast(Mode, mode)
     _check(low, shape, wavelet, rule)
@@ -198,13 +211,17 @@ def _check(low: Tensor, shape: Sequence[int], wavelet: str, mode: Mode) -> None:
         )
 
 
-@_split.register_fake
+_split_op = torch.library.custom_op("medwvae::wavelet_split", _split_now, mutates_args=())
+_merge_op = torch.library.custom_op("medwvae::wavelet_merge", _merge_now, mutates_args=())
+
+
+@_split_op.register_fake
 def _(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tensor, Tensor]:
     low, details = _band_shapes(x, wavelet, cast(Mode, mode))
     return x.new_empty(low), x.new_empty(details)
 
 
-@_merge.register_fake
+@_merge_op.register_fake
 def _(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str, mode: str, adjoint: bool) -> Tensor:
     _check(low, shape, wavelet, cast(Mode, mode))
     return low.new_empty((*low.shape[:2], *shape))
@@ -217,7 +234,7 @@ def _keep_split(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
 
 def _split_backward(ctx: Any, low: Tensor, details: Tensor) -> tuple[Tensor | None, ...]:
     wavelet, mode, adjoint = ctx.settings
-    return _merge(low, details, ctx.shape, wavelet, mode, not adjoint), None, None, None
+    return _merge_op(low, details, ctx.shape, wavelet, mode, not adjoint), None, None, None
 
 
 def _keep_merge(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -227,8 +244,8 @@ def _keep_merge(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _merge_backward(ctx: Any, image: Tensor) -> tuple[Tensor | None, ...]:
     wavelet, mode, adjoint = ctx.settings
-    return (*_split(image, wavelet, mode, not adjoint), None, None, None, None)
+    return (*_split_op(image, wavelet, mode, not adjoint), None, None, None, None)
 
 
-_split.register_autograd(_split_backward, setup_context=_keep_split)
-_merge.register_autograd(_merge_backward, setup_context=_keep_merge)
+_split_op.register_autograd(_split_backward, setup_context=_keep_split)
+_merge_op.register_autograd(_merge_backward, setup_context=_keep_merge)
