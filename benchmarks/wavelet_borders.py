@@ -71,7 +71,7 @@ def soft(c: Coefficients, threshold: float) -> Coefficients:
 
 
 def largest(c: Coefficients, kept: int) -> Coefficients:
-    """The approximation and the largest details, `kept` numbers together."""
+    """Keep the approximation and the largest details, `kept` numbers together."""
     details = torch.cat([band.abs().flatten() for band in c.details])
     threshold = details.topk(kept - c.approximation.numel()).values[-1]
     return c.map_stacked(lambda kind, _, band: band if kind == "a" else band * (band.abs() >= threshold))
