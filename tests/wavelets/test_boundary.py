@@ -17,6 +17,11 @@ from tests.wavelets.cases import ORTHONORMAL, image, seeds
 TRANSFORMS: Any = {1: ptwt.MatrixWavedec, 2: ptwt.MatrixWavedec2, 3: ptwt.MatrixWavedec3}
 
 
+def pair_of_letters(bands):
+    # The matrices write the letters of the last axis first, unlike ptwt.wavedec2.
+    return dict(zip(("ad", "da", "dd"), bands, strict=True))
+
+
 def by_ptwt(x, wavelet, levels):
     """Coefficients of ptwt's matrices by our names."""
     n = x.ndim - 2
@@ -25,7 +30,7 @@ def by_ptwt(x, wavelet, levels):
         approximation, *details = TRANSFORMS[n](wavelet, levels)(x)
     found = {f"{'a' * n}{levels}": approximation}
     for level, bands in zip(range(levels, 0, -1), details, strict=True):
-        named = {1: lambda b: {"d": b}, 2: lambda b: dict(zip(("da", "ad", "dd"), b, strict=True)), 3: dict}[n](bands)
+        named = {1: lambda b: {"d": b}, 2: pair_of_letters, 3: dict}[n](bands)
         found |= {f"{name}{level}": band for name, band in named.items()}
     return found
 
@@ -42,7 +47,7 @@ def test_the_coefficients_are_ptwts(shape, wavelet):
         torch.testing.assert_close(found[name], band, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("wavelet", ["db2", "db5", "db20"])
+@pytest.mark.parametrize("wavelet", ["db2", "db5"])
 def test_long_axes_are_the_stretched_matrices_of_short_ones(wavelet):
     taps = pywt.Wavelet(wavelet).dec_len
     x = image(13 * taps, batch=1, channels=1)
@@ -52,12 +57,20 @@ def test_long_axes_are_the_stretched_matrices_of_short_ones(wavelet):
         torch.testing.assert_close(found[name], band, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("wavelet", ["db2", "sym8", "bior4.4"])
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_an_axis_shorter_than_the_filter_is_split_by_haar(size, wavelet):
+@pytest.mark.parametrize(
+    ("wavelet", "size"), [("db2", 1), ("db2", 2), ("sym8", 3), ("sym8", 14), ("bior4.4", 5), ("bior4.4", 8)]
+)
+def test_an_axis_shorter_than_the_filter_is_split_by_haar(wavelet, size):
     x = image(size)
     ours, haar = dwt(x, 1, 1, wavelet, "boundary"), dwt(x, 1, 1, "haar", "zero")
     torch.testing.assert_close(ours.pack(), haar.pack())
+
+
+@pytest.mark.parametrize("wavelet", ["db2", "sym8", "bior4.4"])
+def test_an_axis_as_long_as_the_filter_is_not(wavelet):
+    x = image(pywt.Wavelet(wavelet).dec_len)
+    ours, haar = dwt(x, 1, 1, wavelet, "boundary"), dwt(x, 1, 1, "haar", "zero")
+    assert not torch.allclose(ours.pack(), haar.pack())
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from medwvae.wavelets import dwt, idwt
+from medwvae.wavelets.haar import LIGHTER
 from medwvae.wavelets.jit import SERIAL_BELOW
 from tests.wavelets.cases import image, tensors
 
@@ -46,10 +47,10 @@ def test_the_operators_keep_the_contract_of_custom_operators(wavelet):
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db3"])
-@pytest.mark.parametrize("shape", [(SERIAL_BELOW // 3,), (190, 181), (31, 34, 33), (1, 190, 181), (7, 1, 4801)])
+@pytest.mark.parametrize("shape", [(100_001,), (530, 501), (61, 64, 73), (7, 1, 37_501)])
 def test_the_number_of_threads_changes_no_bit(shape, wavelet, threads):
-    x = image(*shape, batch=1, channels=4 if len(shape) == 1 else 1, dtype=torch.float32)
-    assert x.numel() > SERIAL_BELOW
+    x = image(*shape, batch=1, channels=3 if len(shape) == 1 else 1, dtype=torch.float32)
+    assert x.numel() > SERIAL_BELOW * LIGHTER
     results = []
     for number in (1, 2, 3):
         threads(number)
@@ -63,6 +64,31 @@ def test_the_number_of_threads_changes_no_bit(shape, wavelet, threads):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize(
+    "wavelet",
+    [
+        pytest.param("haar", marks=pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="no pair to share")),
+        "db3",
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 300_000), (1, 530, 501)])
+def test_a_large_image_of_a_single_row_or_slice(shape, wavelet, threads):
+    threads(2)
+    x = image(*shape, batch=1, channels=1, dtype=torch.float32)
+    torch.testing.assert_close(idwt(dwt(x, 1, len(shape), wavelet)), x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db3"])
+def test_recording_for_gradients_changes_no_bit(wavelet):
+    """Without gradients the custom operators are passed by."""
+    x = image(9, 14)
+    plain, recorded = dwt(x, (2, 1), 2, wavelet), dwt(x.clone().requires_grad_(), (2, 1), 2, wavelet)
+    assert recorded.approximation.requires_grad
+    assert not plain.approximation.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(tensors(plain), tensors(recorded), strict=True))
+    assert torch.equal(idwt(plain), idwt(recorded))
+
+
 def _send(connection, x, wavelet):
     connection.send(dwt(x, 1, 2, wavelet).approximation.numpy())
 
@@ -71,7 +97,7 @@ def _send(connection, x, wavelet):
 @pytest.mark.parametrize("wavelet", ["haar", "db3"])
 def test_a_forked_child_has_its_own_threads(wavelet, threads):
     threads(2)
-    x = image(190, 181, batch=1, channels=1)
+    x = image(530, 501, batch=1, channels=1)
     expected = dwt(x, 1, 2, wavelet).approximation  # the parent's threads are now alive; the child will lack them
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

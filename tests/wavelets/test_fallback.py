@@ -26,7 +26,8 @@ def everything(x, levels, wavelet, mode, seed=0):
     back = idwt(others)
     gradients = torch.autograd.grad(inner(found, like(found, seed + 1).map_stacked(lambda _, __, b: b.to(x.device))), x)
     inverse_gradients = torch.autograd.grad(torch.sum(back * x.detach()), tensors(others))
-    return (*tensors(found), back, *gradients, *inverse_gradients)
+    values = (*tensors(found), back)
+    return tuple(value.detach() for value in (*values, *gradients, *inverse_gradients))
 
 
 def check_same(found, expected, tolerance):

@@ -77,8 +77,8 @@ def test_a_complex_image_has_a_gradient(wavelet):
 def test_monai_meta_tensors(wavelet):
     x = image(9, 8, 6)
     found = dwt(MetaTensor(x), 2, 3, wavelet)
-    check_same(found.map_stacked(lambda _, __, b: torch.Tensor(b.as_tensor())), dwt(x, 2, 3, wavelet))
-    torch.testing.assert_close(torch.as_tensor(idwt(found)).clone().as_subclass(torch.Tensor), x)
+    check_same(found.map_stacked(lambda _, __, b: b.as_subclass(torch.Tensor)), dwt(x, 2, 3, wavelet))
+    torch.testing.assert_close(idwt(found).as_subclass(torch.Tensor), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.bool])
@@ -110,10 +110,17 @@ def test_wrong_axes_are_refused(axes):
         synthesise(image(2, 2), torch.zeros(2, 3, 3, 2, 2), axes=axes)
 
 
-@pytest.mark.parametrize("wavelet", ["no such", "mexh", "db39", ""])
+@pytest.mark.parametrize("wavelet", ["no such", "mexh", "db39"])
 def test_unknown_wavelets_are_refused_and_the_families_named(wavelet):
     with pytest.raises(ValueError, match="families are haar, db"):
         dwt(image(4, 4), 1, wavelet=wavelet)
+
+
+@pytest.mark.xfail(strict=True, reason="pywt.wavelist(family, kind) does not look at the kind")
+def test_the_families_named_are_discrete():
+    with pytest.raises(ValueError, match="families") as refused:
+        dwt(image(4, 4), 1, wavelet="no such")
+    assert "gaus" not in str(refused.value)
 
 
 @pytest.mark.parametrize("mode", ["no such", "antisymmetric"])
@@ -139,3 +146,10 @@ def test_a_shape_that_does_not_fit_the_coefficients_is_refused(wavelet):
     approximation, details = analyse(image(8, 8), 2, wavelet)
     with pytest.raises(ValueError, match=r"shape \(8, 9\) has \(4, 5\) coefficients"):
         synthesise(approximation, details, (8, 9), wavelet)
+
+
+@pytest.mark.xfail(strict=True, raises=(IndexError, pytest.fail.Exception), reason="the length is not checked")
+@pytest.mark.parametrize("shape", [(8,), (8, 8, 8)])
+def test_a_shape_of_another_number_of_axes_is_refused(shape):
+    with pytest.raises(ValueError, match="shape"):
+        synthesise(*analyse(image(8, 8)), shape)
