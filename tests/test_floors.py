@@ -16,7 +16,7 @@ FLOORS = (
     ),
     (
         "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
-        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.matrices "
+        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices "
         "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
         "mathematics and physics",
     ),
