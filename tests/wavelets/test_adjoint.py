@@ -10,7 +10,7 @@ from medwvae.wavelets import MODES, dwt, idwt
 from tests.wavelets.cases import ORTHONORMAL, energy, image, inner, like, modes, seeds, shapes, tensors
 from tests.wavelets.cases import wavelets as families
 
-BIORTHOGONAL_LINEAR = ("haar", "db2", "bior2.2")
+BANKS = ("haar", "db2", "bior2.2")
 # PyWavelets prints the taps of the longest symlets and coiflets with some ten digits.
 TOLERANCE = 1e-9
 
@@ -78,9 +78,9 @@ def test_autograd_gives_the_adjoint_of_synthesis(shape, levels, wavelet, mode, s
     torch.testing.assert_close(inner(second, adjoint), torch.sum(idwt(second) * weights), rtol=0, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("wavelet", BIORTHOGONAL_LINEAR)
+@pytest.mark.parametrize("wavelet", BANKS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(5,), (6,), (4, 3), (2, 3, 1)])
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (2, 3, 1)])
 def test_first_and_second_derivatives(shape, mode, wavelet):
     n = len(shape)
     x = image(*shape, batch=1, channels=1).requires_grad_()
@@ -99,7 +99,7 @@ def test_first_and_second_derivatives(shape, mode, wavelet):
     assert gradgradcheck(lambda *bands: backward(*bands).pow(3), bands)
 
 
-@pytest.mark.parametrize("wavelet", BIORTHOGONAL_LINEAR)
+@pytest.mark.parametrize("wavelet", BANKS)
 def test_a_gradient_from_some_subbands_only(wavelet):
     x = image(9, 8).requires_grad_()
     (from_one,) = torch.autograd.grad(dwt(x, 2, wavelet=wavelet).level(1)["da"].sum(), x)
@@ -107,3 +107,52 @@ def test_a_gradient_from_some_subbands_only(wavelet):
     (from_all,) = torch.autograd.grad(sum(band.sum() for band in tensors(masked)), x)
     torch.testing.assert_close(from_one, from_all)
     assert from_one.abs().sum() > 0
+
+
+# PyTorch scripts some of its own forward-mode rules on first use.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("wavelet", BANKS)
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (2, 3, 1)])
+def test_forward_mode(shape, wavelet):
+    n = len(shape)
+    x = image(*shape, batch=1, channels=1).requires_grad_()
+    layout = dwt(x.detach(), 2, n, wavelet, "symmetric")
+    bands = tuple(band.clone().requires_grad_() for band in tensors(layout))
+    options = {"check_forward_ad": True, "check_backward_ad": False}
+    assert gradcheck(lambda x: tensors(dwt(x, 2, n, wavelet, "symmetric")), (x,), **options)
+    assert gradcheck(lambda a, *details: idwt(layout.replace(a, details)), bands, **options)
+    assert gradgradcheck(lambda x: dwt(x, 2, n, wavelet, "symmetric").pack().pow(3), (x,), check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("wavelet", BANKS)
+@pytest.mark.parametrize("dim", [0, 2])
+def test_vmap_is_a_loop(dim, wavelet):
+    stack = torch.stack([image(9, 7, seed=seed) for seed in range(4)], dim)
+    layout = dwt(image(9, 7), (2, 1), 2, wavelet, "reflect")
+
+    def bands(x):
+        return tensors(dwt(x, (2, 1), 2, wavelet, "reflect"))
+
+    mapped = torch.vmap(bands, in_dims=dim)(stack)
+    loop = [bands(x) for x in stack.unbind(dim)]
+    for found, expected in zip(mapped, zip(*loop, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected))
+    back = torch.vmap(lambda a, *details: idwt(layout.replace(a, details)))(*mapped)
+    torch.testing.assert_close(back, stack.movedim(dim, 0))
+    # One of the arguments may be the same for all.
+    back = torch.vmap(lambda a: idwt(layout.replace(a, layout.details)))(mapped[0])
+    expected = torch.stack([idwt(layout.replace(a, layout.details)) for a in mapped[0]])
+    torch.testing.assert_close(back, expected)
+
+
+@pytest.mark.parametrize("wavelet", BANKS)
+def test_gradients_of_each_image_of_a_batch(wavelet):
+    """torch.func: vmap over grad."""
+    x = image(9, 7, batch=4)
+
+    def loss(image):
+        return idwt(dwt(image[None], 2, 2, wavelet).map_stacked(lambda _, level, b: level * b)).pow(2).sum()
+
+    found = torch.vmap(torch.func.grad(loss))(x)
+    expected = torch.stack([torch.func.grad(loss)(one) for one in x])
+    torch.testing.assert_close(found, expected)

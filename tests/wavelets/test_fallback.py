@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medwvae.wavelets import MODES, dwt, fallback, idwt, level
+from medwvae.wavelets import MODES, dwt, fallback, idwt, linear
 from tests.wavelets.cases import image, inner, like, modes, seeds, shapes_and_levels, tensors
 
 some = st.sampled_from(["haar", "db1", "db2", "bior4.4", "sym7", "dmey"])
 
 
 def without_numba():
-    return mock.patch.object(level, "_has_numba", lambda: False)
+    return mock.patch.object(linear, "_has_numba", lambda: False)
 
 
 def everything(x, levels, wavelet, mode, seed=0):
