@@ -111,6 +111,11 @@ def test_pack_is_pywavelets_array(wavelet, shape):
     np.testing.assert_allclose(packed, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("shape", "levels"), [((16, 24), (2, 1)), ((16, 8, 4), (3, 2, 1)), ((8, 6, 5), (2, 1, 0))])
+def test_packed_levels_per_axis_fill_the_images_shape(shape, levels):
+    assert dwt(image(*shape), levels, len(shape), "db2").pack().shape[2:] == shape
+
+
 @settings(max_examples=60, deadline=None)
 @given(case=shapes_and_levels(14, 3), wavelet=some, mode=modes, seed=seeds)
 def test_unpacking_undoes_packing(case, wavelet, mode, seed):
