@@ -126,12 +126,13 @@ def test_forward_mode(shape, wavelet):
 
 @pytest.mark.parametrize("wavelet", BANKS)
 @pytest.mark.parametrize("dim", [0, 2])
-def test_vmap_is_a_loop(dim, wavelet):
+@pytest.mark.parametrize("levels", [2, (2, 1)])
+def test_vmap_is_a_loop(dim, levels, wavelet):
     stack = torch.stack([image(9, 7, seed=seed) for seed in range(4)], dim)
-    layout = dwt(image(9, 7), (2, 1), 2, wavelet, "reflect")
+    layout = dwt(image(9, 7), levels, 2, wavelet, "reflect")
 
     def bands(x):
-        return tensors(dwt(x, (2, 1), 2, wavelet, "reflect"))
+        return tensors(dwt(x, levels, 2, wavelet, "reflect"))
 
     mapped = torch.vmap(bands, in_dims=dim)(stack)
     loop = [bands(x) for x in stack.unbind(dim)]
