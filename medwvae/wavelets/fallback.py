@@ -58,7 +58,9 @@ def _rows(wavelet: str, mode: Mode, size: int, kind: Kind, dtype: torch.dtype, d
     place = np.arange(max(int(counts.max()), 1))
     entry = np.minimum(operator.starts[:-1, None] + place, operator.starts[-1] - 1)
     inside = place < counts[:, None]
-    columns = torch.from_numpy(np.where(inside, operator.columns[entry].astype(np.int64), 0)).to(device)
+    # Short rows repeat their last column under a zero tap: any other could bring in a NaN from afar.
+    nearest = np.minimum(entry, np.maximum(operator.starts[1:, None] - 1, 0))
+    columns = torch.from_numpy(operator.columns[nearest].astype(np.int64)).to(device)
     low, high = (torch.from_numpy(np.where(inside, taps[entry], 0).T.copy()) for taps in (operator.low, operator.high))
     return _Rows(columns, low.to(device, dtype), high.to(device, dtype))
 

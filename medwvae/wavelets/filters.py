@@ -37,8 +37,10 @@ def filter_bank(wavelet: str) -> FilterBank:
     """
     try:
         found = pywt.Wavelet(wavelet)
-    except ValueError:
-        families = ", ".join(family for family in pywt.families() if pywt.wavelist(family, kind="discrete"))
+    except (ValueError, TypeError):
+        families = ", ".join(
+            family for family in pywt.families() if set(pywt.wavelist(family)) & set(pywt.wavelist(kind="discrete"))
+        )
         raise ValueError(f"no discrete wavelet is called {wavelet!r}; the families are {families}") from None
     return FilterBank(*(np.array(taps) for taps in found.filter_bank))
 

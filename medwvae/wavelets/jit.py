@@ -37,7 +37,7 @@ def _numba(function: Function, options: dict[str, Any]) -> Function:
 def share(kernel: Callable[..., None], items: int, elements: int, *arguments: Any) -> None:
     """Run `kernel(start, stop, *arguments)` over all items, on as many threads as PyTorch may use."""
     threads = min(torch.get_num_threads(), items) if elements >= SERIAL_BELOW else 1
-    if threads == 1:
+    if threads <= 1:
         kernel(0, items, *arguments)
         return
     edges = [items * k // threads for k in range(threads + 1)]

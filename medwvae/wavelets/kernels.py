@@ -108,7 +108,7 @@ def gather(x, y, begin, end, columns, low, high, out):  # pragma: no cover
 @inlined
 def split_border(x, y, begin, end, starts, columns, low, high, aa, ad, da, dd):  # pragma: no cover
     for k in range(begin, end):
-        a = b = c = d = x[0] * 0
+        a = b = c = d = x.dtype.type(0)
         for e in range(starts[k], starts[k + 1]):
             u, v, l0, h0 = x[columns[e]], y[columns[e]], low[e], high[e]
             a += l0 * u
@@ -159,7 +159,7 @@ def split_inside(x, starts, columns, low, high, first, last, even, odd, to_low, 
 @inlined
 def merge_border(x, y, begin, end, starts, columns, low, high, out):  # pragma: no cover
     for t in range(begin, end):
-        s = x[0] * 0
+        s = x.dtype.type(0)
         for e in range(starts[t], starts[t + 1]):
             s += low[e] * x[columns[e]] + high[e] * y[columns[e]]
         out[t] = s

@@ -78,6 +78,8 @@ def synthesise(
         pairs = ((approximation.real, details.real), (approximation.imag, details.imag))
         return torch.complex(*(synthesise(a, d, shape, wavelet, mode, split_axes) for a, d in pairs))
     own = approximation.shape[2:]
+    if shape is not None and len(shape) != spatial_dims:
+        raise ValueError(f"expected {spatial_dims} sizes for {spatial_dims} spatial axes, got shape {tuple(shape)}")
     if shape is None:
         shape = [longest(size, wavelet, mode) if axis in split_axes else size for axis, size in enumerate(own)]
     target = [shape[axis] for axis in split_axes]

@@ -126,7 +126,8 @@ def _split_now(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tenso
 def _merge_now(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str, mode: str, adjoint: bool) -> Tensor:
     rule = cast(Mode, mode)
     _check(low, shape, wavelet, rule)
-    exact, exact_details = _widened(low), _widened(details)
+    exact = _widened(low)
+    exact_details = details.detach().to(exact.dtype)
     if not _compiled_kernels(low):
         return fallback.merge(exact, exact_details, tuple(shape), wavelet, rule, adjoint).to(low.dtype)
     from medwvae.wavelets import haar, kernels

@@ -1,6 +1,7 @@
 """The multi-level transform and its exact inverse, as functions and as modules."""
 
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,9 @@ def dwt(
     ValueError
         If there is no level to do, or shape, wavelet or mode do not fit.
     TypeError
-        If `x` holds integers.
+        If `x` holds integers, or `levels` is no integer.
     """
-    per_axis = (levels,) * spatial_dims if isinstance(levels, int) else tuple(levels)
+    per_axis = tuple(map(index, levels)) if isinstance(levels, Sequence) else (index(levels),) * spatial_dims
     if len(per_axis) != spatial_dims or x.ndim != spatial_dims + 2 or min(per_axis) < 0 or max(per_axis) < 1:
         raise ValueError(
             f"need levels >= 1, one number or {spatial_dims}, and {spatial_dims + 2} axes; got levels={levels}, "
