@@ -21,7 +21,7 @@ def subband_names(spatial_dims: int) -> tuple[str, ...]:
     return tuple("".join(letters) for letters in itertools.product("ad", repeat=spatial_dims))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coefficients:
     """The coarsest approximation, the details from coarse to fine, and what the inverse needs to know.
 
@@ -58,14 +58,15 @@ class Coefficients:
         return len(self.shapes[0])
 
     def names(self, level: int = 1) -> tuple[str, ...]:
-        """Return the names of a level's detail subbands, e.g. ('ad', 'da', 'dd')."""
-        split = self.axes[self.levels - level]
+        """Return the names of a level's detail subbands, e.g. ('ad', 'da', 'dd'); ValueError if there is none."""
+        split = self.axes[self._place(level)]
         names = subband_names(self.spatial_dims)[1:]
         return tuple(name for name in names if all(name[k] == "a" for k in range(len(name)) if k not in split))
 
     def level(self, level: int) -> Mapping[str, Tensor]:
-        """Return the detail subbands of one level by name, each (B, C, *spatial)."""
-        return dict(zip(self.names(level), self.details[self.levels - level].unbind(1), strict=True))
+        """Return the detail subbands of one level by name, each (B, C, *spatial); ValueError as for `names`."""
+        details = self.details[self._place(level)]
+        return {name: details[:, k] for k, name in enumerate(self.names(level))}
 
     def __iter__(self) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
         """Iterate over (level, its detail subbands by name), coarse to fine."""
@@ -104,10 +105,10 @@ class Coefficients:
         """
         corners = self._corners()
         packed = self.approximation.new_zeros((*self.approximation.shape[:2], *corners[-1]))
-        packed[_place("a" * self.spatial_dims, corners[0], corners[0])] = self.approximation
+        packed[_span("a" * self.spatial_dims, corners[0], corners[0])] = self.approximation
         for corner, (level, bands) in zip(corners[:-1], self, strict=True):
             for name, band in bands.items():
-                packed[_place(name, corner, self._size(level))] = band
+                packed[_span(name, corner, self._size(level))] = band
         return packed
 
     def unpack(self, packed: Tensor) -> "Coefficients":
@@ -122,13 +123,18 @@ class Coefficients:
         if tuple(packed.shape[2:]) != corners[-1]:
             raise ValueError(f"coefficients of this layout pack into {corners[-1]}, got {tuple(packed.shape[2:])}")
         details = tuple(
-            torch.stack([packed[_place(name, corner, self._size(level))] for name in self.names(level)], dim=1)
+            torch.stack([packed[_span(name, corner, self._size(level))] for name in self.names(level)], dim=1)
             for corner, level in zip(corners[:-1], range(self.levels, 0, -1), strict=True)
         )
-        return self.replace(packed[_place("a" * self.spatial_dims, corners[0], corners[0])], details)
+        return self.replace(packed[_span("a" * self.spatial_dims, corners[0], corners[0])], details)
+
+    def _place(self, level: int) -> int:
+        if not 1 <= level <= self.levels:
+            raise ValueError(f"there are levels 1 (finest) to {self.levels}, not {level}")
+        return self.levels - level
 
     def _size(self, level: int) -> tuple[int, ...]:
-        return tuple(self.details[self.levels - level].shape[3:])
+        return tuple(self.details[self._place(level)].shape[3:])
 
     def _corners(self) -> list[tuple[int, ...]]:
         """Shapes of the packed tensor as it grows, from the approximation's on."""
@@ -139,7 +145,7 @@ class Coefficients:
         return corners
 
 
-def _place(name: str, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
+def _span(name: str, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[EllipsisType | slice, ...]:
     """Index of a subband: its details begin where the corner of the coarser levels ends."""
     spans = zip(name, corner, size, strict=True)
     return (..., *(slice(c, c + s) if letter == "d" else slice(s) for letter, c, s in spans))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medwvae.wavelets.coefficients import Coefficients, subband_names
-from medwvae.wavelets.filters import Mode
+from medwvae.wavelets.filters import Mode, coefficient_length
 from medwvae.wavelets.level import longest
 
 LIKE_WAVEDEC2 = ("da", "ad", "dd")
@@ -48,20 +48,28 @@ def from_pywt(
     Raises
     ------
     ValueError
-        If there is no level of details.
+        If there is no level of details, a subband is missing, or sizes do not fit wavelet, mode and shape.
     """
+    if not isinstance(coefficients, Sequence) or len(coefficients) < 2:
+        raise ValueError("expected [approximation, details, ...] as pywt.wavedec, wavedec2 or wavedecn return them")
     levels = [_named(level) for level in coefficients[1:]]
-    if not levels:
-        raise ValueError("there is no level of details in these coefficients")
-    n = len(next(iter(levels[0])))
-    details = []
-    for level in levels:
-        bands = [_tensor(level[name], n) for name in subband_names(n)[1:]]
-        details.append(torch.stack(bands, dim=1))
+    n = len(next(iter(levels[0]), ""))
+    names = subband_names(n)[1:]
+    if any(set(level) != set(names) for level in levels) or not 1 <= n <= 3:
+        raise ValueError(
+            f"every level needs the subbands {', '.join(names)}; got {[sorted(level) for level in levels]}"
+        )
+    details = [torch.stack([_tensor(level[name], n) for name in names], dim=1) for level in levels]
     finest = tuple(longest(size, wavelet, mode) for size in details[-1].shape[3:]) if shape is None else tuple(shape)
     shapes = (*(tuple(d.shape[3:]) for d in details[1:]), finest)
-    axes = (tuple(range(n)),) * len(details)
-    return Coefficients(_tensor(coefficients[0], n), tuple(details), shapes, axes, wavelet, mode)
+    approximation, axes = _tensor(coefficients[0], n), (tuple(range(n)),) * len(details)
+    for low, band, size in zip((approximation, *details), (details[0], *details), (shapes[0], *shapes), strict=True):
+        expected = tuple(coefficient_length(s, wavelet, mode) for s in size)
+        if tuple(band.shape[3:]) != expected or (low is approximation and tuple(low.shape[2:]) != expected):
+            raise ValueError(
+                f"{wavelet!r}, {mode!r} gives an image of {size} subbands of {expected}; these have another size"
+            )
+    return Coefficients(approximation, tuple(details), shapes, axes, wavelet, mode)
 
 
 def to_ptwt(coefficients: Coefficients) -> Any:
@@ -96,7 +104,7 @@ def _plain(coefficients: Coefficients) -> list[Any]:
 def _named(level: Any) -> Mapping[str, Any]:
     if isinstance(level, Mapping):
         return level
-    if isinstance(level, tuple):
+    if isinstance(level, tuple | list):
         return dict(zip(LIKE_WAVEDEC2, level, strict=True))
     return {"d": level}
 
@@ -106,5 +114,11 @@ def _array(band: Tensor) -> Any:
 
 
 def _tensor(band: Any, spatial_dims: int) -> Tensor:
+    if band is None:
+        raise ValueError("a subband is None; put zeros of its shape in its place")
     tensor = torch.as_tensor(band)
+    if tensor.ndim not in (spatial_dims, spatial_dims + 2):
+        raise ValueError(
+            f"expected subbands (*spatial) or (B, C, *spatial) of {spatial_dims}D, got {tuple(tensor.shape)}"
+        )
     return tensor[None, None] if tensor.ndim == spatial_dims else tensor

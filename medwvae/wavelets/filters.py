@@ -37,7 +37,7 @@ def filter_bank(wavelet: str) -> FilterBank:
     """
     try:
         found = pywt.Wavelet(wavelet)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         families = ", ".join(
             family for family in pywt.families() if set(pywt.wavelist(family)) & set(pywt.wavelist(kind="discrete"))
         )

@@ -39,8 +39,7 @@ def analyse(
     if x.is_complex():
         real, imaginary = (analyse(part, spatial_dims, wavelet, mode, split_axes) for part in (x.real, x.imag))
         return torch.complex(real[0], imaginary[0]), torch.complex(real[1], imaginary[1])
-    if not x.is_floating_point():
-        raise TypeError(f"the wavelet transform needs floating-point numbers, got {x.dtype}; convert with x.float()")
+    _check_numbers(x)
     if len(split_axes) == spatial_dims:
         return split(x, wavelet, mode)
     order, rest = _order(split_axes, spatial_dims)
@@ -68,18 +67,24 @@ def synthesise(
     ------
     ValueError
         If shapes, axes, wavelet or mode do not fit.
+    TypeError
+        If they hold integers, or are of different types.
     """
     spatial_dims = approximation.ndim - 2
     split_axes = _checked(axes, spatial_dims)
     expected = (approximation.shape[0], 2 ** len(split_axes) - 1, *approximation.shape[1:])
     if tuple(details.shape) != expected:
         raise ValueError(f"details of shape {expected} belong to this approximation, got {tuple(details.shape)}")
+    _check_numbers(approximation, details)
     if approximation.is_complex():
         pairs = ((approximation.real, details.real), (approximation.imag, details.imag))
         return torch.complex(*(synthesise(a, d, shape, wavelet, mode, split_axes) for a, d in pairs))
     own = approximation.shape[2:]
-    if shape is not None and len(shape) != spatial_dims:
-        raise ValueError(f"expected {spatial_dims} sizes for {spatial_dims} spatial axes, got shape {tuple(shape)}")
+    untouched = [axis for axis in range(spatial_dims) if axis not in split_axes]
+    if shape is not None and (len(shape) != spatial_dims or any(shape[axis] != own[axis] for axis in untouched)):
+        raise ValueError(
+            f"coefficients of shape {tuple(own)}, split along axes {split_axes}, give no image {tuple(shape)}"
+        )
     if shape is None:
         shape = [longest(size, wavelet, mode) if axis in split_axes else size for axis, size in enumerate(own)]
     target = [shape[axis] for axis in split_axes]
@@ -93,9 +98,24 @@ def synthesise(
     return image.permute([order.index(axis) for axis in range(low.ndim)])
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _taps(wavelet: str) -> int:
+    return filter_bank(wavelet).length
+
+
+def _check_numbers(*tensors: Tensor) -> None:
+    dtypes = {x.dtype for x in tensors}
+    if len(dtypes) > 1:
+        raise TypeError(f"approximation and details are of different types, {tensors[0].dtype} and {tensors[1].dtype}")
+    if not (tensors[0].is_floating_point() or tensors[0].is_complex()):
+        raise TypeError(
+            f"the wavelet transform needs floating-point numbers, got {tensors[0].dtype}; convert with x.float()"
+        )
+
+
 def longest(count: int, wavelet: str, mode: Mode) -> int:
     """Return the largest size of an axis that has so many coefficients."""
-    return 2 * count if mode in ("periodization", "boundary") else 2 * count - filter_bank(wavelet).length + 2
+    return 2 * count if mode in ("periodization", "boundary") else 2 * count - _taps(wavelet) + 2
 
 
 def _checked(axes: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:

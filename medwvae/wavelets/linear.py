@@ -4,9 +4,9 @@ Both are linear, so each one's backward is the other with the transposed matrix,
 derivative.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -115,7 +115,7 @@ def _split_now(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tenso
     from medwvae.wavelets import haar, kernels
 
     low, details = exact.new_empty(shapes[0]), exact.new_empty(shapes[1])
-    arrays = exact.contiguous().numpy(), low.numpy(), details.numpy()
+    arrays = exact.numpy(), low.numpy(), details.numpy()
     if is_haar(wavelet):
         haar.split(*arrays, "zero" if adjoint else rule)  # synthesis crops, so its adjoint appends a zero
     else:
@@ -127,13 +127,13 @@ def _merge_now(low: Tensor, details: Tensor, shape: Sequence[int], wavelet: str,
     rule = cast(Mode, mode)
     _check(low, shape, wavelet, rule)
     exact = _widened(low)
-    exact_details = details.detach().to(exact.dtype)
+    exact_details = _widened(details)
     if not _compiled_kernels(low):
         return fallback.merge(exact, exact_details, tuple(shape), wavelet, rule, adjoint).to(low.dtype)
     from medwvae.wavelets import haar, kernels
 
     image = exact.new_empty((*low.shape[:2], *shape))
-    arrays = exact.contiguous().numpy(), exact_details.contiguous().numpy(), image.numpy()
+    arrays = exact.numpy(), exact_details.numpy(), image.numpy()
     if is_haar(wavelet) and not (adjoint and any(size % 2 for size in shape)):
         haar.merge(*arrays)
     else:
@@ -150,12 +150,18 @@ def _synthesis_like(adjoint: bool) -> Kind:
 
 
 def _widened(x: Tensor) -> Tensor:
-    return x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
+    wide = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
+    return wide.contiguous().resolve_neg()
 
 
 @lru_cache(maxsize=1)
 def _has_numba() -> bool:
-    return find_spec("numba") is not None
+    try:
+        import numba  # noqa: F401
+    except ImportError as error:  # absent, or not made for this NumPy
+        warnings.warn(f"Numba cannot be used ({error}); wavelet transforms are slower on the CPU", stacklevel=2)
+        return False
+    return True
 
 
 def _compiled_kernels(x: Tensor) -> bool:

@@ -78,7 +78,7 @@ def idwt(coefficients: Coefficients) -> Tensor:
         x = x.float()
     wavelet, mode = coefficients.wavelet, coefficients.mode
     for details, shape, axes in zip(coefficients.details, coefficients.shapes, coefficients.axes, strict=True):
-        x = synthesise(x, details.to(x.dtype), shape, wavelet, mode, axes)
+        x = synthesise(x, details.float() if details.dtype in HALF else details, shape, wavelet, mode, axes)
     return x.to(dtype)
 
 
