@@ -36,6 +36,12 @@ _SUFFIX: Final[dict[Contrast, str]] = {
     "ct": "ct",
     "unknown": "MRI",
 }
+_README: Final = """Volumes that medwvae converted from DICOM or NIfTI, a BIDS derivative dataset.
+
+Voxels as they were acquired, none resampled; axes turned to the nearest RAS+, float32, CT in Hounsfield units, MR in
+the scanner's units. Several volumes of one subject, session and weighting are numbered as runs. CT and MR of unknown
+weighting (suffix MRI) have no name in BIDS yet and stand in .bidsignore. Faces are not removed.
+"""
 _IGNORED: Final = "**/ct/**\n*_MRI.nii.gz\n*_MRI.json\n"  # BIDS names neither CT nor MR of unknown weighting yet
 
 
@@ -104,9 +110,9 @@ class Dataset:
         return read_demographics(table) if table.is_file() else {}
 
     def sidecar(self, path: Path, name: Name) -> dict[str, float | str]:
-        """Return the allowed numbers of an image's sidecars; those nearer to the image win (inheritance principle).
+        """Return the allowed numbers of an image's sidecars, and `SkullStripped`.
 
-        Times are in seconds, the flip angle in degrees, the field strength in tesla. Text is never taken over: in a
+        Those nearer to the image win (inheritance principle). Times are in seconds, the flip angle in degrees, the field strength in tesla. Text is never taken over: in a
         file that anybody can edit it may name somebody.
         """
         found: dict[str, float | str] = {}
@@ -116,6 +122,8 @@ class Dataset:
                 if other.suffix == name.suffix and other.entities.items() <= name.entities.items():
                     values = _object(sidecar)
                     found |= {key: values[key] for key in _SIDECAR if _is_number(values.get(key))}
+                    if isinstance(values.get("SkullStripped"), bool):
+                        found["SkullStripped"] = values["SkullStripped"]
         return found
 
     def _sidecars(self, folder: Path) -> list[tuple[Name, Path]]:
@@ -163,8 +171,9 @@ def describe(folder: Path) -> None:
         "GeneratedBy": [{"Name": "medwvae", "Version": versions()["medwvae"]}],
     }
     write_json(folder / DESCRIPTION, description)
-    with atomic(folder / ".bidsignore") as temporary:
-        temporary.write_text(_IGNORED, encoding="utf-8")
+    for name, text in ((".bidsignore", _IGNORED), ("README", _README)):
+        with atomic(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -228,8 +228,13 @@ def _place(volumes: Iterable[_Volume], rows: list[Row], state: Path, out: Path) 
         path = out.parent / row.file
         with atomic(path) as temporary:
             _link(state / volume.part.file, temporary)
-        sidecar: dict[str, Any] = {"Modality": row.modality, "Contrast": row.contrast}
-        sidecar["Spacing"] = [float(mm) for mm in row.spacing.split("x")]
+        sidecar: dict[str, Any] = {
+            "Description": "Acquired voxels, not resampled, turned to the nearest RAS+",
+            "SkullStripped": False,  # which BIDS demands; `kept` has what the source's own sidecar says
+            "Modality": row.modality,
+            "Contrast": row.contrast,
+            "Spacing": [float(mm) for mm in row.spacing.split("x")],
+        }
         if row.part:
             sidecar["Part"] = row.part
         beside = path.with_name(path.name.removesuffix(".nii.gz") + ".json")

@@ -37,6 +37,8 @@ _TO_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit code: not stated (
 _PLAUSIBLE_MM: Final = (0.001, 100.0)
 _DAMAGED: Final = "the file is damaged or cut short: its voxels cannot be read; export it again"
 
+_NO_NIFTI: Final = "the file holds no NIfTI header, so it does not say where its voxels lie; convert it to NIfTI"
+
 
 @dataclass(frozen=True)
 class File:
@@ -118,6 +120,8 @@ def inspect(path: Path) -> File:
     OSError, MemoryError
         If the machine, not the file, is to blame.
     """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise Refusal(_NO_NIFTI)
     with warnings.catch_warnings(), np.errstate(all="ignore"), LoggingOutputSuppressor():
         warnings.simplefilter("ignore")
         try:
@@ -199,7 +203,7 @@ def _opened(path: Path) -> BinaryIO:
 def _foreign(image: Any) -> str:
     if isinstance(image, Cifti2Image):
         return "the file holds values on a surface or a connectivity matrix (CIFTI), not an image; nothing to do"
-    return "the file holds no NIfTI header, so it does not say where its voxels lie; convert it to NIfTI"
+    return _NO_NIFTI
 
 
 def _shape_of(image: Nifti1Pair) -> tuple[tuple[int, int, int], int]:
