@@ -112,8 +112,8 @@ class Dataset:
     def sidecar(self, path: Path, name: Name) -> dict[str, float | str]:
         """Return the allowed numbers of an image's sidecars, and `SkullStripped`.
 
-        Those nearer to the image win (inheritance principle). Times are in seconds, the flip angle in degrees, the field strength in tesla. Text is never taken over: in a
-        file that anybody can edit it may name somebody.
+        Those nearer to the image win (inheritance principle). Times are in seconds, the flip angle in degrees, the
+        field strength in tesla. Text is never taken over: in a file that anybody can edit it may name somebody.
         """
         found: dict[str, float | str] = {}
         inside = path.parent.relative_to(self.root).parts

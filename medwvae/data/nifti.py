@@ -32,7 +32,7 @@ MAX_VOXELS: Final = 1024**3
 MAX_VOLUMES: Final = 32767
 """The most volumes of one file, NIfTI-1's own limit."""
 _DEFLATE_LIMIT: Final = 1032  # deflate cannot compress by a larger factor
-_CHUNK: Final = 1 << 22  # bytes read at once
+_CHUNK: Final = 1 << 20  # bytes read at once
 _TO_MM: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unit code: not stated (mm by custom), metre, mm, micrometre
 _PLAUSIBLE_MM: Final = (0.001, 100.0)
 _DAMAGED: Final = "the file is damaged or cut short: its voxels cannot be read; export it again"

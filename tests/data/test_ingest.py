@@ -1,9 +1,14 @@
 import gzip
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -376,6 +381,38 @@ def test_an_interrupted_ingest_goes_on_where_it_stopped(archive, tmp_path, monke
     assert rows == whole
     for row in rows:
         assert (again.parent / row.file).read_bytes() == (out.parent / row.file).read_bytes()
+    assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+def test_a_killed_ingest_leaves_nothing_half_written(tmp_path):
+    """A real kill, workers and all; then the same call again."""
+    for k in range(60):
+        put(tmp_path / "in" / f"p{k}_T1.nii.gz", k)
+    code = (
+        "import sys; from pathlib import Path; from medwvae.data.ingest import ingest\n"
+        "if __name__ == '__main__':\n"
+        "    ingest(Path(sys.argv[1]), Path(sys.argv[2]), key_file=Path(sys.argv[3]), workers=2)\n"
+    )
+    (tmp_path / "call.py").write_text(code)
+    out, key = tmp_path / "run" / "canonical", tmp_path / "private" / "key"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "call.py", tmp_path / "in", out, key],
+        start_new_session=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    state, deadline = tmp_path / "run" / "state" / "ingest", time.monotonic() + 60
+    while len(list(state.glob("[!.]*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in state.glob("[!.]*.json")}
+    assert len(finished) >= 3
+    rows = ingest(tmp_path / "in", out, key_file=key)
+    assert {row.status for row in rows} == {"ok"}
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    for row in rows:
+        assert hashlib.sha256((out.parent / row.file).read_bytes()).hexdigest() == row.result_sha256
     assert not list(tmp_path.rglob("*.tmp.*"))
 
 

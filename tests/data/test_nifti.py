@@ -174,15 +174,15 @@ def test_volumes_are_streamed_in_order(dtype, kind, shape, chunk):
 
 
 def test_several_volumes_take_the_memory_of_one(tmp_path):
-    path = save(tmp_path / "v.nii.gz", volume_of(64, 64, 32, 20, dtype=np.uint8))
-    one = 64 * 64 * 32 * 4
+    path = save(tmp_path / "v.nii.gz", volume_of(64, 64, 64, 10, dtype=np.uint8))
+    one = 64 * 64 * 64 * 4
     file = nifti.inspect(path)
     tracemalloc.start()
     for volume in file.volumes():
         del volume
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20 * one / 2
+    assert peak < 4 * one  # the volume, the next one, and a chunk on its way from bytes to float32
 
 
 @pytest.mark.parametrize("code", [1, 5])
