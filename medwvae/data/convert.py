@@ -43,7 +43,7 @@ def convert(
     secret
         Key of the hash that names the records; empty where names are no secret.
     workers
-        Number of processes; each holds a volume or two.
+        Number of processes; each holds one image's volume, as it is read and as it is turned.
     advance
         Called with (images done, images in all).
 

@@ -57,7 +57,7 @@ def ingest(
 ) -> list[Row]:
     """Convert every image under `source`; return one row per volume, usable or refused, sorted by volume.
 
-    Memory is bounded by a volume or two a worker. An interrupted call, made again, reads no finished image again.
+    Memory is bounded by a few times a volume a worker. An interrupted call, made again, reads no finished image again.
 
     Parameters
     ----------

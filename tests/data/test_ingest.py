@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -324,6 +325,25 @@ def test_every_volume_of_a_file_is_a_row_of_its_own(tmp_path):
         assert np.array_equal(nib.load(out.parent / row.file).get_fdata(), data[::-1, :, :, k])
 
 
+def test_all_orientations_of_an_image_become_the_same_volume(tmp_path):
+    """Of its 48 orientations, each in one of the formats, one is kept; the others are recognised as its repeats."""
+    original = nib.Nifti1Image(image_of(6, 5, 4, dtype=np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    orientations = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+    (tmp_path / "in" / "p1").mkdir(parents=True)
+    for k, (axes, flips) in enumerate(orientations):
+        turned = original.as_reoriented(np.array([axes, flips]).T)
+        kind, suffix = [(nib.Nifti1Image, "nii"), (nib.Nifti2Image, "nii.gz"), (nib.Nifti1Pair, "hdr")][k % 3]
+        image = kind(np.asarray(turned.dataobj), turned.affine)
+        image.header.set_xyzt_units("mm")
+        nib.save(image, tmp_path / "in" / "p1" / f"scan{k}_T1.{suffix}")
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert [row.status for row in rows].count("ok") == 1
+    assert sum("repeats another one" in row.reason for row in rows) == 47
+    kept = nib.load(out.parent / next(row.file for row in rows if row.status == "ok"))
+    assert np.array_equal(kept.get_fdata(), original.get_fdata())
+    assert np.allclose(kept.affine, original.affine)
+
+
 def test_a_bad_volume_among_several_is_refused_alone(tmp_path):
     def flatten(data):
         data[..., 1] = 7
@@ -491,6 +511,16 @@ def test_foreign_formats_are_named(archive, tmp_path, name):
     assert [row.reason for row in rows if row.status == "refused"] == [
         "the file's format is not handled; convert it to NIfTI or DICOM"
     ]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
+def test_every_hostile_file_is_refused_with_a_reason(tmp_path):
+    shutil.copytree(SHARED / "hostile", tmp_path / "in")
+    put(tmp_path / "in" / "p1_T1.nii.gz")
+    rows, _ = run(tmp_path / "in", tmp_path, pattern=r"^(?P<subject>\w+)")
+    assert len(rows) >= 6
+    assert [row.volume for row in rows if row.status == "ok"] == [row.volume for row in rows if not row.reason]
+    assert len([row for row in rows if row.status == "ok"]) == 1
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
