@@ -8,6 +8,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, Final, cast
 import nibabel as nib
 import numpy as np
 from nibabel.cifti2 import Cifti2Image
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as nibabel_log
 from nibabel.nifti1 import Nifti1Pair
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
@@ -122,7 +123,7 @@ def inspect(path: Path) -> File:
     """
     if not path.name.lower().endswith(SUFFIXES):
         raise Refusal(_NO_NIFTI)
-    with warnings.catch_warnings(), np.errstate(all="ignore"), LoggingOutputSuppressor():
+    with warnings.catch_warnings(), np.errstate(all="ignore"), _silence():
         warnings.simplefilter("ignore")
         try:
             image = nib.load(path)
@@ -196,6 +197,16 @@ def repaired(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return volume
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep nibabel's log from standard error (its own suppressor leaves Python's handler of last resort)."""
+    before, nibabel_log.disabled = nibabel_log.disabled, True
+    try:
+        yield
+    finally:
+        nibabel_log.disabled = before
+
+
 def _opened(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
 
@@ -214,10 +225,12 @@ def _shape_of(image: Nifti1Pair) -> tuple[tuple[int, int, int], int]:
     if dtype.kind not in "iuf":
         raise Refusal(f"the voxels are {dtype} numbers; only real-valued images can be used, export the magnitude")
     if len(shape) < 3 or min(shape[:3]) < 2:
-        raise Refusal(f"the image is no volume: its shape is {'x'.join(str(n) for n in shape)}; export all slices")
+        raise Refusal(
+            f"the image is no volume: its shape is {'x'.join(str(n) for n in shape) or 'empty'}; export all slices"
+        )
     if math.prod(shape[4:]) != 1:  # the fifth axis runs over the values at one place and time (nifti1.h)
         raise Refusal(
-            f"the file holds {math.prod(shape[4:])} values a voxel (vectors or a fit), not an image; "
+            "the file holds several values a voxel (vectors or a fit), not an image; "
             "export the image that they were computed from"
         )
     count = math.prod(shape[3:4])

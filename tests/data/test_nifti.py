@@ -1,5 +1,7 @@
 import gzip
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -136,6 +138,16 @@ def test_a_voxel_size_that_the_qform_needs_is_not_made_up(tmp_path, size):
         nifti.read(tmp_path / "v.nii")
 
 
+def test_the_reader_is_silent_where_no_log_is_set_up(tmp_path):
+    """In a process of its own, because pytest's handlers would catch what nibabel says."""
+    raw = bytearray(save(tmp_path / "v.nii", volume_of(3, 4, 5)).read_bytes())
+    struct.pack_into("<h", raw, 254, 514)  # a sform code that there is not
+    (tmp_path / "v.nii").write_bytes(raw)
+    code = "import sys; from pathlib import Path; from medwvae.data import nifti; nifti.read(Path(sys.argv[1]))"
+    answer = subprocess.run([sys.executable, "-c", code, tmp_path / "v.nii"], capture_output=True, check=True)
+    assert answer.stderr == answer.stdout == b""
+
+
 def test_an_infinite_slope_is_refused_and_an_unset_one_is_none(tmp_path):
     raw = bytearray(save(tmp_path / "v.nii", volume_of(3, 4, 5)).read_bytes())
     for slope in (0.0, np.nan):
@@ -216,7 +228,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "complex": ((np.ones((3, 4, 5), np.complex64),), {}, "real-valued"),
     "colour": ((colour(3, 4, 5),), {}, "colour"),
     "series": ((volume_of(3, 4, 5, 6),), {}, "holds 6 volumes"),
-    "vectors": ((volume_of(3, 4, 5, 1, 3),), {}, "3 values a voxel"),
+    "vectors": ((volume_of(3, 4, 5, 1, 3),), {}, "several values a voxel"),
     "slice": ((volume_of(3, 4, 1),), {}, "no volume"),
     "flat": ((volume_of(3, 4),), {}, "no volume"),
     "constant": ((np.full((3, 4, 5), 7, np.int16),), {}, r"same value \(7\)"),
