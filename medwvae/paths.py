@@ -19,8 +19,13 @@ def private(root: Path) -> Path:
 
 
 def canonical(root: Path) -> Path:
-    """Return the folder of canonical NIfTI volumes."""
+    """Return the folder of canonical NIfTI volumes, a BIDS derivative dataset; the manifest says where each lies."""
     return root / "canonical"
+
+
+def ingest_state(root: Path) -> Path:
+    """Return the folder of finished images, from which an interrupted ingestion goes on; never declared."""
+    return root / "state" / "ingest"
 
 
 def manifest(root: Path) -> Path:

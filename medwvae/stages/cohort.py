@@ -50,6 +50,7 @@ def ingest(config: Config, threads: int) -> None:
             key_file=paths.private(root) / "key",
             default_modality=c.default_modality,
             demographics=Path(c.demographics) if c.demographics else None,
+            state=paths.ingest_state(root),
             workers=threads,
             advance=lambda done, total: shown.update(done / total),
         )
