@@ -63,6 +63,7 @@ def _csa(dataset: pydicom.Dataset) -> dict[str, Any] | None:
             warnings.simplefilter("ignore")
             from nibabel.nicom import csareader  # warns on import that it is experimental
 
-            return csareader.get_csa_header(dataset, "image")
+            found: dict[str, Any] | None = csareader.get_csa_header(dataset, "image")
+            return found
     except Exception:  # the reader raises what damaged bytes provoke
         return None

@@ -19,7 +19,7 @@ from medwvae.data.dicom.values import read
 from medwvae.errors import Refusal
 from medwvae.files import sha256_of
 
-Raw = NDArray[np.generic]
+Raw = NDArray[np.integer]
 
 
 def load(stack: Stack) -> Volume:
@@ -77,9 +77,9 @@ def load(stack: Stack) -> Volume:
 
 def stored_digest(file: File) -> str:
     """Return the SHA-256 of the stored values of a file's frames, or of its bytes where they cannot be decoded."""
-    digest, ours = hashlib.sha256(), []
+    digest = hashlib.sha256()
     try:
-        for image in _images(file, list(range(max(file.frames, file.tiles**2))), ours):
+        for image in _images(file, list(range(max(file.frames, file.tiles**2))), []):
             digest.update(np.ascontiguousarray(image, dtype="<i4").tobytes())
     except Exception:  # decoders raise whatever damaged bytes provoke
         return sha256_of(file.path)

@@ -25,6 +25,8 @@ class Tells(NamedTuple):
     mosaic: str = ""
 
 
+NOTHING: Final = Tells()
+
 WORDS: Final = {
     "time": "time points",
     "echo": "echoes",
@@ -83,7 +85,7 @@ class Frame:
     spacing: tuple[float, ...]
     slope: float = 1.0
     intercept: float = 0.0
-    tells: Tells = Tells()
+    tells: Tells = NOTHING
     ordinals: tuple[float | None, float | None] = (None, None)
 
 

@@ -114,8 +114,9 @@ def _by_tells(frames: Sequence[Frame]) -> list[list[Frame]]:
     steps = {name: _steps([getattr(f.tells, name) for f in frames], share) for name, share in _TOLERANCE.items()}
     groups: dict[tuple[Hashable, ...], list[Frame]] = defaultdict(list)
     for frame in frames:
-        tells = frame.tells._replace(**{name: step.get(getattr(frame.tells, name)) for name, step in steps.items()})
-        groups[tuple(tells)].append(frame)
+        tells = frame.tells._asdict()
+        tells |= {name: step.get(tells[name]) for name, step in steps.items()}
+        groups[tuple(tells.values())].append(frame)
     if frames[0].file.tiles:  # mosaics follow one another in time; their instance says nothing about it
         return sorted(groups.values(), key=lambda group: (group[0].ordinals[0] or 0.0, group[0].file.path))
     return [groups[key] for key in sorted(groups, key=lambda key: [(v is not None, v) for v in key])]

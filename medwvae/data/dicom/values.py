@@ -148,6 +148,6 @@ def _element(dataset: pydicom.Dataset, tag: int) -> object:
 def _vr(tag: int) -> str:
     """Return the VR that the dictionary gives, for elements of an implicit syntax."""
     try:
-        return dictionary_VR(tag)
+        return str(dictionary_VR(tag))
     except KeyError:
         return "UN"
