@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pydicom
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+)
 
 from medwvae.data.dicom import mosaic, multiframe
 from medwvae.data.dicom.records import File, Frame, Pixels, Series
@@ -26,6 +32,10 @@ HEADER: Final = (
 )
 """What is kept of the first header of a series, beside its frames."""
 
+# The fastest that refuses damage at once: pyjpegls takes seconds to give up on a stream that was cut short.
+_DECODERS: Final = dict.fromkeys(JPEGLSTransferSyntaxes, "gdcm") | dict.fromkeys(
+    JPEG2000TransferSyntaxes, "pylibjpeg"
+)
 _PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"  # little endian
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 
@@ -88,6 +98,7 @@ def _frames(path: Path, dataset: pydicom.Dataset, offset: int, shared: dict[Any,
         frames=int(first(dataset, 0x00280008) or 1),
         padding=same(_padding(dataset)),
         native=same(_native(dataset, offset)),
+        decoder=_DECODERS.get(dataset.file_meta.TransferSyntaxUID, ""),
     )
     if file.refusal:
         return [Frame(file, 0, (), (), ())]

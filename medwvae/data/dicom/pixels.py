@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.pixels import apply_modality_lut, iter_pixels
+from pydicom.pixels import apply_modality_lut, iter_pixels, pixel_array
 
 from medwvae.data.dicom.records import File, Frame, Pixels, Stack, Volume
 from medwvae.data.dicom.repair import resampled, sheared
@@ -94,7 +94,7 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
         if file.native is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                yield from iter_pixels(file.path, indices=indices)
+                yield from iter_pixels(file.path, indices=indices, decoding_plugin=file.decoder)
             return
         with file.path.open("rb") as handle:
             for index in indices:
@@ -110,7 +110,7 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = dataset.pixel_array
+            image = pixel_array(dataset, decoding_plugin=file.decoder)
             if "ModalityLUTSequence" in dataset:
                 image = apply_modality_lut(image, dataset)
     if not file.tiles:

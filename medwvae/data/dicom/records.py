@@ -55,7 +55,8 @@ class File:
     """One DICOM file. `refusal` says why it is no image that can be used; `shape` is (rows, columns) of its frames.
 
     `padding` is the closed range of stored values that stand for no measurement. `tiles` is the number of frames along
-    one side of a mosaic, 0 for any other file. `native` is None where the pixels are compressed or need pydicom.
+    one side of a mosaic, 0 for any other file. `native` is None where the pixels are compressed or need pydicom;
+    `decoder` names the plugin of pydicom for them, empty for whichever works.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class File:
     tiles: int = 0
     padding: tuple[int, int] | None = None
     native: Pixels | None = None
+    decoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-_VRS: Final = frozenset(
-    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US UT OB OW SQ UN".split()
-)
+_VRS: Final = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US UT OB OW SQ UN".split())
 _LONG: Final = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT"))  # VRs with a four-byte length (PS3.5 7.1.2)
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _TEXT: Final = frozenset(("CS", "DS", "IS", "UI", "SH", "LO", "TM", "DA", "DT", "AS"))
