@@ -33,9 +33,7 @@ HEADER: Final = (
 """What is kept of the first header of a series, beside its frames."""
 
 # The fastest that refuses damage at once: pyjpegls takes seconds to give up on a stream that was cut short.
-_DECODERS: Final = dict.fromkeys(JPEGLSTransferSyntaxes, "gdcm") | dict.fromkeys(
-    JPEG2000TransferSyntaxes, "pylibjpeg"
-)
+_DECODERS: Final = dict.fromkeys(JPEGLSTransferSyntaxes, "gdcm") | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
 _PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"  # little endian
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 
@@ -58,7 +56,7 @@ def scan(files: Iterable[Path]) -> tuple[list[Series], list[Path]]:
                 dataset = read(handle, pixels=False)
                 start = handle.tell()
                 offset = start if handle.read(4) == _PIXEL_DATA else 0
-            if dataset.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+            if text(dataset.file_meta, 0x00020002) == _DICOMDIR:
                 continue
             if not len(dataset):
                 raise ValueError("no element")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, iter_pixels, pixel_array
 
@@ -35,7 +36,7 @@ def load(stack: Stack) -> Volume:
         If the pixels of a slice cannot be decoded, or the image is empty.
     """
     rows, columns = stack.frames[0].file.shape
-    voxels = np.empty((len(stack.frames), rows, columns), np.float32)
+    voxels = _empty((columns, rows, len(stack.frames)), stack.affine)
     wanted: dict[File, list[int]] = defaultdict(list)
     for place, frame in enumerate(stack.frames):
         wanted[frame.file].append(place)
@@ -49,7 +50,7 @@ def load(stack: Stack) -> Volume:
         try:
             for image in _images(file, [stack.frames[place].index for place in places], digests):
                 place = next(done)
-                padded |= _scale(image, stack.frames[place], voxels[place], exact)
+                padded |= _scale(image, stack.frames[place], voxels[:, :, place].T, exact)
             missing = next(done, None)
         except (Refusal, OSError, MemoryError):
             raise
@@ -69,10 +70,24 @@ def load(stack: Stack) -> Volume:
         np.subtract(np.float32(high) + np.float32(low), voxels, out=voxels)
     affine = stack.affine
     if stack.places is not None:
-        voxels = resampled(voxels, stack.places, stack.depth)
+        voxels = resampled(voxels.T, stack.places, stack.depth).T
     if stack.lean != (0.0, 0.0):
-        voxels, affine = sheared(voxels, affine, stack.lean)
-    return Volume(voxels.transpose(2, 1, 0), affine, tuple(dict.fromkeys(digests)))
+        straight, affine = sheared(voxels.T, affine, stack.lean)
+        voxels = straight.T
+    return Volume(voxels, affine, tuple(dict.fromkeys(digests)))
+
+
+def _empty(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return an array whose memory lies as NIfTI keeps it, first axis fastest, once it is turned to RAS+.
+
+    Every pixel is then written once, to its final place: turning the volume copies nothing.
+    """
+    orientation = io_orientation(affine)
+    turned = [shape[int(np.flatnonzero(orientation[:, 0] == axis)[0])] for axis in range(3)]
+    straight = io_orientation(np.eye(4))
+    memory = np.empty(turned, np.float32, order="F")
+    found: NDArray[np.float32] = apply_orientation(memory, ornt_transform(straight, orientation))
+    return found
 
 
 def stored_digest(file: File) -> str:

@@ -1,12 +1,12 @@
 """Is a file DICOM, and single values of its header, read without pydicom's costly conversion of every element."""
 
+import math
 import re
 import struct
 import warnings
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -106,7 +106,7 @@ def numbers(dataset: pydicom.Dataset, tag: int) -> tuple[float, ...]:
         found = tuple(float(value) for value in values)
     except (ValueError, struct.error):
         return ()
-    return found if np.isfinite(found).all() else ()
+    return found if all(map(math.isfinite, found)) else ()
 
 
 def first(dataset: pydicom.Dataset, tag: int) -> float | None:
