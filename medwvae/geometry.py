@@ -64,5 +64,7 @@ def to_ras(volume: NDArray[np.generic], affine: NDArray[np.float64]) -> tuple[ND
     if is_singular(affine):
         raise ValueError("the affine is singular: it does not say where the voxels lie")
     orientation = io_orientation(affine)
-    turned = np.ascontiguousarray(apply_orientation(volume, orientation))
+    turned = apply_orientation(volume, orientation)
+    if not (turned.flags.c_contiguous or turned.flags.f_contiguous):
+        turned = np.ascontiguousarray(turned)
     return turned, affine @ inv_ornt_aff(orientation, volume.shape[:3])

@@ -22,9 +22,12 @@ FLOORS = (
     ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
-        "data data.bids data.contrast data.convert data.dicom data.dicom_write data.ingest data.loaders data.manifest "
-        "data.nifti data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
-        "data.phantom.shapes data.phantom.signal data.records data.sources data.splits data.subjects data.transforms",
+        "data data.bids data.contrast data.convert data.dicom data.dicom.geometry data.dicom.headers data.dicom.mosaic "
+        "data.dicom.multiframe data.dicom.pixels data.dicom.records data.dicom.repair data.dicom.scale "
+        "data.dicom.sidecar data.dicom.stacks data.dicom.tells data.dicom.values data.dicom_write data.ingest "
+        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
+        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records data.sources "
+        "data.splits data.subjects data.transforms",
         "data",
     ),
     (

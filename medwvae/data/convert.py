@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,28 +98,36 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Record]:
 
 def _convert(job: _Job) -> Record:
     """Read, turn to RAS+ and write one image; whatever is wrong with it becomes a reason. The record comes last."""
-    digest = ""
+    digests: list[str] = []
     try:
-        digests = sorted(sha256_of(path) for path in job.image.files)
-        digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
         if job.image.refusal:
+            digests += map(sha256_of, job.image.files)
             raise Refusal(job.image.refusal)
-        record = Record(digest, tuple(_parts(job)))
+        parts = tuple(_parts(job, digests))
     except Refusal as refusal:
-        record = Record(digest, (Part(reason=str(refusal), number=job.image.part),))
+        parts = (Part(reason=str(refusal), number=job.image.part),)
+        if not digests:
+            with suppress(OSError):
+                digests += map(sha256_of, job.image.files)
     except Exception as error:  # one bad image never stops the others; not recorded: the next run tries again
         reason = f"the image cannot be read ({type(error).__name__}); check permissions, disk and memory"
-        return Record(digest, (Part(reason=reason, number=job.image.part),))
-    if not any(part.file for part in record.parts):
+        return Record(_together(digests), (Part(reason=reason, number=job.image.part),))
+    if not any(part.file for part in parts):
         for path in job.state.glob(f"{job.key}-*"):  # a damaged file was found out after its first volumes
             path.unlink()
+    record = Record(_together(digests), parts)
     records.save(job.state, job.key, record)
     return record
 
 
-def _parts(job: _Job) -> Iterator[Part]:
+def _together(digests: list[str]) -> str:
+    """Return the digest of an image from those of its files, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest() if digests else ""
+
+
+def _parts(job: _Job, digests: list[str]) -> Iterator[Part]:
     """Write the volumes of an image and yield what became of each; one is in memory at a time."""
-    for k, (number, volume, affine) in enumerate(_volumes(job.image), start=1):
+    for k, (number, volume, affine) in enumerate(_volumes(job.image, digests), start=1):
         try:
             checked = volume if job.image.stack is not None else nifti.repaired(volume)
             canonical, turned = to_ras(checked, affine)
@@ -136,11 +145,14 @@ def _parts(job: _Job) -> Iterator[Part]:
         )
 
 
-def _volumes(image: Image) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float64]]]:
-    """Yield the volumes of an image, with their number among several ("3/20")."""
+def _volumes(image: Image, digests: list[str]) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float64]]]:
+    """Yield the volumes of an image, with their number among several ("3/20"); collect its files' digests."""
     if image.stack is not None:
-        yield image.part, dicom.load(image.stack), image.stack.affine
+        loaded = dicom.load(image.stack)
+        digests += loaded.digests
+        yield image.part, loaded.voxels, loaded.affine
         return
+    digests += map(sha256_of, image.files)
     file = nifti.inspect(image.files[0])
     for k, volume in enumerate(file.volumes(), start=1):
         yield (f"{k}/{file.count}" if file.count > 1 else ""), volume, file.affine

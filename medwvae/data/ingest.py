@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from medwvae.data import bids, convert
+from medwvae.data import bids, convert, dicom
 from medwvae.data.manifest import Row
 from medwvae.data.records import Part
 from medwvae.data.sources import Image, find
@@ -50,6 +50,8 @@ def ingest(
     key_file: Path | None = None,
     pattern: str | None = None,
     default_modality: Modality = "MR",
+    on_gap: dicom.OnGap = "refuse",
+    on_tilt: dicom.OnTilt = "refuse",
     demographics: Path | None = None,
     state: Path | None = None,
     workers: int = 1,
@@ -77,6 +79,9 @@ def ingest(
         subject of DICOM files without a patient ID; see `subjects.owner_of` for what is read without one.
     default_modality
         Of NIfTI files whose contrast does not tell.
+    on_gap, on_tilt
+        What to do with DICOM slices that are missing or unevenly spaced, and with a tilted gantry: refuse, or resample
+        and shear (`dicom.check`), which the sidecar then records.
     demographics
         Table of age and sex; `demographics.csv` or `participants.tsv` in `source`, and the latter in every BIDS
         dataset, is found by itself.
@@ -99,7 +104,9 @@ def ingest(
         raise InputError("pseudonyms need a key file; name one, or keep the subjects' names")
     regex = compile_pattern(pattern)
     people = _people(source, demographics)
-    images, ignored = find(source, out, pattern=regex, default_modality=default_modality)
+    images, ignored = find(
+        source, out, pattern=regex, default_modality=default_modality, on_gap=on_gap, on_tilt=on_tilt
+    )
     if not images:
         raise InputError(f"there is no DICOM and no NIfTI file in the source folder ({ignored} other files)")
     originals = sorted({image.subject for image in images if image.subject})

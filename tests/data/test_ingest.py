@@ -526,7 +526,7 @@ def test_every_hostile_file_is_refused_with_a_reason(tmp_path):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 @pytest.mark.parametrize(
     ("name", "options", "good", "refused", "people"),
-    [("openms", {}, 11, 0, 4), ("ct", {}, 2, 0, 2), ("dicom", {"pattern": "^(?P<subject>ct)_"}, 2, 16, 2)],
+    [("openms", {}, 11, 0, 4), ("ct", {}, 2, 0, 2), ("dicom", {"pattern": "^(?P<subject>ct)_"}, 6, 12, 2)],
 )
 def test_real_trees(tmp_path, name, options, good, refused, people):
     rows, _ = run(SHARED / name, tmp_path, **options)
