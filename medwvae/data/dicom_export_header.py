@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import pydicom
@@ -94,7 +95,7 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     new.InstanceCreationDate = new.SeriesDate = new.ContentDate = now.strftime("%Y%m%d")
     new.InstanceCreationTime = new.SeriesTime = new.ContentTime = now.strftime("%H%M%S")
     new.Manufacturer = new.ManufacturerModelName = MAKER
-    new.SoftwareVersions = versions()[MAKER]
+    new.SoftwareVersions = version()
     new.ContributingEquipmentSequence = equipment(header, derivation, hidden, now)
     if derivation.task in PROCESSING:
         new.DerivationCodeSequence = [code(*PROCESSING[derivation.task])]
@@ -105,6 +106,12 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     if header.LossyImageCompression == "01":  # once lossy, always lossy
         _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
     return new
+
+
+@cache
+def version() -> str:
+    """Return the version of this program."""
+    return versions()[MAKER]
 
 
 def can_be_referenced(header: Dataset) -> bool:
@@ -135,7 +142,7 @@ def equipment(header: Dataset, derivation: Derivation, hidden: Hidden | None, no
     scanner.PurposeOfReferenceCodeSequence = [code("109101", "Acquisition Equipment")]
     program = Dataset()
     program.Manufacturer = program.ManufacturerModelName = MAKER
-    program.SoftwareVersions = versions()[MAKER]
+    program.SoftwareVersions = version()
     details = [derivation.words, *(f"{name} {value}" for name, value in derivation.details.items())]
     program.ContributionDescription = "; ".join(text for text in details if text)[:1024] or "restoration"
     program.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")

@@ -22,9 +22,9 @@ from medwvae.data.dicom_export_header import (
     equipment,
     reference,
     series_number,
+    version,
 )
 from medwvae.data.dicom_export_source import Source
-from medwvae.provenance import versions
 
 UNITS = {
     "CT": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
@@ -74,8 +74,8 @@ def export_map(
             instance_number=1,
             manufacturer=MAKER,
             manufacturer_model_name=MAKER,
-            software_versions=versions()[MAKER],
-            device_serial_number=versions()[MAKER],
+            software_versions=version(),
+            device_serial_number=version(),
             contains_recognizable_visual_features=True,  # a head stays a head
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[

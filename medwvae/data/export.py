@@ -46,7 +46,7 @@ def export_volume(
     """Write a volume into a new folder, in the order of slices, rows and columns of its source; nothing is resampled.
 
     `restored.nii.gz` holds the values as they are; `restored/IM0001.dcm`, ... the derived series; `uncertainty.dcm`
-    and `uncertainty.nii.gz` the map, where there is one; `export.json` the rounding. They appear together or not at all.
+    and `uncertainty.nii.gz` the map, where there is one; `export.json` the rounding. All appear together or not at all.
 
     Parameters
     ----------
