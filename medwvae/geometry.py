@@ -120,6 +120,6 @@ def onto_grid(
     return np.ascontiguousarray(turned[flipped])
 
 
-def affine_at(affine: NDArray[np.float64], voxels: NDArray[np.generic]) -> NDArray[np.float64]:
+def affine_at(affine: NDArray[np.floating], voxels: NDArray[np.int_ | np.floating]) -> NDArray[np.float64]:
     """Return where voxel indices (n, 3) lie, in mm (n, 3)."""
     return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3], dtype=np.float64)

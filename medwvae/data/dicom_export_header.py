@@ -101,7 +101,9 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
         new.DerivationCodeSequence = [code(*PROCESSING[derivation.task])]
     if can_be_referenced(header):
         new.SourceImageSequence = [reference(header, hidden)]
-    new.BurnedInAnnotation = "NO"
+    new.BurnedInAnnotation = (
+        "YES" if header.get("BurnedInAnnotation") == "YES" else "NO"
+    )  # restored along with the rest
     new.LossyImageCompression = header.LossyImageCompression
     if header.LossyImageCompression == "01":  # once lossy, always lossy
         _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))

@@ -23,9 +23,13 @@ _READ: Final = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", *_GROUPS),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    "BurnedInAnnotation",
     *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName", "InstitutionName"),
     *("SoftwareVersions", "ContributingEquipmentSequence"),
 )
+Scanned = dict[tuple[Path, bool], list[dicom.Series]]
+"""The series of a folder, without (False) or with (True) its subfolders."""
+
 _LOSSY: Final = {
     JPEGBaseline8Bit: "ISO_10918_1",
     JPEGExtended12Bit: "ISO_10918_1",
@@ -75,7 +79,12 @@ def source_files(table: Path) -> dict[str, Path]:
 
 
 def find_source(
-    place: Path, volume: NDArray[np.generic], affine: NDArray[np.float64], *, around: Path | None = None
+    place: Path,
+    volume: NDArray[np.generic],
+    affine: NDArray[np.float64],
+    *,
+    around: Path | None = None,
+    scanned: Scanned | None = None,
 ) -> Source:
     """Return the series at `place` that has the grid of a volume.
 
@@ -86,6 +95,8 @@ def find_source(
         (a tree that holds the series) only where the series is not complete there.
     volume, affine
         Any order of the axes.
+    scanned
+        Folders whose headers were read for another volume; completed here.
 
     Raises
     ------
@@ -97,9 +108,13 @@ def find_source(
         raise Refusal("the source images are no longer where they were read from; name their folder with --source")
     reason = "there is no DICOM series in the source; name the folder that holds it with --source"
     for tree in trees:
-        files = (path for path in _files(tree, deep=place.is_dir() or tree == around) if dicom.is_dicom(path))
+        deep = place.is_dir() or tree == around
+        scanned = {} if scanned is None else scanned
+        if (tree, deep) not in scanned:
+            found = (path for path in (tree.rglob("*") if deep else tree.iterdir()) if path.is_file())
+            scanned[tree, deep] = dicom.scan(path for path in found if dicom.is_dicom(path))[0]
         fitting = []
-        for stack in _stacks(files, place if place.is_file() else None):
+        for stack in _stacks(scanned[tree, deep], place if place.is_file() else None):
             if isinstance(stack, Refusal):
                 reason = str(stack)
                 continue
@@ -117,14 +132,10 @@ def find_source(
     raise Refusal(f"no source series fits the volume: {reason}")
 
 
-def _files(tree: Path, *, deep: bool) -> list[Path]:
-    return sorted(path for path in (tree.rglob("*") if deep else tree.iterdir()) if path.is_file())
-
-
-def _stacks(files: Iterable[Path], member: Path | None) -> Iterator[dicom.Stack | Refusal]:
-    """Yield the stacks of the files, or the reason why a series is none; only those with the file `member`, if any."""
-    for series in dicom.scan(files)[0]:
-        if member is not None and not any(path.samefile(member) for path in series.files):
+def _stacks(found: Iterable[dicom.Series], member: Path | None) -> Iterator[dicom.Stack | Refusal]:
+    """Yield the stacks, or the reason why a series is none; only those with the file `member`, if there is one."""
+    for series in found:
+        if member and not any(path.name == member.name and path.samefile(member) for path in series.files):
             continue
         try:
             yield dicom.check(series)
@@ -188,7 +199,7 @@ def _state_loss(whole: Dataset, path: Path) -> None:
     if method and "LossyImageCompressionRatio" not in whole:
         words = ("Rows", "Columns", "BitsAllocated", "NumberOfFrames")
         bits = np.prod([float(whole.get(word) or 1) for word in words])
-        whole.LossyImageCompressionRatio = round(max(1.0, bits / 8 / path.stat().st_size), 2)
+        whole.LossyImageCompressionRatio = round(max(1.0, float(bits) / 8 / path.stat().st_size), 2)
         whole.LossyImageCompressionMethod = method
 
 

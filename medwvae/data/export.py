@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medwvae.data import dicom, nifti
 from medwvae.data.dicom_export import export_series
 from medwvae.data.dicom_export_header import Derivation, Hidden
-from medwvae.data.dicom_export_source import find_source
+from medwvae.data.dicom_export_source import Scanned, find_source
 from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic
 from medwvae.geometry import onto_grid
@@ -42,6 +42,7 @@ def export_volume(
     uncertainty: Path | None = None,
     hidden: Hidden | None = None,
     around: Path | None = None,
+    scanned: Scanned | None = None,
 ) -> Exported:
     """Write a volume into a new folder, in the order of slices, rows and columns of its source; nothing is resampled.
 
@@ -53,7 +54,9 @@ def export_volume(
     volume, uncertainty
         NIfTI on the source's grid, in any order of its axes (the pipeline's volumes are RAS+).
     place
-        Of the source: a folder of DICOM, one file of the series, or a NIfTI file. See `find_source` for `around`.
+        Of the source: a folder of DICOM, one file of the series, or a NIfTI file.
+    around, scanned
+        See `find_source`.
     hidden
         Replaces patient and study, where the export is to be de-identified.
 
@@ -73,7 +76,7 @@ def export_volume(
             if uncertainty:
                 _native(folder / "uncertainty.nii.gz", *_read(uncertainty), shape, target)
             return Exported(shape[2], 0.0, NO_SOURCE)
-        source = find_source(place, values, affine, around=around)
+        source = find_source(place, values, affine, around=around, scanned=scanned)
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
         if uncertainty:

@@ -38,6 +38,11 @@ def export(
         If a single volume cannot be exported.
     """
     task = task_named(task) if task else None
+    place, images = out.resolve(), source_of(config).resolve()
+    if place.is_relative_to(images) and not place.is_relative_to(config.root.resolve()):
+        raise InputError(
+            f"{out} lies in the folder that images are read from; results there would be read as new images"
+        )
     if volume:
         one = _one(config, volume, source, out, task, method, uncertainty, deidentified)
         say(f"export: {_words(one)} in {out}")
@@ -82,6 +87,7 @@ def _one(
 
 
 def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) -> None:
+    from medwvae.data.dicom_export_source import Scanned
     from medwvae.data.export import export_volume
 
     folder = paths.restored(config.root, task, method)
@@ -92,6 +98,7 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
         raise InputError(f"{out} is not empty; name another folder or move its content away")
     places, derivation = _places(config), _derivation(config, task, method)
     remarks, exported = [], 0
+    scanned: Scanned = {}  # a flat archive is read once, not once a volume
     with counter(f"export {task}/{method}", len(rows)) as advance:
         for row in rows:
             uncertain = paths.uncertainty(folder, row.volume)
@@ -106,6 +113,7 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
                     uncertainty=uncertain if uncertain.is_file() else None,
                     hidden=_hidden(config, row.subject) if deidentified else None,
                     around=source_of(config),
+                    scanned=scanned,
                 )
             except Refusal as refusal:
                 remarks.append(f"  {row.volume}: left out: {refusal}")
