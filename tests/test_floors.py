@@ -22,7 +22,9 @@ FLOORS = (
     ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
-        "data data.contrast data.dicom data.dicom_export data.dicom_export_header data.dicom_export_map "
+        "data data.contrast data.dicom data.dicom.geometry data.dicom.headers data.dicom.mosaic data.dicom.multiframe "
+        "data.dicom.pixels data.dicom.records data.dicom.repair data.dicom.scale data.dicom.sidecar data.dicom.stacks "
+        "data.dicom.tells data.dicom.values data.dicom_export data.dicom_export_header data.dicom_export_map "
         "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.ingest data.loaders "
         "data.manifest data.nifti "
         "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "

@@ -6,6 +6,7 @@ PS3.15 table E.1-1 (Basic Application Level Confidentiality Profile); PS3.16 CID
 
 import hashlib
 import hmac
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pydicom
 from pydicom.config import RAISE
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, MRImageStorage
 from pydicom.valuerep import validate_value
 
 from medwvae.data.dicom_export_modules import EMPTY_ALLOWED, EXAMINATION, GEOMETRY, PATIENT, STUDY, TECHNIQUE
@@ -40,8 +41,9 @@ class Hidden:
     key: bytes
 
     def uid(self, original: str) -> str:
-        """Return the UID that stands for an original one; the same for the same key."""
-        return str(generate_uid(entropy_srcs=[hmac.new(self.key, original.encode(), hashlib.sha256).hexdigest()]))
+        """Return the UID that stands for an original one, `2.25.` and 128 bits of its HMAC; the same for the same key."""
+        digest = hmac.new(self.key, b"uid\0" + original.encode(), hashlib.sha256).digest()
+        return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,7 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
         new.DerivationCodeSequence = [code(*PROCESSING[derivation.task])]
     if can_be_referenced(header):
         new.SourceImageSequence = [reference(header, hidden)]
-    new.BurnedInAnnotation = (
-        "YES" if header.get("BurnedInAnnotation") == "YES" else "NO"
-    )  # restored along with the rest
+    new.BurnedInAnnotation = "NO"  # a source with text in it is refused
     new.LossyImageCompression = header.LossyImageCompression
     if header.LossyImageCompression == "01":  # once lossy, always lossy
         _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))

@@ -12,24 +12,25 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, generate_uid
+from pydicom.valuerep import format_number_as_ds
 
 from medwvae.data import dicom
 from medwvae.data.dicom_export_modules import COPIED
 from medwvae.errors import InputError, Refusal
-from medwvae.geometry import LPS_TO_RAS, affine_at, onto_grid
+from medwvae.geometry import onto_grid
 
 _GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _READ: Final = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", *_GROUPS),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
-    "BurnedInAnnotation",
     *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName", "InstitutionName"),
     *("SoftwareVersions", "ContributingEquipmentSequence"),
 )
 Scanned = dict[tuple[Path, bool], list[dicom.Series]]
 """The series of a folder, without (False) or with (True) its subfolders."""
 
+_PLANE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _LOSSY: Final = {
     JPEGBaseline8Bit: "ISO_10918_1",
     JPEGExtended12Bit: "ISO_10918_1",
@@ -84,6 +85,7 @@ def find_source(
     affine: NDArray[np.float64],
     *,
     around: Path | None = None,
+    number: int | None = None,
     scanned: Scanned | None = None,
 ) -> Source:
     """Return the series at `place` that has the grid of a volume.
@@ -95,6 +97,8 @@ def find_source(
         (a tree that holds the series) only where the series is not complete there.
     volume, affine
         Any order of the axes.
+    number
+        Which volume of its series, from 1, where a series holds several.
     scanned
         Folders whose headers were read for another volume; completed here.
 
@@ -114,7 +118,7 @@ def find_source(
             found = (path for path in (tree.rglob("*") if deep else tree.iterdir()) if path.is_file())
             scanned[tree, deep] = dicom.scan(path for path in found if dicom.is_dicom(path))[0]
         fitting = []
-        for stack in _stacks(scanned[tree, deep], place if place.is_file() else None):
+        for stack in _stacks(scanned[tree, deep], place if place.is_file() else None, number):
             if isinstance(stack, Refusal):
                 reason = str(stack)
                 continue
@@ -132,32 +136,44 @@ def find_source(
     raise Refusal(f"no source series fits the volume: {reason}")
 
 
-def _stacks(found: Iterable[dicom.Series], member: Path | None) -> Iterator[dicom.Stack | Refusal]:
-    """Yield the stacks, or the reason why a series is none; only those with the file `member`, if there is one."""
+def _stacks(found: Iterable[dicom.Series], member: Path | None, number: int | None) -> Iterator[dicom.Stack | Refusal]:
+    """Yield the volumes, or the reasons why series are none; only those with the file `member`, the `number`th."""
     for series in found:
-        if member and not any(path.name == member.name and path.samefile(member) for path in series.files):
+        if member and not any(_same(path, member) for path in series.files):
             continue
         try:
-            yield dicom.check(series)
+            for part in dicom.split(series):
+                if (number or part.number) == part.number and (
+                    member is None or any(_same(path, member) for path in part.files)
+                ):
+                    yield dicom.check(part)
         except Refusal as refusal:
             yield refusal
 
 
+def _same(path: Path, other: Path) -> bool:
+    return path.name == other.name and path.samefile(other)
+
+
 def _source(stack: dicom.Stack) -> Source:
-    frames = [frame for path in stack.files for frame in _frames(path)]
-    first = frames[0]
-    places = np.array([_place(frame) for frame in frames]) * np.diag(LPS_TO_RAS)[:3]
-    voxels = affine_at(np.linalg.inv(stack.affine), places)
-    order = np.argsort(voxels[:, 2], kind="stable")
-    # Slices may stray from even spacing by what ingestion tolerates, never by half a gap.
-    if np.abs(voxels[order, 2] - np.arange(len(frames))).max() >= 0.5:
-        raise Refusal("the frames of the source are not one volume, slice after slice; nothing can be derived from it")
+    flat = {path: _frames(path) for path in stack.files}
+    headers = []
+    for frame in stack.frames:
+        own = flat[frame.file.path]
+        if not frame.file.tiles:
+            headers.append(own[frame.index])
+            continue
+        tile = Dataset()  # a mosaic says where its first corner lies, not its slices
+        tile.update({e.tag: e for e in own[0] if e.keyword not in ("SliceLocation", "InstanceNumber", *_PLANE)})
+        for keyword, values in zip(_PLANE, (frame.position, frame.cosines, frame.spacing), strict=True):
+            setattr(tile, keyword, [format_number_as_ds(float(value) + 0.0) for value in values])
+        headers.append(tile)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):  # an anonymiser took them: one for all, always the same
-        new = generate_uid(entropy_srcs=[keyword, str(first.SOPInstanceUID), np.array2string(stack.affine)])
-        for frame in frames:
-            setattr(frame, keyword, frame.get(keyword) or new)
-    shape = (int(first.Columns), int(first.Rows), len(frames))
-    return Source(tuple(frames[k] for k in order), shape, stack.affine)
+        new = generate_uid(entropy_srcs=[keyword, str(headers[0].SOPInstanceUID), np.array2string(stack.affine)])
+        for header in headers:
+            setattr(header, keyword, header.get(keyword) or new)
+    rows, columns = stack.frames[0].file.shape
+    return Source(tuple(headers), (columns, rows, len(headers)), stack.affine)
 
 
 def _frames(path: Path) -> list[Dataset]:
@@ -201,10 +217,3 @@ def _state_loss(whole: Dataset, path: Path) -> None:
         bits = np.prod([float(whole.get(word) or 1) for word in words])
         whole.LossyImageCompressionRatio = round(max(1.0, float(bits) / 8 / path.stat().st_size), 2)
         whole.LossyImageCompressionMethod = method
-
-
-def _place(frame: Dataset) -> list[float]:
-    try:
-        return [float(value) for value in frame.ImagePositionPatient]
-    except (AttributeError, TypeError, ValueError):
-        raise Refusal("a slice of the source does not say its position") from None

@@ -42,6 +42,7 @@ def export_volume(
     uncertainty: Path | None = None,
     hidden: Hidden | None = None,
     around: Path | None = None,
+    number: int | None = None,
     scanned: Scanned | None = None,
 ) -> Exported:
     """Write a volume into a new folder, in the order of slices, rows and columns of its source; nothing is resampled.
@@ -55,7 +56,7 @@ def export_volume(
         NIfTI on the source's grid, in any order of its axes (the pipeline's volumes are RAS+).
     place
         Of the source: a folder of DICOM, one file of the series, or a NIfTI file.
-    around, scanned
+    around, number, scanned
         See `find_source`.
     hidden
         Replaces patient and study, where the export is to be de-identified.
@@ -76,7 +77,7 @@ def export_volume(
             if uncertainty:
                 _native(folder / "uncertainty.nii.gz", *_read(uncertainty), shape, target)
             return Exported(shape[2], 0.0, NO_SOURCE)
-        source = find_source(place, values, affine, around=around, scanned=scanned)
+        source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
         if uncertainty:

@@ -4,14 +4,16 @@ import hashlib
 import json
 import multiprocessing
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medwvae.data import dicom, nifti
 from medwvae.data.manifest import Row
@@ -51,6 +53,8 @@ def ingest(
     key_file: Path | None = None,
     pattern: str | None = None,
     default_modality: Modality = "MR",
+    on_gap: dicom.OnGap = "refuse",
+    on_tilt: dicom.OnTilt = "refuse",
     demographics: Path | None = None,
     workers: int = 1,
     advance: Callable[[int, int], None] | None = None,
@@ -75,6 +79,9 @@ def ingest(
         subject of DICOM files without a patient ID; see `subjects.owner_of` for what is read without one.
     default_modality
         Of NIfTI files whose contrast does not tell.
+    on_gap, on_tilt
+        What to do with DICOM slices that are missing or unevenly spaced, and with a tilted gantry: refuse, or resample
+        and shear (`dicom.check`), which the sidecar then records.
     demographics
         Table of age and sex; `demographics.csv` or `participants.tsv` in `source` is found by itself.
     workers
@@ -93,7 +100,9 @@ def ingest(
         raise InputError("pseudonyms need a key file; name one, or keep the subjects' names")
     regex = compile_pattern(pattern)
     people = _people(source, demographics)
-    images, ignored = find(source, out, pattern=regex, default_modality=default_modality)
+    images, ignored = find(
+        source, out, pattern=regex, default_modality=default_modality, on_gap=on_gap, on_tilt=on_tilt
+    )
     if not images:
         raise InputError(f"there is no DICOM and no NIfTI file in the source folder ({ignored} other files)")
     originals = sorted({image.subject for image in images if image.subject})
@@ -179,17 +188,17 @@ def _convert(job: _Job) -> Row:
     """Read, turn to RAS+ and write one image; whatever is wrong with it becomes the reason of a refused row."""
     row = replace(job.row)
     try:
-        digests = sorted(sha256_of(path) for path in job.image.files)
-        digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        row = replace(row, source=digest[:12], source_sha256=digest)
-        if job.image.refusal:
-            raise Refusal(job.image.refusal)
+        volume: NDArray[np.generic]
         if job.image.stack is not None:
-            volume, affine = dicom.load(job.image.stack), job.image.stack.affine
+            loaded = dicom.load(job.image.stack)
+            row, volume, affine = _from(row, loaded.digests), loaded.voxels, loaded.affine
         else:
+            row = _from(row, map(sha256_of, job.image.files))
+            if job.image.refusal:
+                raise Refusal(job.image.refusal)
             volume, affine = nifti.read(job.image.files[0])
     except Refusal as refusal:
-        return _refused(row, str(refusal))
+        return _refused(row if row.source else _from(row, _digests(job.image.files)), str(refusal))
     except (OSError, MemoryError) as error:
         return _refused(row, f"the image cannot be read ({type(error).__name__}); check permissions, disk and memory")
     canonical, affine = to_ras(volume, affine)
@@ -206,6 +215,19 @@ def _convert(job: _Job) -> Row:
         file=f"{job.out.name}/{path.name}",
         result_sha256=sha256_of(path),
     )
+
+
+def _from(row: Row, digests: Iterable[str]) -> Row:
+    """Return the row with the digest of the files it came from, whatever their order."""
+    digest = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    return replace(row, source=digest[:12], source_sha256=digest)
+
+
+def _digests(files: Iterable[Path]) -> Iterator[str]:
+    """Yield the digest of every file that can be read."""
+    for path in files:
+        with suppress(OSError):
+            yield sha256_of(path)
 
 
 def _refused(row: Row, reason: str) -> Row:

@@ -39,14 +39,24 @@ class Image:
 
 
 def find(
-    source: Path, out: Path, *, pattern: re.Pattern[str] | None, default_modality: Modality
+    source: Path,
+    out: Path,
+    *,
+    pattern: re.Pattern[str] | None,
+    default_modality: Modality,
+    on_gap: dicom.OnGap = "refuse",
+    on_tilt: dicom.OnTilt = "refuse",
 ) -> tuple[list[Image], int]:
     """Return every image under `source` and the number of files that are none.
 
-    Skipped are `out` and, where it lies inside `source`, the study around it: its results are no images of the user's.
+    A DICOM series gives one image per volume that it holds; `on_gap` and `on_tilt` as for `dicom.check`. Skipped are
+    `out` and, where it lies inside `source`, the study around it: its results are no images of the user's.
     """
     niftis, dicoms, ignored = _walk(source, out)
-    images = [*_dicom_images(source, dicoms, pattern), *_nifti_images(source, niftis, pattern, default_modality)]
+    images = [
+        *_dicom_images(source, dicoms, pattern, on_gap, on_tilt),
+        *_nifti_images(source, niftis, pattern, default_modality),
+    ]
     return images, ignored
 
 
@@ -67,7 +77,9 @@ def _walk(source: Path, out: Path) -> tuple[list[Path], list[Path], int]:
     return niftis, dicoms, ignored
 
 
-def _dicom_images(source: Path, files: list[Path], pattern: re.Pattern[str] | None) -> Iterator[Image]:
+def _dicom_images(
+    source: Path, files: list[Path], pattern: re.Pattern[str] | None, on_gap: dicom.OnGap, on_tilt: dicom.OnTilt
+) -> Iterator[Image]:
     series, unreadable = dicom.scan(files)
     folders = defaultdict(list)
     for path in unreadable:
@@ -76,17 +88,24 @@ def _dicom_images(source: Path, files: list[Path], pattern: re.Pattern[str] | No
         reason = f"the header of {len(paths)} DICOM file(s) is damaged; export them again"
         yield Image(files=tuple(paths), order=(), refusal=reason)
     for one in series:
-        yield _dicom_image(source, one, pattern)
+        image = _dicom_image(source, one, pattern)
+        try:
+            parts = dicom.split(one)
+        except Refusal as refusal:
+            yield replace(image, refusal=str(refusal))
+            continue
+        for part in parts:
+            yield _dicom_volume(image, part, on_gap, on_tilt)
 
 
 def _dicom_image(source: Path, series: dicom.Series, pattern: re.Pattern[str] | None) -> Image:
-    """Check a series by its headers. The patient ID says whose it is, or where it is empty, the user's pattern."""
-    header = series.headers[0]
+    """Return what a series says of itself. Whose it is the patient ID says, or where it is empty, the pattern."""
+    header = series.header
     owner = owner_of(_relative(series.files[0], source), pattern) if pattern else None
     patient = str(header.get("PatientID") or "").strip()
     modality = header.get("Modality")
     study = tuple(str(header.get(tag) or "") for tag in ("StudyDate", "StudyTime", "StudyInstanceUID"))
-    image = Image(
+    return Image(
         files=series.files,
         order=(0, _series_number(header), str(header.get("SeriesInstanceUID") or "")),
         subject=patient or (owner.subject if owner else ""),
@@ -96,13 +115,19 @@ def _dicom_image(source: Path, series: dicom.Series, pattern: re.Pattern[str] | 
         person=Person(years(str(header.get("PatientAge") or "")), sex_of(str(header.get("PatientSex") or ""))),
         kept=dicom.acquisition_of(header),
     )
+
+
+def _dicom_volume(image: Image, part: dicom.Part, on_gap: dicom.OnGap, on_tilt: dicom.OnTilt) -> Image:
+    """Return one volume of a series, checked by its headers."""
+    contrast: Contrast = image.contrast if part.weighted else "unknown"
+    image = replace(image, files=part.files, order=(*image.order, part.number), contrast=contrast)
     try:
-        stack = dicom.check(series)
+        stack = dicom.check(part, on_gap=on_gap, on_tilt=on_tilt)
     except Refusal as refusal:
         return replace(image, refusal=str(refusal))
     if not image.subject:
         return replace(image, refusal=f"the patient ID is empty: {_WHOSE}")
-    return replace(image, files=stack.files, stack=replace(stack, headers=stack.headers[:1]))
+    return replace(image, files=stack.files, stack=stack, kept=image.kept | stack.notes)
 
 
 def _series_number(header: pydicom.Dataset) -> int:

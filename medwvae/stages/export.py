@@ -83,6 +83,7 @@ def _one(
         uncertainty=uncertainty,
         hidden=_hidden(config, subject) if deidentified else None,
         around=source_of(config),
+        number=_number(config, name),
     )
 
 
@@ -113,6 +114,7 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
                     uncertainty=uncertain if uncertain.is_file() else None,
                     hidden=_hidden(config, row.subject) if deidentified else None,
                     around=source_of(config),
+                    number=_number(config, row.volume),
                     scanned=scanned,
                 )
             except Refusal as refusal:
@@ -145,6 +147,12 @@ def _places(config: Config) -> dict[str, Path]:
     from medwvae.data.dicom_export_source import source_files
 
     return source_files(paths.sources(config.root))
+
+
+def _number(config: Config, name: str) -> int | None:
+    """Return which volume of its series a volume is, as ingestion noted it where there are several."""
+    sidecar = paths.canonical(config.root) / f"{name}.json"
+    return json.loads(sidecar.read_text(encoding="utf-8")).get("VolumeOfSeries") if sidecar.is_file() else None
 
 
 def _derivation(config: Config, task: str | None, method: str | None) -> "Derivation":
