@@ -41,7 +41,7 @@ class Hidden:
     key: bytes
 
     def uid(self, original: str) -> str:
-        """Return the UID that stands for an original one, `2.25.` and 128 bits of its HMAC; the same for the same key."""
+        """Return the UID that stands for an original one: `2.25.` and 128 bits of its HMAC, the same for one key."""
         digest = hmac.new(self.key, b"uid\0" + original.encode(), hashlib.sha256).digest()
         return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
 
