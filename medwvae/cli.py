@@ -141,6 +141,39 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
     stages.report(_load(files, overrides))
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
+    task: Annotated[str | None, typer.Option("--task", help="autoencode, superres, denoise or recon.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
+    volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", help="DICOM folder or file it came from, if no study knows.")
+    ] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option("--uncertainty", help="Map on the volume's grid (NIfTI), for a Parametric Map.")
+    ] = None,
+    deidentified: Annotated[
+        bool, typer.Option("--deidentified", help="Without patient and study; with a pseudonym and new UIDs.")
+    ] = False,
+    files: Files = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write restored volumes as derived DICOM series, and as NIfTI, on the grid of their source."""
+    from medwvae import stages
+
+    stages.export(
+        _load(files, overrides),
+        out,
+        task=task,
+        method=method,
+        volume=volume,
+        source=source,
+        uncertainty=uncertainty,
+        deidentified=deidentified,
+    )
+
+
 def main() -> None:
     """Run the command line; errors a user can act on are one line and exit code 2."""
     from medwvae import progress
