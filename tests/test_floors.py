@@ -22,7 +22,8 @@ FLOORS = (
     ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
-        "data data.contrast data.dicom data.dicom_write data.ingest data.loaders data.manifest data.nifti "
+        "data data.cleanable data.confidentiality data.contrast data.deidentify data.deidentify_journal "
+        "data.deidentify_tree data.dicom data.dicom_write data.identifiers data.ingest data.loaders data.manifest data.nifti "
         "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
         "data.phantom.shapes data.phantom.signal data.sources data.splits data.subjects data.transforms",
         "data",
@@ -33,7 +34,10 @@ FLOORS = (
         "work on the data",
     ),
     ("build", "configuration to objects"),
-    ("stages stages.plan stages.cohort stages.training stages.restoration stages.reporting cli", "entries"),
+    (
+        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.privacy cli",
+        "entries",
+    ),
 )
 FLOOR_OF = {f"medwvae.{name}": floor for floor, (names, _) in enumerate(FLOORS) for name in names.split()}
 MODULES = sorted(
