@@ -23,9 +23,10 @@ FLOORS = (
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
         "data data.cleanable data.confidentiality data.contrast data.deidentify data.deidentify_journal "
-        "data.deidentify_tree data.dicom data.dicom_write data.identifiers data.ingest data.loaders data.manifest data.nifti "
-        "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
-        "data.phantom.shapes data.phantom.signal data.sources data.splits data.subjects data.transforms",
+        "data.deidentify_tree data.dicom data.dicom_write data.header_words data.identifiers data.ingest "
+        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
+        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.sources "
+        "data.splits data.subjects data.transforms",
         "data",
     ),
     (

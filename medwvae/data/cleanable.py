@@ -37,6 +37,8 @@ def check_cleanable(dataset: Dataset) -> None:
     """
     known = UID_dictionary.get(str(dataset.get("SOPClassUID") or ""))
     kind = known[0] if known else ""
+    if not dataset.get("SOPClassUID"):
+        raise Refusal("the header does not say what kind of object it is: it is damaged; export the file again")
     if not kind:
         raise Refusal("its kind is private to a vendor or newer than this program, so it cannot be cleaned")
     for words, what in _CANNOT:

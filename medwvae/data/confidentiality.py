@@ -48,7 +48,8 @@ def step_of(action: str, vr: str) -> Step:
     if vr == "SQ":
         return "recurse" if "U" in action or not action else "remove" if "X" in action else "empty"
     last: dict[str, Step] = {"": "keep", "X": "remove", "Z": "empty", "D": "dummy", "U": "uid", "U*": "uid"}
-    return last[action.rpartition("/")[2]]
+    step = last[action.rpartition("/")[2]]
+    return "uid" if step == "dummy" and vr == "UI" else step
 
 
 def dummy_of(vr: str) -> str | int | float | bytes:

@@ -199,7 +199,7 @@ def shifted(text: str, kinds: set[str], days: int) -> str:
     if match is None or ("DT" not in kinds and (match[4] or not match[3])):
         return ""
     try:
-        moved = date(int(match[1]), int(match[2] or 1), int(match[3] or 1)) + timedelta(days=days)
+        moved = date(int(match[1]), int(match[2] or 7), int(match[3] or 15)) + timedelta(days=days)
     except (ValueError, OverflowError):
         return ""
     whole = f"{moved.year:04d}{moved.month:02d}{moved.day:02d}"

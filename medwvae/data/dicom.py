@@ -3,6 +3,7 @@
 References: DICOM PS3.3 C.7.6.2 (image plane), C.11.1 (modality LUT), C.8.2.1 (CT image), C.8.3.1 (MR image).
 """
 
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -15,11 +16,13 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import UID
 
+from medwvae.data.header_words import kind_word, modality_word, scanner_model, unit_word
 from medwvae.errors import Refusal
 from medwvae.files import sha256_of
 from medwvae.geometry import LPS_TO_RAS
+
+logging.getLogger("pydicom").addHandler(logging.NullHandler())  # its messages quote values; nobody else listens
 
 TAGS: Final = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID"),
@@ -189,7 +192,7 @@ def acquisition_of(header: pydicom.Dataset) -> dict[str, float | str]:
             kept[tag] = round(value / 1000, 9)
     if (field := number(header, "MagneticFieldStrength")) is not None:
         kept["MagneticFieldStrength"] = field
-    if model := str(header.get("ManufacturerModelName") or "").strip():
+    if model := scanner_model(header.get("ManufacturerModelName")):
         kept["ManufacturersModelName"] = model
     if header.get("LossyImageCompression") == "01":
         kept["LossyImageCompression"] = "01"
@@ -238,11 +241,11 @@ def _without_copies(series: Series) -> Series:
 def _check_image(header: pydicom.Dataset) -> None:
     """Refuse what is no single-frame grey-value MR or CT slice."""
     modality = header.get("Modality")
-    kind = UID(str(header.get("SOPClassUID") or "")).name
+    kind = kind_word(header.get("SOPClassUID"))
     if not header.get("Rows") or not header.get("Columns"):
-        raise Refusal(f"the file holds no image (it is: {kind or modality or 'unknown'}); nothing to do")
+        raise Refusal(f"the file holds no image (it is: {kind or modality_word(modality)}); nothing to do")
     if modality not in ("MR", "CT"):
-        raise Refusal(f"the modality is {modality or 'not stated'}; only MR and CT can be used")
+        raise Refusal(f"the modality is {modality_word(modality)}; only MR and CT can be used")
     if "Secondary Capture" in kind:
         raise Refusal("the series is a secondary capture (a screenshot); export the original series")
     if int(header.get("NumberOfFrames") or 1) > 1 or kind.startswith("Enhanced"):
@@ -260,7 +263,9 @@ def _check_image(header: pydicom.Dataset) -> None:
         if any(number(header, tag) is None for tag in ("RescaleSlope", "RescaleIntercept")):
             raise Refusal("the CT has no rescale slope and intercept, so no Hounsfield units; export it again")
         if (unit := str(header.get("RescaleType") or "HU").strip()) != "HU":
-            raise Refusal(f"the CT is in units {unit}, not in Hounsfield units; export the standard reconstruction")
+            raise Refusal(
+                f"the CT is in units {unit_word(unit)}, not in Hounsfield units; export the standard reconstruction"
+            )
 
 
 def _values(header: pydicom.Dataset, tag: str) -> list[Any]:

@@ -130,7 +130,9 @@ def check_matrices(shape: tuple[int, ...], wavelet: str, mode: Mode) -> None:
         pair = axis_pair(wavelet, mode, size, "analysis")
         low, high = (torch.from_numpy(matrix.toarray()) for matrix in pair)
         # One more axis of two letters per step, in front of the spatial axes and after the letters before.
-        expected = torch.stack([torch.tensordot(m, expected, ([1], [2 * axis])).movedim(0, 2 * axis) for m in (low, high)], axis)
+        expected = torch.stack(
+            [torch.tensordot(m, expected, ([1], [2 * axis])).movedim(0, 2 * axis) for m in (low, high)], axis
+        )
         expected = expected.movedim(axis, axis)
     bands = expected.flatten(0, len(shape) - 1) if len(shape) > 1 else expected
     found = dwt(x, 1, len(shape), wavelet, mode)
