@@ -148,7 +148,9 @@ def test_the_table_holds_what_gdcm_lists_for_the_same_profile():
     assert all(confidentiality.action_of(tag.GetGroup() << 16 | tag.GetElement()) for tag in listed)
 
 
-@pytest.mark.parametrize("vr", sorted({vr for vr, *_ in DicomDictionary.values() if " " not in vr} - {"SQ", "UI", "NONE"}))
+@pytest.mark.parametrize(
+    "vr", sorted({vr for vr, *_ in DicomDictionary.values() if " " not in vr} - {"SQ", "UI", "NONE"})
+)
 def test_a_dummy_is_valid_for_its_type(vr):
     dataset = Dataset()
     with warnings.catch_warnings():
