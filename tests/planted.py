@@ -49,7 +49,7 @@ def contents(data):
 def leaks(*places, skip=(), dates=(BIRTH, STUDY)):
     """Return what is found of the planted identifiers: in texts, and in the names and bytes of all files of folders."""
     wanted = needles(dates)
-    found = []
+    found: list[str] = []
 
     def look(where, data):
         lower = data.lower()

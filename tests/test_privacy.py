@@ -66,7 +66,7 @@ def make_clinic(tmp_path):
 
     def everything(dataset, k):
         identified(dataset, k)
-        dataset.PatientAge, dataset.PatientSex = "036Y", "M"
+        dataset.PatientID, dataset.PatientAge, dataset.PatientSex = f"{planted.NUMBER}x", "036Y", "M"
         fill(dataset)
 
     def volume(seed):
@@ -74,8 +74,7 @@ def make_clinic(tmp_path):
 
     named = source / planted.NAME / planted.ACCESSION
     write_series(named, volume(1), uids=("a", "a"), prefix=f"{planted.NUMBER}_", edit=identified, SliceThickness=2.0)
-    more = {"edit": everything, "PatientID": "x"}
-    write_series(source / planted.ADDRESS, volume(2), uids=("b", "b"), **more)
+    write_series(source / planted.ADDRESS, volume(2), uids=("b", "b"), edit=everything)
     for k, tags in enumerate(
         (
             {"Modality": FAMILY},
@@ -84,7 +83,7 @@ def make_clinic(tmp_path):
             {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         )
     ):
-        write_series(source / f"{planted.NAME}{k}", volume(k), uids=("c", f"c{k}"), **{"edit": identified, **tags})
+        write_series(source / f"{planted.NAME}{k}", volume(k), uids=("c", f"c{k}"), edit=identified, **tags)
     file = next(path for path in named.iterdir())
     (source / planted.STUDY).mkdir()
     (source / planted.STUDY / f"{FAMILY}.dcm").write_bytes(file.read_bytes()[:400] + planted.NAME.encode() * 40)

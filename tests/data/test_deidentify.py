@@ -136,9 +136,9 @@ def test_the_table_is_the_standards():
         assert table[tag] == action
     with Path(confidentiality.__file__).with_name("confidentiality.csv").open(encoding="ascii") as handle:
         for row in csv.DictReader(handle):
-            if "x" not in row["tag"] and dictionary_has_tag(tag := int(row["tag"], 16)):
-                assert pydicom.datadict.keyword_for_tag(tag) == row["keyword"]
-                assert ("U" in row["action"]) <= (dictionary_VR(tag) in ("UI", "SQ"))
+            if "x" not in row["tag"] and dictionary_has_tag(number := int(row["tag"], 16)):
+                assert pydicom.datadict.keyword_for_tag(number) == row["keyword"]
+                assert ("U" in row["action"]) <= (dictionary_VR(number) in ("UI", "SQ"))
 
 
 def test_the_table_holds_what_gdcm_lists_for_the_same_profile():
@@ -466,11 +466,8 @@ def test_a_run_that_was_killed_goes_on(archive, tmp_path):
     assert outcome.written == 11
     assert {path: path.stat().st_mtime_ns for path in first} == first  # not done twice
     assert not list(out.rglob(".*"))
-    at_once, other = (
-        deidentify_tree.deidentify(archive, tmp_path / "other", key_file=tmp_path / "private" / "key"),
-        None,
-    )
     other = tmp_path / "other"
+    at_once = deidentify_tree.deidentify(archive, other, key_file=tmp_path / "private" / "key")
     assert at_once.counts == outcome.counts
     for path in out.rglob("*"):
         if path.is_file():
