@@ -6,6 +6,7 @@ import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -75,14 +76,13 @@ def make_clinic(tmp_path):
     named = source / planted.NAME / planted.ACCESSION
     write_series(named, volume(1), uids=("a", "a"), prefix=f"{planted.NUMBER}_", edit=identified, SliceThickness=2.0)
     write_series(source / planted.ADDRESS, volume(2), uids=("b", "b"), edit=everything)
-    for k, tags in enumerate(
-        (
-            {"Modality": FAMILY},
-            {"SOPClassUID": planted.UID, "Rows": 0},
-            {"modality": "CT", "RescaleType": planted.NUMBER},
-            {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
-        )
-    ):
+    broken: tuple[dict[str, Any], ...] = (
+        {"Modality": FAMILY},
+        {"SOPClassUID": planted.UID, "Rows": 0},
+        {"modality": "CT", "RescaleType": planted.NUMBER},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+    )
+    for k, tags in enumerate(broken):
         write_series(source / f"{planted.NAME}{k}", volume(k), uids=("c", f"c{k}"), edit=identified, **tags)
     file = next(path for path in named.iterdir())
     (source / planted.STUDY).mkdir()
