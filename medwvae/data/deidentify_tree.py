@@ -188,6 +188,8 @@ def _plan(files: list[Path], heads: list[_Head], source: Path, out: Path, key: b
             outcome.others += 1
         elif not head.person:
             outcome.refused[_label(path, source, key)] = _DAMAGED
+        elif not all(head.uids):
+            outcome.refused[_label(path, source, key)] = "a UID of the file is missing; export the file again"
         else:
             study, series, instance = (new_uid(uid, key) for uid in head.uids)
             target = out / labels[head.person] / study / series / f"{instance}.dcm"
