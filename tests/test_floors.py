@@ -22,14 +22,15 @@ FLOORS = (
     ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
-        "data data.bids data.contrast data.convert data.dicom data.dicom.geometry data.dicom.headers "
+        "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
+        "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
         "data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records data.dicom.repair "
         "data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells data.dicom.values "
         "data.dicom_export data.dicom_export_header data.dicom_export_map data.dicom_export_modules "
-        "data.dicom_export_source data.dicom_write data.export data.ingest data.loaders data.manifest data.nifti "
-        "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
-        "data.phantom.shapes data.phantom.signal data.records data.sources data.splits data.subjects "
-        "data.transforms",
+        "data.dicom_export_source data.dicom_write data.export data.header_words data.identifiers data.ingest "
+        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
+        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records "
+        "data.sources data.splits data.subjects data.transforms",
         "data",
     ),
     (
@@ -39,7 +40,7 @@ FLOORS = (
     ),
     ("build", "configuration to objects"),
     (
-        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export cli",
+        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export stages.privacy cli",
         "entries",
     ),
 )
