@@ -119,9 +119,10 @@ def _frames(path: Path, dataset: pydicom.Dataset, offset: int, shared: dict[Any,
 def problem_of(dataset: pydicom.Dataset) -> str:
     """Return why a file is no grey-value MR or CT image, or nothing."""
     modality = text(dataset, 0x00080060)
-    kind = UID(text(dataset, 0x00080016)).name
+    storage = UID(text(dataset, 0x00080016))
+    kind = storage.name if storage.name != storage else ""  # what the dictionary does not know could be anything
     if not first(dataset, 0x00280010) or not first(dataset, 0x00280011):
-        return f"the file holds no image (it is: {kind or modality or 'unknown'}); nothing to do"
+        return f"the file holds no image (it is: {kind or _word(modality) or 'unknown'}); nothing to do"
     if modality not in ("MR", "CT"):
         return f"the modality is {_word(modality) or 'not stated'}; only MR and CT can be used"
     if "Secondary Capture" in kind:
