@@ -369,3 +369,20 @@ def test_a_dicomdir_is_skipped(tmp_path):
     assert dicom.is_dicom(path)
     assert (len(series), unreadable) == (1, [])
     assert path not in series[0].files
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(tmp_path, compressed):
+    write_series(tmp_path, image_of(3, 4, 4))
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        if compressed:
+            dataset.compress(RLELossless)
+        dataset.Rows = dataset.Columns = 60_000
+        dataset.save_as(path)
+    tracemalloc.start()
+    with pytest.raises(Refusal, match="more pixels than its file"):
+        read(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
