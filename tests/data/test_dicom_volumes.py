@@ -1,17 +1,26 @@
 """One series, several volumes; padding; bare files; copies; and gaps and tilt mended where the user asks for it."""
 
 import shutil
+import tracemalloc
+from functools import partial
 
 import numpy as np
 import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+    generate_uid,
+)
 
 from medwvae.data import dicom
 from medwvae.data.dicom.repair import resampled
 from medwvae.errors import Refusal
+from medwvae.geometry import to_ras
 from tests.data.series import SHARED, image_of, write_series
 from tests.data.test_dicom import change, needs_shared, read
 from tests.data.test_dicom_multiframe import volumes
@@ -22,15 +31,17 @@ TIMES, SLICES = 3, 4
 def write_repeats(folder, edit, times=TIMES, slices=SLICES, **arguments):
     """Write `times` volumes under one series, slice by slice; `edit(dataset, t, k)` tells them apart."""
     stored = image_of(times, slices, 5, 6)
+
+    def one(t, dataset, k):
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(t), str(k)])
+        edit(dataset, t, k)
+
     for t in range(times):
         write_series(
             folder,
             stored[t],
             prefix=f"t{t}_",
-            edit=lambda dataset, k, t=t: (
-                setattr(dataset, "SOPInstanceUID", generate_uid(entropy_srcs=[str(t), str(k)])),
-                edit(dataset, t, k),
-            ),
+            edit=partial(one, t),
             **arguments,
         )
     return stored
@@ -320,3 +331,58 @@ def test_slices_on_the_grid_are_kept_to_the_bit():
     even = resampled(voxels, (0.0, 1.0, 3.0), 4)
     assert np.array_equal(even[[0, 1, 3]], voxels)
     assert np.allclose(even[2], (voxels[1] + voxels[2]) / 2)
+
+
+def test_headers_are_read_once(tmp_path):
+    """Splitting and checking need no file any more: an archive is walked a single time."""
+    for n in range(3):
+        write_series(tmp_path, image_of(4, 5, 6), prefix=f"s{n}", uids=("study", f"series{n}"))
+    series, _ = dicom.scan(tmp_path.iterdir())
+    shutil.rmtree(tmp_path)
+    assert [len(dicom.check(part).frames) for one in series for part in dicom.split(one)] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("cosines", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)])
+def test_memory_is_bounded_by_one_volume(tmp_path, cosines):
+    """Also while it is turned to RAS+: every pixel is written once, to its final place."""
+    step = np.cross(cosines[:3], cosines[3:]) * 2.0
+    write_series(tmp_path, image_of(40, 96, 128), cosines=cosines, step=step, slopes=[0.5] * 40, intercepts=[1] * 40)
+    (part,) = dicom.split(dicom.scan(tmp_path.iterdir())[0][0])
+    stack = dicom.check(part)
+    dicom.load(stack)  # imports and caches
+    tracemalloc.start()
+    volume = dicom.load(stack)
+    turned, _ = to_ras(volume.voxels, volume.affine)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert turned.flags.f_contiguous
+    assert peak < 1.3 * turned.nbytes
+
+
+def test_a_dicomdir_is_skipped(tmp_path):
+    write_series(tmp_path, image_of(3, 4, 4))
+    path = tmp_path / "DICOMDIR"
+    dataset = pydicom.dcmread(tmp_path / "im000")
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MediaStorageDirectoryStorage
+    dataset.save_as(path)
+    series, unreadable = dicom.scan(tmp_path.iterdir())
+    assert dicom.is_dicom(path)
+    assert (len(series), unreadable) == (1, [])
+    assert path not in series[0].files
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(tmp_path, compressed):
+    write_series(tmp_path, image_of(3, 4, 4))
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        if compressed:
+            dataset.compress(RLELossless)
+        dataset.Rows = dataset.Columns = 60_000
+        dataset.save_as(path)
+    tracemalloc.start()
+    with pytest.raises(Refusal, match="more pixels than its file"):
+        read(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000

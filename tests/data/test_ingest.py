@@ -229,6 +229,31 @@ def test_what_cannot_be_ingested_at_all_says_why(tmp_path):
         run(tmp_path / "in", tmp_path)
 
 
+def test_a_series_of_several_volumes_gives_a_row_each(tmp_path):
+    def edit(dataset, k):
+        dataset.EchoTime = 10 + 20 * (k // 4)
+        dataset.ImagePositionPatient = [0, 0, 2 * (k % 4)]
+
+    write_series(tmp_path / "in", image_of(12, 5, 6), edit=edit, SeriesDescription="t1 gre")
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert [(row.status, row.series, row.contrast) for row in rows] == [("ok", str(n), "unknown") for n in (1, 2, 3)]
+    kept = [json.loads((out / f"{row.volume}.json").read_text()) for row in rows]
+    assert [note["VolumeOfSeries"] for note in kept] == [1, 2, 3]
+    assert [note["EchoTime"] for note in kept] == [0.01, 0.03, 0.05]
+
+
+def test_a_gap_is_mended_on_request_and_recorded(tmp_path):
+    def edit(dataset, k):
+        dataset.ImagePositionPatient = [0, 0, 2 * k + 2 * (k > 2)]
+
+    write_series(tmp_path / "in", image_of(5, 5, 6), edit=edit)
+    with pytest.raises(InputError, match=r"1 slice\(s\) missing"):
+        run(tmp_path / "in", tmp_path)
+    (row,), out = run(tmp_path / "in", tmp_path, "again", on_gap="resample")
+    assert row.shape == "6x5x6"
+    assert json.loads((out / f"{row.volume}.json").read_text())["SlicesInterpolated"] == 1
+
+
 def test_ct_by_default(tmp_path):
     put(tmp_path / "in" / "p1" / "a.nii.gz", 1)
     rows, _ = run(tmp_path / "in", tmp_path, pattern="^(?P<subject>[^/]+)/", default_modality="CT")

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pydicom
 from pydicom.uid import (
-    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
@@ -23,6 +22,7 @@ from medwvae.data.dicom.records import File, Frame, Pixels, Series
 from medwvae.data.dicom.scale import Scale, scale_of
 from medwvae.data.dicom.tells import ordinals_of, tells_of
 from medwvae.data.dicom.values import first, items, numbers, read, text, texts
+from medwvae.data.header_words import kind_word, modality_word
 
 HEADER: Final = (
     *("PatientID", "PatientAge", "PatientSex", "StudyDate", "StudyTime", "StudyInstanceUID"),
@@ -119,11 +119,11 @@ def _frames(path: Path, dataset: pydicom.Dataset, offset: int, shared: dict[Any,
 def problem_of(dataset: pydicom.Dataset) -> str:
     """Return why a file is no grey-value MR or CT image, or nothing."""
     modality = text(dataset, 0x00080060)
-    kind = UID(text(dataset, 0x00080016)).name
+    kind = kind_word(text(dataset, 0x00080016))
     if not first(dataset, 0x00280010) or not first(dataset, 0x00280011):
-        return f"the file holds no image (it is: {kind or modality or 'unknown'}); nothing to do"
+        return f"the file holds no image (it is: {kind or modality_word(modality)}); nothing to do"
     if modality not in ("MR", "CT"):
-        return f"the modality is {_word(modality) or 'not stated'}; only MR and CT can be used"
+        return f"the modality is {modality_word(modality)}; only MR and CT can be used"
     if "Secondary Capture" in kind:
         return "the series is a secondary capture (a screenshot); export the original series"
     if (first(dataset, 0x00280008) or 1) > 1 and not multiframe.is_enhanced(dataset):
@@ -140,11 +140,6 @@ def problem_of(dataset: pydicom.Dataset) -> str:
     if "LOCALIZER" in types:
         return "the series is a localiser (scout, topogram), not a volume; nothing to do"
     return ""
-
-
-def _word(text_: str) -> str:
-    """Return a code word of a header only if it is one: free text could name somebody."""
-    return text_ if text_.isalnum() and text_.isupper() and len(text_) <= 16 else ""
 
 
 def _padding(dataset: pydicom.Dataset) -> tuple[int, int] | None:

@@ -30,11 +30,15 @@ def frames_of(frame: Frame, dataset: pydicom.Dataset) -> list[Frame]:
     distance = first(dataset, 0x00180088) or 0.0
     tiles = math.ceil(math.sqrt(count))
     known = [len(values) for values in (frame.position, frame.cosines, frame.spacing, normal)] == [3, 6, 2, 3]
-    if not known or count < 1 or distance <= 0 or rows % tiles or columns % tiles:
+    words = ""
+    if not known or count < 1 or distance <= 0:
         words = (
             "the image is a Siemens mosaic whose private header (number, normal and distance of slices) is missing; "
             "export the original series before anonymising, or as one image per slice"
         )
+    elif rows % tiles or columns % tiles:
+        words = f"the image is a Siemens mosaic that does not divide into {tiles} x {tiles} slices; export it again"
+    if words:
         return [replace(frame, file=replace(frame.file, refusal=words))]
     shape = rows // tiles, columns // tiles
     file = replace(frame.file, shape=shape, tiles=tiles)

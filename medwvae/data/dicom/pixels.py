@@ -3,11 +3,11 @@
 import hashlib
 import io
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
@@ -21,6 +21,7 @@ from medwvae.errors import Refusal
 from medwvae.files import sha256_of
 
 Raw = NDArray[np.integer]
+_MOST_COMPRESSED: Final = 5000  # pixels per byte; the emptiest real slices stay far below
 
 
 def load(stack: Stack) -> Volume:
@@ -36,6 +37,7 @@ def load(stack: Stack) -> Volume:
         If the pixels of a slice cannot be decoded, or the image is empty.
     """
     rows, columns = stack.frames[0].file.shape
+    _check_size(stack)
     voxels = _empty((columns, rows, len(stack.frames)), stack.affine)
     wanted: dict[File, list[int]] = defaultdict(list)
     for place, frame in enumerate(stack.frames):
@@ -75,6 +77,15 @@ def load(stack: Stack) -> Volume:
         straight, affine = sheared(voxels.T, affine, stack.lean)
         voxels = straight.T
     return Volume(voxels, affine, tuple(dict.fromkeys(digests)))
+
+
+def _check_size(stack: Stack) -> None:
+    """Refuse, before any memory is taken, headers that promise more pixels than their files can hold."""
+    for file, count in Counter(frame.file for frame in stack.frames).items():
+        promised = file.shape[0] * file.shape[1] * count
+        least = promised * file.native.allocated // 8 if file.native else promised // _MOST_COMPRESSED
+        if file.path.stat().st_size < least:
+            raise Refusal("a header promises more pixels than its file can hold: the file is damaged; export it again")
 
 
 def _empty(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 
 from medwvae.data.dicom.values import first, text
+from medwvae.data.header_words import unit_word
 
 
 class Scale(NamedTuple):
@@ -29,9 +30,9 @@ def scale_of(dataset: pydicom.Dataset, vendor: pydicom.Dataset, modality: str) -
             return Scale(refusal="the CT has no rescale slope and intercept, so no Hounsfield units; export it again")
         unit = text(dataset, 0x00281054) or "HU"
         if unit != "HU":
-            named = unit if unit in ("US", "OD", "MGML", "Z_EFF", "ED", "EDW", "PCT", "HU_MOD") else "of another kind"
             return Scale(
-                refusal=f"the CT is in units {named}, not in Hounsfield units; export the standard reconstruction"
+                refusal=f"the CT is in units {unit_word(unit)}, not in Hounsfield units; "
+                "export the standard reconstruction"
             )
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     private = first(vendor, 0x2005100E) if modality == "MR" else None

@@ -3,6 +3,8 @@
 import numpy as np
 import pydicom
 
+from medwvae.data.header_words import scanner_model
+
 
 def acquisition_of(header: pydicom.Dataset) -> dict[str, float | str]:
     """Return what may be kept of a header, by allowlist; BIDS keys, times in seconds, field strength in tesla."""
@@ -12,7 +14,7 @@ def acquisition_of(header: pydicom.Dataset) -> dict[str, float | str]:
             kept[tag] = round(value / 1000, 9)
     if (field := number(header, "MagneticFieldStrength")) is not None:
         kept["MagneticFieldStrength"] = field
-    if model := str(header.get("ManufacturerModelName") or "").strip():
+    if model := scanner_model(header.get("ManufacturerModelName")):
         kept["ManufacturersModelName"] = model
     if header.get("LossyImageCompression") == "01":
         kept["LossyImageCompression"] = "01"
