@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass, replace
 
+import numpy as np
 from pydicom.uid import UID_dictionary
 
 from tests.fuzz.common import ANY_FILE, Mutation, Rng, flip, pick
@@ -20,7 +21,7 @@ _WORDS += (b"LOCALIZER", b"PHASE", b"P", b"YES", b"NO", b"HU", b"01", b"045Y", b
 _WORDS += (b"../../../tmp/x", b"a\nb", b"\0" * 8, b"\x1b$B\x1b(J", b"\xff" * 8, b"\\" * 40, b"^" * 9, b"=HYPERLINK(1)")
 _WORDS += (b"ISO_IR 192", b"ISO 2022 IR 87", b"ISO_IR 999", b"A" * 5000, b"COLOR", b"DERIVED\\SECONDARY", b"XA\\YB")
 _INTEGERS = (0, 1, 2, 3, 4, 7, 8, 9, 12, 15, 16, 17, 32, 64, 255, 256, 1000, 4096, 32767, 32768, 65534, 65535)
-_FLOATS = (0.0, -1.0, 1e300, -1e300, 1e-320, float("nan"), float("inf"), float("-inf"), 90.0, 0.001)
+_FLOATS = (0.0, -1.0, 3e38, -3e38, 1e-40, float("nan"), float("inf"), float("-inf"), 90.0, 0.001)
 _EXTRA = (  # what the seeds do not hold but readers look for
     *((0x0028, 0x0008, b"IS"), (0x0020, 0x0100, b"IS"), (0x0018, 0x0086, b"IS"), (0x0018, 0x9087, b"FD")),
     *((0x0018, 0x1060, b"DS"), (0x0018, 0x1120, b"DS"), (0x0028, 0x0301, b"CS"), (0x0028, 0x0120, b"US")),
@@ -93,7 +94,7 @@ def hostile(rng: Rng, element: Element) -> bytes:
     if vr in (b"UL", b"SL"):
         return struct.pack("<I", pick(rng, (0, 1, 2**31, UNDEFINED, 65536)))
     if vr in (b"FD", b"FL"):
-        return struct.pack("<d" if vr == b"FD" else "<f", *[min(pick(rng, _FLOATS), 3e38)])
+        return np.array(pick(rng, _FLOATS), "<f8").astype("<f8" if vr == b"FD" else "<f4").tobytes()
     if vr == b"UI":
         return pick(rng, (pick(rng, _UIDS), b"", b"1..2", b"abc", b"1." * 200, b"1.2\0\0", rng.bytes(6)))
     if vr in _LONG:
