@@ -1,12 +1,15 @@
 """NIfTI in and out: read only what can be trusted, write the same bytes for the same volume."""
 
 import gzip
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger
 from nibabel.nifti1 import Nifti1Pair
 from numpy.typing import NDArray
 
@@ -36,8 +39,7 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         If the file cannot be read in full, says nothing (or nonsense) about where its voxels lie, holds more than one
         volume, or is not one real-valued image. The message names no file: names can identify a patient.
     """
-    with warnings.catch_warnings(), np.errstate(all="ignore"), LoggingOutputSuppressor():
-        warnings.simplefilter("ignore")
+    with _quiet():
         image = _open(path)
         _check_header(image, path)
         affine = _affine(image)
@@ -47,6 +49,19 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         except Exception as error:  # whatever a damaged file provokes: EOFError, OSError, zlib.error, MemoryError, ...
             raise Refusal("the file is damaged or cut short: its voxels cannot be read; export it again") from error
     return _finite(np.asarray(volume).reshape(volume.shape[:3])), affine
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the reader's complaints off the terminal: nibabel's own suppressor leaves Python's last handler in place."""
+    level = logger.level
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _open(path: Path) -> Nifti1Pair:

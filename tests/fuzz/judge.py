@@ -1,6 +1,7 @@
 """One mutant through the reader: it must come out as an image, or as the project's own refusal, and nothing else."""
 
 import gzip
+import logging
 import os
 import resource
 import time
@@ -116,7 +117,9 @@ def judge(mutant: Mutant, index: int, folder: Path) -> Outcome:
 def measured(reader: Callable[[], None]) -> tuple[str, str, float, int]:
     """Run a reader; return its verdict, the words or the traceback that belong to it, seconds and bytes."""
     verdict, detail = "ok", ""
-    _forget_peak()
+    said = _Said()
+    logging.getLogger().addHandler(said)
+    forget_peak()
     started = time.process_time()
     try:
         with warnings.catch_warnings():
@@ -132,13 +135,28 @@ def measured(reader: Callable[[], None]) -> tuple[str, str, float, int]:
         verdict, detail = str(fault).partition(":")[0], str(fault)
     except BaseException:
         verdict, detail = "raised", traceback.format_exc()
-    seconds, memory = time.process_time() - started, _peak()
+    finally:
+        logging.getLogger().removeHandler(said)
+    seconds, memory = time.process_time() - started, peak()
     if verdict in ("ok", "refused"):
         if seconds > SECONDS:
             verdict, detail = "slow", f"{seconds:.1f} s; {detail}"
         elif memory > MEMORY:
             verdict, detail = "memory", f"{memory / 2**20:.0f} MiB; {detail}"
+        elif any(SECRET in text for text in said.texts):
+            verdict, detail = "leak", f"logged: {next(text for text in said.texts if SECRET in text)[:300]}"
     return verdict, detail, seconds, memory
+
+
+class _Said(logging.Handler):
+    """Keeps what libraries log: a host that shows it would show the identity in it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
 
 
 def _ran_out_of_memory(error: BaseException | None) -> bool:
@@ -150,13 +168,13 @@ def _ran_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     if _RESET.exists():
         _RESET.write_text("5")
 
 
-def _peak() -> int:
-    """Return the most memory since `_forget_peak` (where the system has no /proc: since the start), in bytes."""
+def peak() -> int:
+    """Return the most memory since `forget_peak` (where the system has no /proc: since the start), in bytes."""
     if _STATUS.exists():
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) << 10

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medwvae.errors import Refusal
+from tests.fuzz import judge
 from tests.fuzz.campaign import campaign
 from tests.fuzz.judge import MEMORY, SECONDS, Fault, measured
 from tests.fuzz.mutants import draw
@@ -79,9 +80,11 @@ def out_of_memory():
         (raises(RecursionError()), "raised"),
         (raises(Fault("litter: a file")), "litter"),
         (out_of_memory, "memory"),
-        (lambda: np.ones(MEMORY, np.uint8), "memory"),
+        (lambda: np.ones(64 << 20, np.uint8), "memory"),
         (spend, "slow"),
     ],
 )
-def test_the_judge_sees_every_fault(reader, verdict):
+def test_the_judge_sees_every_fault(reader, verdict, monkeypatch):
+    judge.forget_peak()
+    monkeypatch.setattr(judge, "MEMORY", judge.peak() + (32 << 20))
     assert measured(reader)[0] == verdict
