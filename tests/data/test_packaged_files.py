@@ -39,7 +39,7 @@ def name_of(path):
 
 
 def ingested(source, folder):
-    """Ingest `source`; return its rows, or none and what ingest says of all of it, having checked all that was written."""
+    """Ingest `source` and check all that it wrote; return its rows, or none and its words."""
     before = {path: path.stat().st_size for path in source.rglob("*")}
     out, rows, words = folder / "run" / "volumes", [], ""
     started = time.perf_counter()

@@ -1,14 +1,16 @@
 """Damage that any file can take, whatever its format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 Rng = np.random.Generator
 Mutation = Callable[[Rng, bytes], bytes]
+Choice = TypeVar("Choice")
 
 
-def pick(rng: Rng, choices):
+def pick(rng: Rng, choices: Sequence[Choice]) -> Choice:
     """Return one of the choices (NumPy's own `choice` would turn them into an array)."""
     return choices[int(rng.integers(len(choices)))]
 
@@ -18,7 +20,7 @@ def flip(rng: Rng, data: bytes, reach: int | None = None) -> bytes:
     raw = bytearray(data)
     end = min(len(raw), reach or len(raw)) if rng.random() < 0.8 else len(raw)
     for _ in range(int(rng.integers(1, 12)) if end else 0):
-        raw[int(rng.integers(end))] = int(pick(rng, (rng.integers(256), 0, 255, 1, 127, 128)))
+        raw[int(rng.integers(end))] = pick(rng, (int(rng.integers(256)), 0, 255, 1, 127, 128))
     return bytes(raw)
 
 

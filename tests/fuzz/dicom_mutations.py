@@ -10,14 +10,64 @@ from tests.fuzz.common import ANY_FILE, Mutation, Rng, flip, pick
 
 UNDEFINED = 0xFFFFFFFF
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
-_VRS = sorted(_LONG) + [b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"]
+_VRS = [*sorted(_LONG), b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"]
 _VRS += [b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US", b"??", b"\0\0", b"xx"]
 _UIDS = sorted(uid.encode() for uid, entry in UID_dictionary.items() if entry[1] in ("Transfer Syntax", "SOP Class"))
 _SYNTAXES = sorted(uid.encode() for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
-_NUMBERS = (b"", b"0", b"-1", b"1", b"2", b"nan", b"inf", b"-inf", b"1e308", b"-1e308", b"1e-320", b"1e999", b"0.0001")
-_NUMBERS += (b"99999999999999999999", b"-2147483649", b"65536", b"4", b"1,5", b"0x10", b"abc", b"\xff\xfe", b"1 2", b"+")
-_WORDS = (b"", b" ", b"MR", b"CT", b"OT", b"US", b"MONOCHROME1", b"MONOCHROME2", b"RGB", b"PALETTE COLOR", b"MOSAIC")
-_WORDS += (b"LOCALIZER", b"PHASE", b"P", b"YES", b"NO", b"HU", b"01", b"045Y", b"000Y", b"-10Y", b"99991332", b"20200131")
+_NUMBERS: tuple[bytes, ...] = (
+    b"",
+    b"0",
+    b"-1",
+    b"1",
+    b"2",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"1e308",
+    b"-1e308",
+    b"1e-320",
+    b"1e999",
+    b"0.0001",
+)
+_NUMBERS += (
+    b"99999999999999999999",
+    b"-2147483649",
+    b"65536",
+    b"4",
+    b"1,5",
+    b"0x10",
+    b"abc",
+    b"\xff\xfe",
+    b"1 2",
+    b"+",
+)
+_WORDS: tuple[bytes, ...] = (
+    b"",
+    b" ",
+    b"MR",
+    b"CT",
+    b"OT",
+    b"US",
+    b"MONOCHROME1",
+    b"MONOCHROME2",
+    b"RGB",
+    b"PALETTE COLOR",
+    b"MOSAIC",
+)
+_WORDS += (
+    b"LOCALIZER",
+    b"PHASE",
+    b"P",
+    b"YES",
+    b"NO",
+    b"HU",
+    b"01",
+    b"045Y",
+    b"000Y",
+    b"-10Y",
+    b"99991332",
+    b"20200131",
+)
 _WORDS += (b"../../../tmp/x", b"a\nb", b"\0" * 8, b"\x1b$B\x1b(J", b"\xff" * 8, b"\\" * 40, b"^" * 9, b"=HYPERLINK(1)")
 _WORDS += (b"ISO_IR 192", b"ISO 2022 IR 87", b"ISO_IR 999", b"A" * 5000, b"COLOR", b"DERIVED\\SECONDARY", b"XA\\YB")
 _INTEGERS = (0, 1, 2, 3, 4, 7, 8, 9, 12, 15, 16, 17, 32, 64, 255, 256, 1000, 4096, 32767, 32768, 65534, 65535)
@@ -94,7 +144,7 @@ def hostile(rng: Rng, element: Element) -> bytes:
     if vr in (b"UL", b"SL"):
         return struct.pack("<I", pick(rng, (0, 1, 2**31, UNDEFINED, 65536)))
     if vr in (b"FD", b"FL"):
-        return np.array(pick(rng, _FLOATS), "<f8").astype("<f8" if vr == b"FD" else "<f4").tobytes()
+        return bytes(np.array(pick(rng, _FLOATS), "<f8" if vr == b"FD" else "<f4").tobytes())
     if vr == b"UI":
         return pick(rng, (pick(rng, _UIDS), b"", b"1..2", b"abc", b"1." * 200, b"1.2\0\0", rng.bytes(6)))
     if vr in _LONG:
@@ -165,7 +215,20 @@ def _tag(element: Element) -> tuple[int, int]:
     return element.group, element.element
 
 
-ELEMENTS = (set_value, set_value, set_value, set_length, set_vr, drop, repeat, add, add, add_nested, set_syntax, set_pixels)
+ELEMENTS = (
+    set_value,
+    set_value,
+    set_value,
+    set_length,
+    set_vr,
+    drop,
+    repeat,
+    add,
+    add,
+    add_nested,
+    set_syntax,
+    set_pixels,
+)
 
 
 def strip_preamble(rng: Rng, data: bytes) -> bytes:

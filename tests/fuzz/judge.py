@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,17 @@ class Outcome:
 
 def read_dicom(files: list[Path]) -> None:
     """Read a series the way that ingest does: the one place that knows the reader's functions."""
+    split = getattr(dicom, "split", lambda series: [series])
     found, unreadable = dicom.scan([path for path in files if dicom.is_dicom(path)])
     refusals = [Refusal("the header is damaged")] if unreadable or not found else []
     for one in found:
         try:
-            stack = dicom.check(one)
-            volume = dicom.load(stack)
+            for part in split(one):
+                stack = dicom.check(part)
+                volume = dicom.load(stack)
+                _expect_image(getattr(volume, "voxels", volume), getattr(volume, "affine", stack.affine))
         except Refusal as refusal:
             refusals.append(refusal)
-        else:
-            _expect_image(volume, stack.affine)
     if refusals:
         raise refusals[0]
 
@@ -103,11 +105,8 @@ def judge(mutant: Mutant, index: int, folder: Path) -> Outcome:
     for path, data in zip(paths, mutant.files.values(), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    reader: Callable[[], None]
-    if mutant.kind == "folder":
-        reader = lambda: read_folder(source)  # noqa: E731
-    else:
-        reader = lambda: (read_dicom if mutant.kind == "dicom" else read_nifti)(paths)  # noqa: E731
+    readers = {"dicom": partial(read_dicom, paths), "nifti": partial(read_nifti, paths)}
+    reader = readers.get(mutant.kind, partial(read_folder, source))
     verdict, detail, seconds, memory = measured(reader)
     if mutant.kind != "folder" and {path for path in folder.rglob("*") if path.is_file()} != set(paths):
         verdict, detail = "litter", "reading left files behind"

@@ -40,7 +40,8 @@ def draw(seed: int, index: int) -> Mutant:
 
 
 def _one(rng: Rng, kind: Kind) -> Mutant:
-    seed = pick(rng, _seeds()[0 if kind == "dicom" else 1])
+    dicoms, niftis, _ = _seeds()
+    seed = pick(rng, dicoms if kind == "dicom" else niftis)
     changes = (dicom_mutations if kind == "dicom" else nifti_mutations).MUTATIONS
     chosen = [pick(rng, changes) for _ in range(pick(rng, (1, 1, 1, 2, 3)))]
     files = dict(seed.files)

@@ -10,7 +10,17 @@ from tests.fuzz.common import ANY_FILE, Mutation, Rng, flip, pick
 
 _FLOATS = (0.0, -0.0, -1.0, 1.0, 1e-30, 1e-40, 1e30, -1e30, 3.4e38, np.nan, np.inf, -np.inf, 352.0, 1000.0, 0.5)
 _TYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 255, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, -1)
-_FIELDS = ("dim", "pixdim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "sform_code", "qform_code")
+_FIELDS: tuple[str, ...] = (
+    "dim",
+    "pixdim",
+    "datatype",
+    "bitpix",
+    "vox_offset",
+    "scl_slope",
+    "scl_inter",
+    "sform_code",
+    "qform_code",
+)
 _FIELDS += ("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "xyzt_units", "magic")
 
 
