@@ -34,7 +34,7 @@ def _in_one_process(seed: int, first: int, end: int) -> Iterator[Outcome]:
     """Yield outcomes until the range is done or the process is lost, which is an outcome too."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         command = [sys.executable, "-m", "tests.fuzz.campaign", folder, *map(str, (seed, first, end))]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": folder}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=_ROOT, env=environment)
         assert worker.stdout is not None
         lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -75,12 +75,15 @@ def _lost(seed: int, index: int, verdict: str, detail: str) -> Outcome:
 
 
 def work(folder: Path, seed: int, first: int, end: int) -> None:
-    """Judge mutants one by one and print each outcome as a line of JSON."""
+    """Judge mutants one by one in `folder` (empty) and print each outcome as a line of JSON."""
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     for index in range(first, end):
-        mutant = draw(seed, index)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            outcome = judge(mutant, index, Path(place))
+        outcome = judge(draw(seed, index), index, folder)
+        for path in sorted(folder.rglob("*"), reverse=True):  # what is inside goes first
+            if not path.is_dir():
+                path.unlink()
+            elif path != folder / "source":  # kept: making and removing folders costs more than reading most mutants
+                path.rmdir()
         sys.stdout.write(json.dumps(asdict(outcome)) + "\n")
         sys.stdout.flush()
 

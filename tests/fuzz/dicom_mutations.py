@@ -3,7 +3,6 @@
 import struct
 from dataclasses import dataclass, replace
 
-import numpy as np
 from pydicom.uid import UID_dictionary
 
 from tests.fuzz.common import ANY_FILE, Mutation, Rng, flip, pick
@@ -144,9 +143,10 @@ def hostile(rng: Rng, element: Element) -> bytes:
     if vr in (b"UL", b"SL"):
         return struct.pack("<I", pick(rng, (0, 1, 2**31, UNDEFINED, 65536)))
     if vr in (b"FD", b"FL"):
-        return bytes(np.array(pick(rng, _FLOATS), "<f8" if vr == b"FD" else "<f4").tobytes())
+        x = pick(rng, _FLOATS)
+        return struct.pack("<d", x) if vr == b"FD" else struct.pack("<f", x)
     if vr == b"UI":
-        return pick(rng, (pick(rng, _UIDS), b"", b"1..2", b"abc", b"1." * 200, b"1.2\0\0", rng.bytes(6)))
+        return pick(rng, (pick(rng, _UIDS), b"", b"1..2", b"abc", b"1." * 200, b"1.2\0\0", bytes(rng.bytes(6))))
     if vr in _LONG:
         half = value[: len(value) // 2]
         return pick(rng, (b"", half, value + value, rng.bytes(len(value)), b"\xff" * 9, flip(rng, value)))

@@ -16,28 +16,19 @@ from tests.fuzz.seeds import SECRET, dicom_seeds
 SEED, RUNS = 20261121, 2000
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    started = time.perf_counter()
-    done = list(campaign(SEED, RUNS))
-    assert time.perf_counter() - started < 60
-    assert [outcome.index for outcome in done] == list(range(RUNS))
-    return done
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dicom", "nifti", "folder"])
-def test_every_mutant_is_an_image_or_refused(outcomes, kind):
-    failed = [outcome for outcome in outcomes if outcome.kind == kind and not outcome.good]
-    assert not failed, "\n".join(f"{o.verdict} #{o.index} {o.name}\n{o.detail[-600:]}" for o in failed[:5])
-
-
-@pytest.mark.slow
-def test_mutants_reach_beyond_the_door(outcomes):
+def test_every_mutant_is_an_image_or_refused():
+    outcomes = list(campaign(SEED, RUNS))
+    assert [outcome.index for outcome in outcomes] == list(range(RUNS))
+    failed = [outcome for outcome in outcomes if not outcome.good]
+    told = "\n".join(f"{o.verdict} #{o.index} {o.name}\n{o.detail[-600:]}" for o in failed[:5])
+    assert not failed, f"{len(failed)} mutants, for example\n{told}"
+    assert max(outcome.memory for outcome in outcomes) < MEMORY
+    assert sum(outcome.seconds for outcome in outcomes) < 60  # of processor time; it takes about 10
+    # The mutants get beyond the door: enough of them are read, and refused for many reasons.
     verdicts = Counter((outcome.kind, outcome.verdict) for outcome in outcomes)
     assert min(verdicts[kind, verdict] for kind in ("dicom", "nifti") for verdict in ("ok", "refused")) > 40
     assert len({outcome.detail[:40] for outcome in outcomes if outcome.verdict == "refused"}) > 25
-    assert max(outcome.memory for outcome in outcomes) < MEMORY
 
 
 def test_the_same_number_is_the_same_mutant():
