@@ -146,7 +146,16 @@ def hostile(rng: Rng, element: Element) -> bytes:
         x = pick(rng, _FLOATS)
         return struct.pack("<d", x) if vr == b"FD" else struct.pack("<f", x)
     if vr == b"UI":
-        return pick(rng, (pick(rng, _UIDS), b"", b"1..2", b"abc", b"1." * 200, b"1.2\0\0", bytes(rng.bytes(6))))
+        values: tuple[bytes, ...] = (
+            pick(rng, _UIDS),
+            b"",
+            b"1..2",
+            b"abc",
+            b"1." * 200,
+            b"1.2\0\0",
+            bytes(rng.bytes(6)),
+        )
+        return pick(rng, values)
     if vr in _LONG:
         half = value[: len(value) // 2]
         return pick(rng, (b"", half, value + value, rng.bytes(len(value)), b"\xff" * 9, flip(rng, value)))
