@@ -44,7 +44,7 @@ CODINGS = {"plain": ("", ""), "RLE": (RLELossless, "gdcm"), "JPEG 2000": (JPEG20
 def archive(folder: Path, quick: bool) -> Iterator[tuple[str, Path]]:
     """Write the synthetic series and yield their names and folders."""
     for name, (contrast, (columns, rows, slices), spacing) in SERIES.items():
-        shape = (columns, rows, slices // 5 if quick else slices)
+        shape = (columns, rows, slices // 6 if quick else slices)
         spacing = (*spacing[:2], spacing[2] * slices / shape[2])
         (source,) = make_cohort(
             folder / name, subjects=1, seed=1, shape=shape, spacing=spacing, contrasts=(contrast,), noise=0.02
