@@ -319,3 +319,13 @@ def test_hostile_files_are_refused(path, capfd):
     with pytest.raises(Refusal):
         nifti.read(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_nibabel_repairs_is_not_told_on_the_terminal(tmp_path):
+    path = save(tmp_path / "v.nii", volume_of(3, 4, 5))
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<h", raw, 254, 99)  # sform_code
+    path.write_bytes(raw)
+    code = f"from pathlib import Path; from medwvae.data import nifti; nifti.read(Path({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
