@@ -40,7 +40,8 @@ FLOORS = (
     ),
     ("build", "configuration to objects"),
     (
-        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export stages.privacy cli",
+        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
+        "stages.privacy cli",
         "entries",
     ),
 )

@@ -131,7 +131,7 @@ def test_an_error_names_no_path_of_the_source(clinic, tmp_path):
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_crash_names_nobody(clinic, tmp_path, threads):
     code = """
-import medwvae.data.ingest as ingest
+import medwvae.data.convert as convert
 def boom(job):
     raise RuntimeError(f"{job.image.subject} in {job.image.files}")
 def run(jobs, workers):
@@ -139,7 +139,7 @@ def run(jobs, workers):
         boom(jobs[0])
     except RuntimeError as error:
         raise KeyError(str(jobs[0].image.files[0])) from error
-ingest._run = run
+convert._run = run
 from medwvae.cli import main
 main()
 """

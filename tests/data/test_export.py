@@ -510,10 +510,10 @@ def test_a_nifti_source_gives_nifti_alone_and_says_why(tmp_path):
 def test_real_series_go_there_and_back(name, tmp_path):
     out = tmp_path / "run" / "canonical"
     (row,) = ingest(SHARED / "dicom" / name, out, key_file=tmp_path / "private" / "key", pattern="(?P<subject>.)")
-    values, affine = nifti.read(out / f"{row.volume}.nii.gz")
+    values, affine = nifti.read(out.parent / row.file)
     nifti.write(tmp_path / "map.nii.gz", np.sqrt(np.abs(values)), affine)
     one = export_volume(
-        out / f"{row.volume}.nii.gz",
+        out.parent / row.file,
         source_files(tmp_path / "private" / "key_sources.csv")[row.volume],
         tmp_path / "out",
         MADE_BY,

@@ -237,7 +237,7 @@ def test_a_series_of_several_volumes_gives_a_row_each(tmp_path):
     write_series(tmp_path / "in", image_of(12, 5, 6), edit=edit, SeriesDescription="t1 gre")
     rows, out = run(tmp_path / "in", tmp_path)
     assert [(row.status, row.series, row.contrast) for row in rows] == [("ok", str(n), "unknown") for n in (1, 2, 3)]
-    kept = [json.loads((out / f"{row.volume}.json").read_text()) for row in rows]
+    kept = [json.loads((out.parent / row.file.replace(".nii.gz", ".json")).read_text()) for row in rows]
     assert [note["VolumeOfSeries"] for note in kept] == [1, 2, 3]
     assert [note["EchoTime"] for note in kept] == [0.01, 0.03, 0.05]
 
@@ -251,7 +251,7 @@ def test_a_gap_is_mended_on_request_and_recorded(tmp_path):
         run(tmp_path / "in", tmp_path)
     (row,), out = run(tmp_path / "in", tmp_path, "again", on_gap="resample")
     assert row.shape == "6x5x6"
-    assert json.loads((out / f"{row.volume}.json").read_text())["SlicesInterpolated"] == 1
+    assert json.loads((out.parent / row.file.replace(".nii.gz", ".json")).read_text())["SlicesInterpolated"] == 1
 
 
 def test_ct_by_default(tmp_path):

@@ -51,8 +51,8 @@ def ingested(source, folder):
     assert time.perf_counter() - started < SECONDS
     assert {path: path.stat().st_size for path in source.rglob("*")} == before
     good = [row for row in rows if row.status == "ok"]
-    expected = {f"{row.volume}{suffix}" for row in good for suffix in (".nii.gz", ".json")}
-    assert {path.name for path in out.glob("*")} == expected
+    expected = {row.file.removesuffix(".nii.gz") + suffix for row in good for suffix in (".nii.gz", ".json")}
+    assert {p.relative_to(out.parent).as_posix() for p in out.glob("sub-*/**/*") if p.is_file()} == expected
     for row in good:
         path = out.parent / row.file
         gzip.decompress(path.read_bytes())

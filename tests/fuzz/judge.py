@@ -51,15 +51,13 @@ class Outcome:
 
 def read_dicom(files: list[Path]) -> None:
     """Read a series the way that ingest does: the one place that knows the reader's functions."""
-    split = getattr(dicom, "split", lambda series: [series])
     found, unreadable = dicom.scan([path for path in files if dicom.is_dicom(path)])
     refusals = [Refusal("the header is damaged")] if unreadable or not found else []
     for one in found:
         try:
-            for part in split(one):
-                stack = dicom.check(part)
-                volume = dicom.load(stack)
-                _expect_image(getattr(volume, "voxels", volume), getattr(volume, "affine", stack.affine))
+            for part in dicom.split(one):
+                volume = dicom.load(dicom.check(part))
+                _expect_image(volume.voxels, volume.affine)
         except Refusal as refusal:
             refusals.append(refusal)
     if refusals:
@@ -77,8 +75,9 @@ def read_folder(source: Path) -> None:
     good = [row for row in rows if row.status == "ok"]
     if SOUND_SHAPE not in {row.shape for row in good}:
         raise Fault("stopped: the sound series between the mutants was not converted")
-    expected = {f"{row.volume}{suffix}" for row in good for suffix in (".nii.gz", ".json")}
-    if (written := {path.name for path in out.iterdir()}) != expected:
+    expected = {row.file.removesuffix(".nii.gz") + suffix for row in good for suffix in (".nii.gz", ".json")}
+    written = {path.relative_to(out.parent).as_posix() for path in out.glob("sub-*/**/*") if path.is_file()}
+    if written != expected:
         raise Fault(f"litter: files that no row names or rows without files: {sorted(written ^ expected)}")
     for row in rows:
         if row.status != "ok" and (not row.reason or SECRET in row.reason):
@@ -88,7 +87,9 @@ def read_folder(source: Path) -> None:
         if sha256_of(path) != row.result_sha256:
             raise Fault("litter: a result is not the file that its row describes")
         _expect_image(*nifti.read(path))
-        content = gzip.decompress(path.read_bytes()) + path.with_name(f"{row.volume}.json").read_bytes()
+        content = (
+            gzip.decompress(path.read_bytes()) + path.with_name(path.name.replace(".nii.gz", ".json")).read_bytes()
+        )
         if SECRET.encode() in content or SECRET in row.volume:
             raise Fault("leak: the planted identity lies in a result")
 
