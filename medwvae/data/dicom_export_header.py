@@ -4,9 +4,6 @@ References: DICOM PS3.3 A.3, A.4 (CT, MR image), C.7.6.1 (general image), C.12.1
 PS3.15 table E.1-1 (Basic Application Level Confidentiality Profile); PS3.16 CID 7005, 7202, 7203.
 """
 
-import hashlib
-import hmac
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 from pydicom.valuerep import validate_value
 
+from medwvae.data.deidentify import new_uid
 from medwvae.data.dicom_export_modules import EMPTY_ALLOWED, EXAMINATION, GEOMETRY, PATIENT, STUDY, TECHNIQUE
 from medwvae.provenance import versions
 
@@ -41,9 +39,8 @@ class Hidden:
     key: bytes
 
     def uid(self, original: str) -> str:
-        """Return the UID that stands for an original one: `2.25.` and 128 bits of its HMAC, the same for one key."""
-        digest = hmac.new(self.key, b"uid\0" + original.encode(), hashlib.sha256).digest()
-        return f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}"
+        """Return the UID that stands for an original one, the same as in a tree de-identified under the same key."""
+        return new_uid(original, self.key)
 
 
 @dataclass(frozen=True)
