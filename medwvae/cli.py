@@ -1,12 +1,13 @@
 """The command line: one subcommand per rule. Nothing heavy is imported before a subcommand needs it."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medwvae.errors import MedwvaeError
+from medwvae.errors import MedwvaeError, nameless_traceback
 
 app = typer.Typer(
     name="medwvae",
@@ -31,8 +32,17 @@ Log = Annotated[Path | None, typer.Option("--log", help="Also write plain progre
 
 def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
     from medwvae.config_io import load
+    from medwvae.progress import hide
 
-    return load(files or (), overrides or ())
+    config = load(files or (), overrides or ())
+    for label, path in (
+        ("input", config.input),
+        ("ingest.demographics", config.ingest.demographics),
+        ("split.file", config.split.file),
+    ):
+        if path:
+            hide(path, label)
+    return config
 
 
 @app.callback()
@@ -79,6 +89,29 @@ def ingest(files: Files = None, overrides: Overrides = None, threads: Threads = 
     from medwvae import stages
 
     stages.ingest(_load(files, overrides), threads)
+
+
+@app.command()
+def deidentify(
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM files under any names; only read.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the cleaned files: empty, absent, or of the same run before.")
+    ],
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Secret key; by default made in OUT-private/, beside OUT.")
+    ] = None,
+    dates: Annotated[
+        str, typer.Option("--dates", help="shift (by each subject's own number of days) or remove.")
+    ] = "shift",
+    threads: Threads = 1,
+) -> None:
+    """Copy a DICOM tree without identity (PS3.15 Basic Application Level Confidentiality Profile)."""
+    from medwvae import stages
+    from medwvae.progress import hide
+
+    for label, path in (("source", source), ("out", out), *((("key", key),) if key else ())):
+        hide(path, label)
+    stages.deidentify(source, out, key, dates, threads)
 
 
 @app.command()
@@ -141,6 +174,39 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
     stages.report(_load(files, overrides))
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
+    task: Annotated[str | None, typer.Option("--task", help="autoencode, superres, denoise or recon.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
+    volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", help="DICOM folder or file it came from, if no study knows.")
+    ] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option("--uncertainty", help="Map on the volume's grid (NIfTI), for a Parametric Map.")
+    ] = None,
+    deidentified: Annotated[
+        bool, typer.Option("--deidentified", help="Without patient and study; with a pseudonym and new UIDs.")
+    ] = False,
+    files: Files = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write restored volumes as derived DICOM series, and as NIfTI, on the grid of their source."""
+    from medwvae import stages
+
+    stages.export(
+        _load(files, overrides),
+        out,
+        task=task,
+        method=method,
+        volume=volume,
+        source=source,
+        uncertainty=uncertainty,
+        deidentified=deidentified,
+    )
+
+
 def main() -> None:
     """Run the command line; errors a user can act on are one line and exit code 2."""
     from medwvae import progress
@@ -150,8 +216,11 @@ def main() -> None:
     except MedwvaeError as error:
         progress.say(f"medwvae: error: {error}")
         sys.exit(2)
-    except Exception:
-        import traceback
-
-        progress.note(traceback.format_exc())
-        raise
+    except Exception as error:
+        progress.say(f"medwvae: this is a mistake of the program's own:\n{nameless_traceback(error)}")
+        if os.environ.get("MEDWVAE_TRACEBACK") == "full":
+            raise
+        progress.say(
+            "Texts are left out, for they can name a patient; MEDWVAE_TRACEBACK=full shows them on the terminal."
+        )
+        sys.exit(1)

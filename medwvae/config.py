@@ -64,6 +64,12 @@ class IngestConfig(Section):
         None, description="regular expression on a NIfTI's relative path, groups: subject, session, contrast"
     )
     default_modality: Literal["MR", "CT"] = Field("MR", description="modality of NIfTI files that do not say")
+    on_gap: Literal["refuse", "resample"] = Field(
+        "refuse", description="missing or unevenly spaced DICOM slices; resample = interpolate them linearly, recorded"
+    )
+    on_tilt: Literal["refuse", "shear"] = Field(
+        "refuse", description="DICOM of a tilted gantry; shear = move its slices back, interpolated, recorded"
+    )
     demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex")
 
 

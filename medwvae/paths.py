@@ -18,9 +18,19 @@ def private(root: Path) -> Path:
     return root / "private"
 
 
+def sources(root: Path) -> Path:
+    """Return the private table that leads from a volume back to the file that it came from."""
+    return private(root) / "key_sources.csv"
+
+
 def canonical(root: Path) -> Path:
-    """Return the folder of canonical NIfTI volumes."""
+    """Return the folder of canonical NIfTI volumes, a BIDS derivative dataset; the manifest says where each lies."""
     return root / "canonical"
+
+
+def ingest_state(root: Path) -> Path:
+    """Return the folder of finished images, from which an interrupted ingestion goes on; never declared."""
+    return root / "state" / "ingest"
 
 
 def manifest(root: Path) -> Path:
@@ -66,6 +76,11 @@ def restored(root: Path, task: str, method: str) -> Path:
 def volume(folder: Path, name: str) -> Path:
     """Return a volume's NIfTI in any folder of volumes."""
     return folder / f"{name}.nii.gz"
+
+
+def uncertainty(folder: Path, name: str) -> Path:
+    """Return the map of a restored volume's uncertainty, beside the volume, where a method gives one."""
+    return folder / f"{name}_uncertainty.nii.gz"
 
 
 def record(root: Path, task: str, method: str) -> Path:

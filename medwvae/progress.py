@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere, and the same lines in the rule's log."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 _PLAIN_SECONDS = 15.0
 _log: Path | None = None
+_hidden: dict[str, str] = {}
 
 
 def is_main_process() -> bool:
@@ -28,15 +30,29 @@ def log_to(path: Path | None) -> None:
         path.write_text("", encoding="utf-8")
 
 
+def hide(path: str | Path, label: str) -> None:
+    """From now on write `<label>` for this path: folders and files of the user's can be named after a patient."""
+    typed, whole = str(path).rstrip("/\\"), str(Path(path).resolve())
+    _hidden.update({text: f"<{label}>" for text in (typed, whole) if len(Path(text).name) > 2})
+
+
+def _shown(message: str) -> str:
+    for text, label in sorted(_hidden.items(), key=lambda item: -len(item[0])):
+        message = re.sub(rf"(?<![\w.-]){re.escape(text)}(?![\w-])", label, message)
+    return message
+
+
 def say(message: str) -> None:
-    """One line to standard error and to the log."""
+    """One line to standard error and to the log, without the hidden paths."""
+    message = _shown(message)
     if is_main_process():
         print(message, file=sys.stderr, flush=True)
         note(message)
 
 
 def note(message: str) -> None:
-    """One line to the log only."""
+    """One line to the log only, without the hidden paths."""
+    message = _shown(message)
     if _log is not None:
         with _log.open("a", encoding="utf-8") as handle:
             handle.write(message + "\n")

@@ -39,7 +39,18 @@ def loaded_by(statement):
 def test_help_is_fast():
     seconds, answer = timed("--help")
     assert answer.returncode == 0
-    for command in ("phantom", "ingest", "split", "preprocess", "train", "restore", "evaluate", "report", "config"):
+    for command in (
+        "phantom",
+        "ingest",
+        "split",
+        "preprocess",
+        "train",
+        "restore",
+        "evaluate",
+        "report",
+        "export",
+        "config",
+    ):
         assert f"\n  {command} " in answer.stdout
     assert seconds < 0.5
 

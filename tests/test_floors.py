@@ -22,9 +22,15 @@ FLOORS = (
     ),
     ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
     (
-        "data data.contrast data.dicom data.dicom_write data.ingest data.loaders data.manifest data.nifti "
-        "data.phantom data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers "
-        "data.phantom.shapes data.phantom.signal data.sources data.splits data.subjects data.transforms",
+        "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
+        "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
+        "data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records data.dicom.repair "
+        "data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells data.dicom.values "
+        "data.dicom_export data.dicom_export_header data.dicom_export_map data.dicom_export_modules "
+        "data.dicom_export_source data.dicom_write data.export data.header_words data.identifiers data.ingest "
+        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
+        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records "
+        "data.sources data.splits data.subjects data.transforms",
         "data",
     ),
     (
@@ -33,7 +39,11 @@ FLOORS = (
         "work on the data",
     ),
     ("build", "configuration to objects"),
-    ("stages stages.plan stages.cohort stages.training stages.restoration stages.reporting cli", "entries"),
+    (
+        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
+        "stages.privacy cli",
+        "entries",
+    ),
 )
 FLOOR_OF = {f"medwvae.{name}": floor for floor, (names, _) in enumerate(FLOORS) for name in names.split()}
 MODULES = sorted(
@@ -42,7 +52,7 @@ MODULES = sorted(
 )
 ROOMS = [module for module in MODULES if module != "medwvae"]
 KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
-    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting")
+    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting", "export")
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medwvae import geometry
+from medwvae.errors import Refusal
 
 spacings = st.tuples(*[st.floats(0.2, 8.0)] * 3)
 seeds = st.integers(0, 2**31)
@@ -65,3 +66,33 @@ def test_shear_is_the_cosine_between_axes():
     affine = np.eye(4)
     affine[:3, 2] = [0, np.sin(np.deg2rad(10)), np.cos(np.deg2rad(10))]
     assert geometry.shear_of(affine) == pytest.approx(np.sin(np.deg2rad(10)))
+
+
+@settings(deadline=None)
+@given(seeds, spacings, st.tuples(*[st.integers(2, 6)] * 3), st.sampled_from([None, 45.0]))
+def test_onto_grid_undoes_to_ras(seed, spacing, shape, angle):
+    """Also halfway between two orientations, and with the rounding of a NIfTI header (float32)."""
+    affine = affine_of(seed, spacing)
+    if angle:
+        affine[:3, :3] = Rotation.from_euler("z", angle, degrees=True).as_matrix() * spacing
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    turned, turned_affine = geometry.to_ras(volume, affine)
+    stored = turned_affine.astype(np.float32).astype(float)
+    assert np.array_equal(geometry.onto_grid(turned, stored, shape, affine), volume)
+    for other in ((*shape[1:], 7), (*shape[:2], shape[2] + 1)):
+        with pytest.raises(Refusal, match="voxels"):
+            geometry.onto_grid(turned, stored, other, affine)
+
+
+@settings(deadline=None)
+@given(seeds, spacings, st.integers(0, 2))
+def test_onto_grid_refuses_another_place(seed, spacing, axis):
+    affine = affine_of(seed, spacing)
+    volume = np.zeros((3, 4, 5))
+    moved = affine.copy()
+    moved[axis, 3] += 0.002
+    with pytest.raises(Refusal, match=r"0\.002 mm away"):
+        geometry.onto_grid(volume, moved, volume.shape, affine)
+    flipped = affine @ np.diag([1 if k == axis else -1 for k in range(3)] + [1])  # the same axes, beyond the volume
+    with pytest.raises(Refusal, match="mm away"):
+        geometry.onto_grid(volume, flipped, volume.shape, affine)

@@ -5,7 +5,7 @@ from typing import Final
 
 import pydicom
 
-from medwvae.data.dicom import number
+from medwvae.data.dicom.sidecar import number
 from medwvae.names import Contrast
 
 WORDS: Final[dict[str, Contrast]] = {

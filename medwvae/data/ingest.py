@@ -1,20 +1,20 @@
-"""A folder of DICOM and NIfTI to canonical NIfTI volumes (RAS+, mm, float32) and manifest rows, without identifiers."""
+"""A folder of DICOM and NIfTI to canonical NIfTI volumes (RAS+, mm, float32) and manifest rows, without identifiers.
 
-import hashlib
-import json
-import multiprocessing
+Images are converted one by one into a state that survives an interruption; only when all are known are they named and
+put in place, as a BIDS derivative dataset.
+"""
+
+import os
+import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-import numpy as np
-
-from medwvae.data import dicom, nifti
+from medwvae.data import bids, convert, dicom
 from medwvae.data.manifest import Row
+from medwvae.data.records import Part
 from medwvae.data.sources import Image, find
 from medwvae.data.subjects import (
     Person,
@@ -26,21 +26,20 @@ from medwvae.data.subjects import (
     sanitised,
     write_private_table,
 )
-from medwvae.errors import InputError, Refusal
-from medwvae.files import atomic, sha256_of
-from medwvae.geometry import spacing_of, to_ras
+from medwvae.errors import InputError
+from medwvae.files import atomic
 from medwvae.names import Modality
 
 _OLDEST: Final = 90.0  # ages above 89 identify a person (45 CFR 164.514(b)(2)(i)(C))
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What one worker needs to turn an image into a file and a row."""
+class _Volume:
+    """One volume of an image, or the reason why it is none."""
 
     image: Image
-    row: Row
-    out: Path
+    source_sha256: str
+    part: Part
 
 
 def ingest(
@@ -51,19 +50,24 @@ def ingest(
     key_file: Path | None = None,
     pattern: str | None = None,
     default_modality: Modality = "MR",
+    on_gap: dicom.OnGap = "refuse",
+    on_tilt: dicom.OnTilt = "refuse",
     demographics: Path | None = None,
+    state: Path | None = None,
     workers: int = 1,
     advance: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """Convert every image under `source` and return one row per image, usable or refused, sorted by volume.
+    """Convert every image under `source`; return one row per volume, usable or refused, sorted by volume.
+
+    Memory is bounded by a few times a volume a worker. An interrupted call, made again, reads no finished image again.
 
     Parameters
     ----------
     source
         Folder of DICOM (found by content) and NIfTI (found by suffix), in any mixture; it is only read.
     out
-        Folder that gets `<volume>.nii.gz` (float32, RAS+, mm, CT in HU) and a `<volume>.json` of allowed header fields.
-        `Row.file` is relative to its parent.
+        Folder that becomes a BIDS derivative dataset: volumes (float32, RAS+, mm, CT in HU), each with a `.json` of
+        allowed header fields beside it; see `bids.derivative` for their names. `Row.file` is relative to its parent.
     subjects
         `pseudonym` names subjects by a keyed hash and numbers their sessions; `keep` keeps the letters and digits of
         the original names.
@@ -75,8 +79,15 @@ def ingest(
         subject of DICOM files without a patient ID; see `subjects.owner_of` for what is read without one.
     default_modality
         Of NIfTI files whose contrast does not tell.
+    on_gap, on_tilt
+        What to do with DICOM slices that are missing or unevenly spaced, and with a tilted gantry: refuse, or resample
+        and shear (`dicom.check`), which the sidecar then records.
     demographics
-        Table of age and sex; `demographics.csv` or `participants.tsv` in `source` is found by itself.
+        Table of age and sex; `demographics.csv` or `participants.tsv` in `source`, and the latter in every BIDS
+        dataset, is found by itself.
+    state
+        Folder of what is finished, `state/ingest` beside `out` by default. The volumes of `out` are hard links to it
+        where the file system has them, so that it takes no room of its own.
     workers
         Number of processes.
     advance
@@ -93,27 +104,35 @@ def ingest(
         raise InputError("pseudonyms need a key file; name one, or keep the subjects' names")
     regex = compile_pattern(pattern)
     people = _people(source, demographics)
-    images, ignored = find(source, out, pattern=regex, default_modality=default_modality)
+    images, ignored = find(
+        source, out, pattern=regex, default_modality=default_modality, on_gap=on_gap, on_tilt=on_tilt
+    )
     if not images:
         raise InputError(f"there is no DICOM and no NIfTI file in the source folder ({ignored} other files)")
     originals = sorted({image.subject for image in images if image.subject})
+    secret = b""
     if subjects == "keep":
         labels = kept_labels(originals)
     else:
         assert key_file is not None  # noqa: S101 (checked above)
-        labels = pseudonyms(originals, load_key(key_file))
-    jobs = _plan(images, labels, people, out, pseudonymous=subjects == "pseudonym")
-    rows = []
-    for row in _run(jobs, workers):
-        rows.append(row)
-        if advance:
-            advance(len(rows), len(jobs))
-    rows = _without_twins(rows, out)
+        secret = load_key(key_file)
+        labels = pseudonyms(originals, secret)
+    images = sorted((_labelled(i, labels) for i in images), key=lambda i: (i.subject, i.session, i.contrast, i.order))
+    state = state or out.parent / "state" / "ingest"
+    converted = convert.convert(images, state, secret, workers=workers, advance=advance or (lambda done, total: None))
+    volumes = [
+        _Volume(image, record.source_sha256, part)
+        for image, record in zip(images, converted, strict=True)
+        for part in record.parts
+    ]
+    volumes = _without_twins(volumes)
+    rows = _rows(volumes, labels, people, out, pseudonymous=subjects == "pseudonym")
+    _place(volumes, rows, state, out)
     if key_file is not None:
         if subjects == "pseudonym":
             private = {label: original for original, label in labels.items()}
             write_private_table(key_file.with_name(f"{key_file.stem}_subjects.csv"), ("subject", "original"), private)
-        sources = {row.volume: str(job.image.files[0]) for row, job in zip(rows, jobs, strict=True)}
+        sources = {row.volume: str(volume.image.files[0]) for row, volume in zip(rows, volumes, strict=True)}
         write_private_table(key_file.with_name(f"{key_file.stem}_sources.csv"), ("volume", "path"), sources)
     if all(row.status == "refused" for row in rows):
         reasons = "; ".join(f"{n} x {reason}" for reason, n in Counter(row.reason for row in rows).most_common())
@@ -127,116 +146,114 @@ def _people(source: Path, demographics: Path | None) -> dict[str, Person]:
     return read_demographics(path) if path else {}
 
 
-def _plan(
-    images: list[Image], labels: dict[str, str], people: dict[str, Person], out: Path, *, pseudonymous: bool
-) -> list[_Job]:
-    """Name every image: subject, session, contrast, and a number where these three repeat."""
+def _labelled(image: Image, labels: dict[str, str]) -> Image:
+    if image.refusal or not image.subject or image.subject in labels:
+        return image
+    return replace(image, refusal="its subject cannot be told from another by letters and digits alone; use pseudonyms")
+
+
+def _without_twins(volumes: list[_Volume]) -> list[_Volume]:
+    """Refuse what is the same volume twice: a copy under one subject, or, worse, one volume under two subjects.
+
+    The same volume under two names would lie on both sides of a split.
+    """
+    owners = defaultdict(set)
+    for volume in volumes:
+        owners[volume.part.result_sha256].add(volume.image.subject)
+    seen: set[str] = set()
+    kept = []
+    for volume in volumes:
+        digest, reason = volume.part.result_sha256, ""
+        if digest and len(owners[digest]) > 1:
+            reason = "the same image lies under two subjects, which would leak between splits; remove the wrong one"
+        elif digest and digest in seen:
+            reason = "the image repeats another one of the same subject; nothing to do"
+        seen.add(digest)
+        kept.append(replace(volume, part=Part(reason=reason, number=volume.part.number)) if reason else volume)
+    return kept
+
+
+def _rows(
+    volumes: list[_Volume], labels: dict[str, str], people: dict[str, Person], out: Path, *, pseudonymous: bool
+) -> list[Row]:
+    """Name every volume: subject, session, contrast, and a number where these three repeat."""
     studies = defaultdict(set)
-    for image in images:
-        studies[image.subject].add(image.session)
-    number = {subject: {key: str(n) for n, key in enumerate(sorted(keys), 1)} for subject, keys in studies.items()}
-    repeats: Counter[str] = Counter()
-    jobs = []
-    for image in sorted(images, key=lambda image: (image.subject, image.session, image.contrast, image.order)):
+    for volume in volumes:
+        studies[volume.image.subject].add(volume.image.session)
+    ordinal = {subject: {key: str(n) for n, key in enumerate(sorted(keys), 1)} for subject, keys in studies.items()}
+    rows = []
+    for image, source, part in ((volume.image, volume.source_sha256, volume.part) for volume in volumes):
         label = labels.get(image.subject, "")
-        if image.subject and not label and not image.refusal:
-            reason = "its subject cannot be told from another by letters and digits alone; use pseudonyms"
-            image = replace(image, refusal=reason)
-        session = number[image.subject][image.session]
+        session = ordinal[image.subject][image.session]
         if not pseudonymous and image.session_text:
             session = sanitised(image.session_text) or session
         person = people.get(sanitised(image.subject).casefold(), Person())
         age = person.age if person.age is not None else image.person.age
-        name = f"{label}_ses-{session}_{image.contrast}"
-        if not image.refusal:
-            repeats[name] += 1
         row = Row(
-            volume=name if repeats[name] < 2 else f"{name}_{repeats[name]}",
+            volume=f"{label}_ses-{session}_{image.contrast}" if not part.reason else f"refused-{source[:12]}",
             subject=label,
             session=session if label else "",
-            series=str(max(repeats[name], 1)),
+            part=part.number,
             modality=image.modality,
             contrast=image.contrast,
+            shape=part.shape,
+            spacing=part.spacing,
             age=min(age, _OLDEST) if age is not None and pseudonymous else age,
             sex=person.sex or image.person.sex,
+            status="refused" if part.reason else "ok",
+            reason=part.reason,
+            source=source[:12],
+            source_sha256=source,
+            result_sha256=part.result_sha256,
         )
-        jobs.append(_Job(image, row, out))
-    return jobs
+        rows.append(row)
+    return list(_numbered(rows, out))
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[Row]:
-    if workers <= 1:
-        yield from map(_convert, jobs)
-        return
-    try:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield from pool.map(_convert, jobs)
-    except BrokenProcessPool as error:
-        raise InputError("a worker of ingest died, probably for want of memory; use fewer workers") from error
-
-
-def _convert(job: _Job) -> Row:
-    """Read, turn to RAS+ and write one image; whatever is wrong with it becomes the reason of a refused row."""
-    row = replace(job.row)
-    try:
-        digests = sorted(sha256_of(path) for path in job.image.files)
-        digest = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-        row = replace(row, source=digest[:12], source_sha256=digest)
-        if job.image.refusal:
-            raise Refusal(job.image.refusal)
-        if job.image.stack is not None:
-            volume, affine = dicom.load(job.image.stack), job.image.stack.affine
-        else:
-            volume, affine = nifti.read(job.image.files[0])
-    except Refusal as refusal:
-        return _refused(row, str(refusal))
-    except (OSError, MemoryError) as error:
-        return _refused(row, f"the image cannot be read ({type(error).__name__}); check permissions, disk and memory")
-    canonical, affine = to_ras(volume, affine)
-    path = job.out / f"{row.volume}.nii.gz"
-    nifti.write(path, np.asarray(canonical, dtype=np.float32), affine)
-    spacing = spacing_of(affine)
-    sidecar = {"Modality": row.modality, "Contrast": row.contrast, "Spacing": [round(mm, 6) for mm in spacing]}
-    with atomic(path.with_name(f"{row.volume}.json")) as temporary:
-        temporary.write_text(json.dumps(sidecar | job.image.kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return replace(
-        row,
-        shape="x".join(str(n) for n in canonical.shape),
-        spacing="x".join(f"{mm:.3f}" for mm in spacing),
-        file=f"{job.out.name}/{path.name}",
-        result_sha256=sha256_of(path),
-    )
-
-
-def _refused(row: Row, reason: str) -> Row:
-    return replace(
-        row, volume=f"refused-{row.source}", series="", status="refused", reason=reason, file="", result_sha256=""
-    )
-
-
-def _without_twins(rows: list[Row], out: Path) -> list[Row]:
-    """Refuse what is the same image twice: a copy under one subject, or, worse, one image under two subjects.
-
-    The same image under two names would lie on both sides of a split. Also makes the names of refused rows unique.
-    """
-    owners = defaultdict(set)
+def _numbered(rows: list[Row], out: Path) -> Iterator[Row]:
+    """Make the names unique, and say where each volume is to lie."""
+    several = Counter(row.volume for row in rows)
+    repeats: Counter[str] = Counter()
     for row in rows:
-        owners[row.result_sha256].add(row.subject)
-    seen: set[str] = set()
-    names: Counter[str] = Counter()
-    kept = []
-    for row in rows:
-        reason = ""
-        if row.status == "ok" and len(owners[row.result_sha256]) > 1:
-            reason = "the same image lies under two subjects, which would leak between splits; remove the wrong one"
-        elif row.status == "ok" and row.result_sha256 in seen:
-            reason = "the image repeats another one of the same subject; nothing to do"
-        if reason:
-            for suffix in (".nii.gz", ".json"):
-                (out / f"{row.volume}{suffix}").unlink(missing_ok=True)
-            row = _refused(row, reason)
-        elif row.status == "ok":
-            seen.add(row.result_sha256)
-        names[row.volume] += 1
-        kept.append(row if names[row.volume] < 2 else replace(row, volume=f"{row.volume}_{names[row.volume]}"))
-    return kept
+        repeats[row.volume] += 1
+        n = repeats[row.volume]
+        volume = row.volume if n < 2 else f"{row.volume}_{n}"
+        if row.status == "refused":
+            yield replace(row, volume=volume)
+            continue
+        place = bids.derivative(row.subject, row.session, row.contrast, n if several[row.volume] > 1 else None)
+        yield replace(row, volume=volume, series=str(n), file=f"{out.name}/{place}.nii.gz")
+
+
+def _place(volumes: Iterable[_Volume], rows: list[Row], state: Path, out: Path) -> None:
+    """Put the volumes where their rows say, each with its sidecar, and remove those of an earlier run."""
+    bids.describe(out)
+    wanted = set()
+    for volume, row in zip(volumes, rows, strict=True):
+        if not row.file:
+            continue
+        path = out.parent / row.file
+        with atomic(path) as temporary:
+            _link(state / volume.part.file, temporary)
+        sidecar: dict[str, Any] = {
+            "Description": "Acquired voxels, not resampled, turned to the nearest RAS+",
+            "SkullStripped": False,  # which BIDS demands; `kept` has what the source's own sidecar says
+            "Modality": row.modality,
+            "Contrast": row.contrast,
+            "Spacing": [float(mm) for mm in row.spacing.split("x")],
+        }
+        if row.part:
+            sidecar["Part"] = row.part
+        beside = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+        bids.write_json(beside, sidecar | volume.image.kept)
+        wanted |= {path, beside}
+    for path in out.glob("sub-*/ses-*/*/sub-*_desc-canonical_*"):
+        if path not in wanted:
+            path.unlink()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # no hard links here: the state gives its file away, and the image would be read again
+        shutil.move(source, target)

@@ -17,14 +17,17 @@ Status = Literal["ok", "refused"]
 class Row:
     """One image. For a refused one, `reason` says why and what to do, and what is not known is empty.
 
-    `shape` is in voxels ("120x120x90") and `spacing` in mm ("2.000x2.000x2.000"), both in RAS+ order. `file` is
-    relative to the folder that holds the manifest. `source` is a short tag of the source's content, never a path.
+    `volume` is its name everywhere in the study. `series` counts the volumes of one subject, session and contrast,
+    `part` those of one file or series ("3/20"), if there are several. `shape` is in voxels ("120x120x90") and
+    `spacing` in mm ("2.000x2.000x2.000"), both in RAS+ order. `file` is relative to the folder that holds the manifest
+    (a BIDS name). `source` is a short tag of the source's content, never a path.
     """
 
     volume: str
     subject: str = ""
     session: str = ""
     series: str = ""
+    part: str = ""
     modality: Modality | Literal[""] = ""
     contrast: Contrast = "unknown"
     shape: str = ""

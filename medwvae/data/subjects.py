@@ -20,9 +20,6 @@ from medwvae.names import Contrast
 _SESSION: Final = re.compile(
     r"(?:ses|session|study|visit|scan|time|tp|day|month|year|v|m)[-]?\d+|\d{1,8}|baseline", re.I
 )
-_BIDS: Final = re.compile(
-    r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?:_[^_]+)*?_(?P<contrast>[^_]+)"
-)
 
 
 @dataclass(frozen=True)
@@ -37,9 +34,9 @@ class Owner:
 def owner_of(path: PurePosixPath, pattern: re.Pattern[str] | None = None) -> Owner | None:
     """Return whose image a NIfTI file is, from its path relative to the source folder, or None if it is not certain.
 
-    Read are BIDS names (`sub-X[_ses-Y]_..._T1w.nii.gz`), `<subject>/[<session>_]<contrast>.nii.gz`,
-    `<subject>/<subject>_<contrast>.nii.gz` and, in the source folder itself, `<subject>[_<session>]_<contrast>.nii.gz`.
-    A `pattern` with the groups `subject` and, if there are any, `session` and `contrast` replaces them all.
+    Read are `<subject>/[<session>_]<contrast>.nii.gz`, `<subject>/<subject>_<contrast>.nii.gz` and, in the source
+    folder itself, `<subject>[_<session>]_<contrast>.nii.gz`. A `pattern` with the groups `subject` and, if there are
+    any, `session` and `contrast` replaces them all. For BIDS names see `bids.parse`.
     """
     if pattern is not None:
         match = pattern.search(path.as_posix())
@@ -47,10 +44,7 @@ def owner_of(path: PurePosixPath, pattern: re.Pattern[str] | None = None) -> Own
             return None
         groups = match.groupdict()
         return Owner(match["subject"], groups.get("session") or "", contrast_worded(groups.get("contrast") or ""))
-    stem = re.sub(r"\.(nii(\.gz)?|hdr)$", "", path.name, flags=re.IGNORECASE)
-    if match := _BIDS.fullmatch(stem):
-        word = match["contrast"].lower()
-        return Owner(match["subject"], match["session"] or "", WORDS[word]) if word in WORDS else None
+    stem = re.sub(r"\.(nii|hdr)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
     prefix, _, word = stem.rpartition("_")
     if word.lower() not in WORDS:
         return None
@@ -180,8 +174,8 @@ def read_demographics(path: Path) -> dict[str, Person]:
 
 
 def years(text: str) -> float | None:
-    """Return an age in years from a number or a DICOM age string (`045Y`, `006M`, `012W`, `003D`)."""
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([YMWD]?)", text.strip().upper())
+    """Return an age in years from a number, a DICOM age string (`045Y`, `006M`, ...) or BIDS's `89+`."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([YMWD]?)\+?", text.strip().upper())
     if match is None:
         return None
     if match[2] == "Y" and not float(match[1]):  # 000Y is what anonymisers write

@@ -49,7 +49,10 @@ def ingest(config: Config, threads: int) -> None:
             pattern=c.pattern,
             key_file=paths.private(root) / "key",
             default_modality=c.default_modality,
+            on_gap=c.on_gap,
+            on_tilt=c.on_tilt,
             demographics=Path(c.demographics) if c.demographics else None,
+            state=paths.ingest_state(root),
             workers=threads,
             advance=lambda done, total: shown.update(done / total),
         )

@@ -1,8 +1,15 @@
+import gzip
+import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -75,17 +82,22 @@ def test_a_mixed_tree_becomes_volumes_and_rows(clinic, tmp_path):
         assert codes_of(image.affine) == ("R", "A", "S")
         assert image.get_data_dtype() == np.float32
         assert row.shape == "x".join(map(str, image.shape))
-        assert json.loads((out / f"{row.volume}.json").read_text())["Contrast"] == row.contrast
-    assert len(list(out.iterdir())) == 2 * len(good)
+        beside = out.parent / row.file.replace(".nii.gz", ".json")
+        assert json.loads(beside.read_text())["Contrast"] == row.contrast
+    assert {path for path in out.glob("sub-*/**/*") if path.is_file()} == {
+        (out.parent / row.file).with_name(Path(row.file).name.replace(".nii.gz", suffix))
+        for row in good
+        for suffix in (".nii.gz", ".json")
+    }
 
 
 def test_nothing_that_leaves_names_anybody(clinic, tmp_path):
     rows, out = run(clinic, tmp_path)
     manifest.write(out.parent / "manifest.csv", rows)
-    for path in [*out.iterdir(), out.parent / "manifest.csv"]:
-        content = path.name.encode() + path.read_bytes()
-        if path.suffix == ".gz":
-            content += nib.load(path).header.binaryblock
+    for path in out.parent.rglob("*"):
+        content = str(path.relative_to(out.parent)).encode()
+        if path.is_file():
+            content += gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         for secret in [*IDS, str(tmp_path), "20200131"]:
             assert secret.lower().encode() not in content.lower()
 
@@ -109,8 +121,10 @@ def test_the_same_tree_gives_the_same_bytes_wherever_it_lies(clinic, tmp_path):
     shutil.copytree(clinic, moved)
     again, other = run(moved, tmp_path, "again", workers=2)
     assert rows == again
-    for path in out.iterdir():
-        assert path.read_bytes() == (other / path.name).read_bytes()
+    files = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    assert len(files) == 3 + 2 * sum(row.status == "ok" for row in rows)
+    for path in files:
+        assert (out / path).read_bytes() == (other / path).read_bytes()
 
 
 def test_the_key_makes_the_pseudonym(clinic, tmp_path):
@@ -159,7 +173,7 @@ def test_one_image_under_two_subjects_is_refused(tmp_path):
     assert [row.status for row in rows].count("ok") == 1
     assert sum("two subjects" in row.reason for row in rows) == 2
     assert len({row.volume for row in rows}) == 3
-    assert len(list(out.glob("*.nii.gz"))) == 1
+    assert len(list(out.rglob("*.nii.gz"))) == 1
 
 
 def test_a_copy_under_one_subject_counts_once(tmp_path):
@@ -215,6 +229,31 @@ def test_what_cannot_be_ingested_at_all_says_why(tmp_path):
         run(tmp_path / "in", tmp_path)
 
 
+def test_a_series_of_several_volumes_gives_a_row_each(tmp_path):
+    def edit(dataset, k):
+        dataset.EchoTime = 10 + 20 * (k // 4)
+        dataset.ImagePositionPatient = [0, 0, 2 * (k % 4)]
+
+    write_series(tmp_path / "in", image_of(12, 5, 6), edit=edit, SeriesDescription="t1 gre")
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert [(row.status, row.series, row.contrast) for row in rows] == [("ok", str(n), "unknown") for n in (1, 2, 3)]
+    kept = [json.loads((out.parent / row.file.replace(".nii.gz", ".json")).read_text()) for row in rows]
+    assert [note["VolumeOfSeries"] for note in kept] == [1, 2, 3]
+    assert [note["EchoTime"] for note in kept] == [0.01, 0.03, 0.05]
+
+
+def test_a_gap_is_mended_on_request_and_recorded(tmp_path):
+    def edit(dataset, k):
+        dataset.ImagePositionPatient = [0, 0, 2 * k + 2 * (k > 2)]
+
+    write_series(tmp_path / "in", image_of(5, 5, 6), edit=edit)
+    with pytest.raises(InputError, match=r"1 slice\(s\) missing"):
+        run(tmp_path / "in", tmp_path)
+    (row,), out = run(tmp_path / "in", tmp_path, "again", on_gap="resample")
+    assert row.shape == "6x5x6"
+    assert json.loads((out.parent / row.file.replace(".nii.gz", ".json")).read_text())["SlicesInterpolated"] == 1
+
+
 def test_ct_by_default(tmp_path):
     put(tmp_path / "in" / "p1" / "a.nii.gz", 1)
     rows, _ = run(tmp_path / "in", tmp_path, pattern="^(?P<subject>[^/]+)/", default_modality="CT")
@@ -224,8 +263,7 @@ def test_ct_by_default(tmp_path):
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz", ("01", "2", "t1w")),
-        ("sub-01/anat/sub-01_acq-x_run-1_FLAIR.nii", ("01", "", "flair")),
+        ("patient01/study1_FLAIR.hdr.gz", ("patient01", "study1", "flair")),
         ("patient01/study1_FLAIR.nii.gz", ("patient01", "study1", "flair")),
         ("site/patient01/T2W.nii.gz", ("patient01", "", "t2w")),
         ("BraTS_001/BraTS_001_flair.nii.gz", ("BraTS_001", "", "flair")),
@@ -254,7 +292,8 @@ def test_a_pseudonym_does_not_hold_the_original(original, key):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("045Y", 45), ("006M", 0.5), ("38.78", 38.78), ("000Y", None), ("", None), ("old", None)]
+    ("text", "expected"),
+    [("045Y", 45), ("006M", 0.5), ("38.78", 38.78), ("89+", 89), ("000Y", None), ("", None), ("old", None)],
 )
 def test_years(text, expected):
     assert subjects.years(text) == expected
@@ -287,10 +326,232 @@ def test_manifest_round_trip_and_refusals(clinic, tmp_path):
         manifest.read(tmp_path / "absent.csv")
 
 
+def four_dimensional(path, count=3, seed=0, edit=None):
+    """Write a NIfTI of several volumes; `edit(data)` may change its voxels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.stack([image_of(6, 5, 4, seed=seed + k, dtype=np.int16) for k in range(count)], axis=-1)
+    if edit:
+        edit(data)
+    image = nib.Nifti1Image(data, np.diag([-1.0, 2.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return data
+
+
+def test_every_volume_of_a_file_is_a_row_of_its_own(tmp_path):
+    put(tmp_path / "in" / "p1" / "T1.nii.gz", 9)
+    data = four_dimensional(tmp_path / "in" / "p2" / "T1.nii.gz", 12, seed=20)
+    rows, out = run(tmp_path / "in", tmp_path)
+    rows = sorted((row for row in rows if row.part), key=lambda row: int(row.series))
+    assert [row.part for row in rows] == [f"{k}/12" for k in range(1, 13)]
+    assert len({row.source_sha256 for row in rows}) == 1
+    for k, row in enumerate(rows):
+        assert f"_run-{k + 1}_" in row.file
+        assert np.array_equal(nib.load(out.parent / row.file).get_fdata(), data[::-1, :, :, k])
+
+
+def test_all_orientations_of_an_image_become_the_same_volume(tmp_path):
+    """Of its 48 orientations, each in one of the formats, one is kept; the others are recognised as its repeats."""
+    original = nib.Nifti1Image(image_of(6, 5, 4, dtype=np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    orientations = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
+    (tmp_path / "in" / "p1").mkdir(parents=True)
+    for k, (axes, flips) in enumerate(orientations):
+        turned = original.as_reoriented(np.array([axes, flips]).T)
+        kind, suffix = [(nib.Nifti1Image, "nii"), (nib.Nifti2Image, "nii.gz"), (nib.Nifti1Pair, "hdr")][k % 3]
+        image = kind(np.asarray(turned.dataobj), turned.affine)
+        image.header.set_xyzt_units("mm")
+        nib.save(image, tmp_path / "in" / "p1" / f"scan{k}_T1.{suffix}")
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert [row.status for row in rows].count("ok") == 1
+    assert sum("repeats another one" in row.reason for row in rows) == 47
+    kept = nib.load(out.parent / next(row.file for row in rows if row.status == "ok"))
+    assert np.array_equal(kept.get_fdata(), original.get_fdata())
+    assert np.allclose(kept.affine, original.affine)
+
+
+def test_a_bad_volume_among_several_is_refused_alone(tmp_path):
+    def flatten(data):
+        data[..., 1] = 7
+
+    four_dimensional(tmp_path / "in" / "p1" / "T1.nii.gz", 3, edit=flatten)
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert sorted((row.part, row.status) for row in rows) == [("1/3", "ok"), ("2/3", "refused"), ("3/3", "ok")]
+    assert len(list(out.rglob("*.nii.gz"))) == 2
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.999])
+def test_of_a_damaged_file_no_volume_is_kept(tmp_path, keep):
+    put(tmp_path / "in" / "p1" / "T1.nii.gz", 9)
+    path = tmp_path / "in" / "p2" / "T1.nii.gz"
+    four_dimensional(path, 20, seed=20)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    rows, out = run(tmp_path / "in", tmp_path)
+    assert [row.reason[:19] for row in rows if row.status == "refused"] == ["the file is damaged"]
+    assert len(list(out.rglob("*.nii.gz"))) == len(list((out.parent / "state").rglob("*.nii.gz"))) == 1
+
+
+class Counted:
+    """Counts what is read, and fails at the n-th image, as an interruption would."""
+
+    def __init__(self, monkeypatch, fail_at=None):
+        self.read, self.fail_at, self.inspect = [], fail_at, nifti.inspect
+        monkeypatch.setattr(nifti, "inspect", self)
+
+    def __call__(self, path):
+        if len(self.read) + 1 == self.fail_at:
+            raise KeyboardInterrupt
+        self.read.append(path.name)
+        return self.inspect(path)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    for k in range(6):
+        put(tmp_path / "in" / f"p{k}_T1.nii.gz", k)
+    return tmp_path / "in"
+
+
+def test_an_interrupted_ingest_goes_on_where_it_stopped(archive, tmp_path, monkeypatch):
+    whole, out = run(archive, tmp_path, "whole")
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        Counted(context, fail_at=4)
+        run(archive, tmp_path)
+    state = tmp_path / "run" / "state" / "ingest"
+    (state / ".1.tmp.abc.nii.gz").write_bytes(b"half")
+    steps = []
+    counted = Counted(monkeypatch)
+    rows, again = run(archive, tmp_path, advance=lambda done, total: steps.append((done, total)))
+    assert len(counted.read) == 3
+    assert steps == [(k, 6) for k in range(3, 7)]
+    assert rows == whole
+    for row in rows:
+        assert (again.parent / row.file).read_bytes() == (out.parent / row.file).read_bytes()
+    assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+def test_a_killed_ingest_leaves_nothing_half_written(tmp_path):
+    """A real kill, workers and all; then the same call again."""
+    for k in range(60):
+        put(tmp_path / "in" / f"p{k}_T1.nii.gz", k)
+    code = (
+        "import sys; from pathlib import Path; from medwvae.data.ingest import ingest\n"
+        "if __name__ == '__main__':\n"
+        "    ingest(Path(sys.argv[1]), Path(sys.argv[2]), key_file=Path(sys.argv[3]), workers=2)\n"
+    )
+    (tmp_path / "call.py").write_text(code)
+    out, key = tmp_path / "run" / "canonical", tmp_path / "private" / "key"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "call.py", tmp_path / "in", out, key],
+        start_new_session=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    state, deadline = tmp_path / "run" / "state" / "ingest", time.monotonic() + 60
+    while len(list(state.glob("[!.]*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in state.glob("[!.]*.json")}
+    assert len(finished) >= 3
+    rows = ingest(tmp_path / "in", out, key_file=key)
+    assert {row.status for row in rows} == {"ok"}
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    for row in rows:
+        assert hashlib.sha256((out.parent / row.file).read_bytes()).hexdigest() == row.result_sha256
+    assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+def test_only_what_changed_is_read_again(archive, tmp_path, monkeypatch):
+    run(archive, tmp_path)
+    counted = Counted(monkeypatch)
+    put(archive / "p2_T1.nii.gz", 22)
+    put(archive / "p7_T1.nii.gz", 7)
+    (archive / "p4_T1.nii.gz").unlink()
+    rows, out = run(archive, tmp_path)
+    assert sorted(counted.read) == ["p2_T1.nii.gz", "p7_T1.nii.gz"]
+    state = out.parent / "state" / "ingest"
+    assert len(list(state.glob("*.nii.gz"))) == len(list(state.glob("*.json"))) == len(rows) == 6
+    assert len(list(out.rglob("*.nii.gz"))) == 6
+    fresh, _ = run(archive, tmp_path, "fresh")
+    assert rows == fresh
+
+
+def test_a_finished_volume_that_was_changed_or_lost_is_made_again(archive, tmp_path, monkeypatch):
+    rows, out = run(archive, tmp_path)
+    before = (out.parent / rows[0].file).read_bytes()
+    (out.parent / rows[0].file).write_bytes(before[:-50])  # also in the state: it is one file of two names
+    lost = next(
+        path for path in (out.parent / "state" / "ingest").glob("*.nii.gz") if path.stat().st_size != len(before[:-50])
+    )
+    lost.unlink()
+    record = next((out.parent / "state" / "ingest").glob("*.json"))
+    record.write_text("{")
+    counted = Counted(monkeypatch)
+    again, _ = run(archive, tmp_path)
+    assert 2 <= len(counted.read) <= 3
+    assert again == rows
+    assert (out.parent / rows[0].file).read_bytes() == before
+
+
+def test_other_code_reads_everything_again(archive, tmp_path, monkeypatch):
+    run(archive, tmp_path)
+    counted = Counted(monkeypatch)
+    monkeypatch.setattr("medwvae.provenance.stage_code", lambda stage: "other")
+    run(archive, tmp_path)
+    assert len(counted.read) == 6
+
+
+def test_without_hard_links_the_volumes_are_moved(archive, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(1, "no links here")
+
+    whole, _ = run(archive, tmp_path, "whole")
+    monkeypatch.setattr(os, "link", refuse)
+    rows, out = run(archive, tmp_path)
+    assert rows == whole
+    assert not list((out.parent / "state").rglob("*.nii.gz"))
+    assert run(archive, tmp_path)[0] == whole
+
+
+def test_an_error_of_ours_refuses_one_image_and_is_tried_again(archive, tmp_path, monkeypatch):
+    class Failing(Counted):
+        def __call__(self, path):
+            if path.name.startswith("p3"):
+                raise ZeroDivisionError
+            return super().__call__(path)
+
+    with monkeypatch.context() as context:
+        Failing(context)
+        rows, _ = run(archive, tmp_path)
+    assert [row.status for row in rows].count("refused") == 1
+    counted = Counted(monkeypatch)
+    assert {row.status for row in run(archive, tmp_path)[0]} == {"ok"}
+    assert counted.read == ["p3_T1.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["brain.mgz", "brain.mnc", "scan.PAR", "scan.HEAD", "scan.nrrd"])
+def test_foreign_formats_are_named(archive, tmp_path, name):
+    (archive / name).write_bytes(b"something")
+    rows, _ = run(archive, tmp_path)
+    assert [row.reason for row in rows if row.status == "refused"] == [
+        "the file's format is not handled; convert it to NIfTI or DICOM"
+    ]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
+def test_every_hostile_file_is_refused_with_a_reason(tmp_path):
+    shutil.copytree(SHARED / "hostile", tmp_path / "in")
+    put(tmp_path / "in" / "p1_T1.nii.gz")
+    rows, _ = run(tmp_path / "in", tmp_path, pattern=r"^(?P<subject>\w+)")
+    assert len(rows) >= 6
+    assert [row.volume for row in rows if row.status == "ok"] == [row.volume for row in rows if not row.reason]
+    assert len([row for row in rows if row.status == "ok"]) == 1
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 @pytest.mark.parametrize(
     ("name", "options", "good", "refused", "people"),
-    [("openms", {}, 11, 0, 4), ("ct", {}, 2, 0, 2), ("dicom", {"pattern": "^(?P<subject>ct)_"}, 2, 16, 2)],
+    [("openms", {}, 11, 0, 4), ("ct", {}, 2, 0, 2), ("dicom", {"pattern": "^(?P<subject>ct)_"}, 6, 12, 2)],
 )
 def test_real_trees(tmp_path, name, options, good, refused, people):
     rows, _ = run(SHARED / name, tmp_path, **options)

@@ -1,7 +1,10 @@
 import gzip
 import struct
+import subprocess
+import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,86 @@ def test_the_affine_is_in_millimetres(tmp_path):
     assert np.allclose(nifti.read(path)[1][:3], AFFINE[:3] / 1000)
 
 
+@pytest.mark.parametrize(("sform", "qform", "wins"), [(1, 0, "s"), (0, 1, "q"), (2, 1, "s"), (1, 4, "s"), (0, 3, "q")])
+def test_the_sform_goes_before_the_qform(tmp_path, sform, qform, wins):
+    image = nib.Nifti1Image(volume_of(3, 4, 5), None)
+    image.set_sform(AFFINE, code=sform)
+    image.set_qform(AFFINE[[1, 0, 2, 3]], code=qform)
+    nib.save(image, tmp_path / "v.nii")
+    assert np.allclose(nifti.read(tmp_path / "v.nii")[1], AFFINE if wins == "s" else AFFINE[[1, 0, 2, 3]])
+
+
+@pytest.mark.parametrize("size", [0.0, -2.0, np.nan])
+def test_a_voxel_size_that_the_qform_needs_is_not_made_up(tmp_path, size):
+    raw = bytearray(save(tmp_path / "v.nii", volume_of(3, 4, 5)).read_bytes())
+    struct.pack_into("<f", raw, 80, size)  # pixdim[1]
+    (tmp_path / "v.nii").write_bytes(raw)
+    assert np.allclose(nifti.read(tmp_path / "v.nii")[1], AFFINE)  # the sform does not need it
+    struct.pack_into("<h", raw, 254, 0)  # sform_code
+    (tmp_path / "v.nii").write_bytes(raw)
+    with pytest.raises(Refusal, match="voxel size is not positive"):
+        nifti.read(tmp_path / "v.nii")
+
+
+def test_the_reader_is_silent_where_no_log_is_set_up(tmp_path):
+    """In a process of its own, because pytest's handlers would catch what nibabel says."""
+    raw = bytearray(save(tmp_path / "v.nii", volume_of(3, 4, 5)).read_bytes())
+    struct.pack_into("<h", raw, 254, 514)  # a sform code that there is not
+    (tmp_path / "v.nii").write_bytes(raw)
+    code = "import sys; from pathlib import Path; from medwvae.data import nifti; nifti.read(Path(sys.argv[1]))"
+    answer = subprocess.run([sys.executable, "-c", code, tmp_path / "v.nii"], capture_output=True, check=True)
+    assert answer.stderr == answer.stdout == b""
+
+
+def test_an_infinite_slope_is_refused_and_an_unset_one_is_none(tmp_path):
+    raw = bytearray(save(tmp_path / "v.nii", volume_of(3, 4, 5)).read_bytes())
+    for slope in (0.0, np.nan):
+        struct.pack_into("<f", raw, 112, slope)
+        (tmp_path / "v.nii").write_bytes(raw)
+        assert np.array_equal(nifti.read(tmp_path / "v.nii")[0], volume_of(3, 4, 5))
+    struct.pack_into("<f", raw, 112, np.inf)
+    (tmp_path / "v.nii").write_bytes(raw)
+    with pytest.raises(Refusal, match="infinite"):
+        nifti.read(tmp_path / "v.nii")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([np.uint8, np.dtype(">i2"), np.int32, np.float32, np.dtype(">f8")]),
+    st.sampled_from([(nib.Nifti1Image, "v.nii"), (nib.Nifti2Image, "v.nii.gz"), (nib.Nifti1Pair, "v.hdr"),
+                     (nib.Nifti2Pair, "v.hdr.gz")]),
+    st.tuples(*[st.integers(2, 6)] * 3, st.integers(1, 5)),
+    st.integers(1, 200),
+)  # fmt: skip
+def test_volumes_are_streamed_in_order(dtype, kind, shape, chunk):
+    """The reference is nibabel's own reader; the size of what is read at once changes nothing."""
+    stored = volume_of(*shape, dtype=dtype)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nifti, "_CHUNK", chunk)
+        path = save(Path(folder) / kind[1], stored, cls=kind[0], edit=lambda h: h.set_slope_inter(0.25, -7))
+        file = nifti.inspect(path)
+        assert (file.shape, file.count) == (shape[:3], shape[3])
+        expected = np.asarray(nib.load(path).dataobj).reshape(shape)
+        volumes = list(file.volumes())
+        assert len(volumes) == shape[3]
+        for k, volume in enumerate(volumes):
+            assert volume.dtype == np.float32
+            assert np.array_equal(volume, expected[..., k].astype(np.float32))
+        assert len(nifti.files_of(path)) == (2 if "hdr" in kind[1] else 1)
+
+
+def test_several_volumes_take_the_memory_of_one(tmp_path):
+    path = save(tmp_path / "v.nii.gz", volume_of(64, 64, 64, 10, dtype=np.uint8))
+    one = 64 * 64 * 64 * 4
+    file = nifti.inspect(path)
+    tracemalloc.start()
+    for volume in file.volumes():
+        del volume
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * one  # the volume, the next one, and a chunk on its way from bytes to float32
+
+
 @pytest.mark.parametrize("code", [1, 5])
 def test_a_unit_that_makes_no_sense_is_refused(tmp_path, code):
     path = save(tmp_path / "v.nii", volume_of(3, 4, 5), edit=lambda h: h.__setitem__("xyzt_units", code))
@@ -145,6 +228,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "complex": ((np.ones((3, 4, 5), np.complex64),), {}, "real-valued"),
     "colour": ((colour(3, 4, 5),), {}, "colour"),
     "series": ((volume_of(3, 4, 5, 6),), {}, "holds 6 volumes"),
+    "vectors": ((volume_of(3, 4, 5, 1, 3),), {}, "several values a voxel"),
     "slice": ((volume_of(3, 4, 1),), {}, "no volume"),
     "flat": ((volume_of(3, 4),), {}, "no volume"),
     "constant": ((np.full((3, 4, 5), 7, np.int16),), {}, r"same value \(7\)"),
@@ -235,3 +319,13 @@ def test_hostile_files_are_refused(path, capfd):
     with pytest.raises(Refusal):
         nifti.read(path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_nibabel_repairs_is_not_told_on_the_terminal(tmp_path):
+    path = save(tmp_path / "v.nii", volume_of(3, 4, 5))
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<h", raw, 254, 99)  # sform_code
+    path.write_bytes(raw)
+    code = f"from pathlib import Path; from medwvae.data import nifti; nifti.read(Path({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
