@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from medwvae.nets.blocks import conv, crop_to, pad_to_multiple, residuals
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
-from medwvae.wavelets import Coefficients, analyse, dwt, idwt, subband_names, synthesise
+from medwvae.wavelets import Coefficients, analyse, dwt, idwt, subband_names
+from medwvae.wavelets import fallback as plain  # features stay in their own, often half, precision
 
 NoiseKind = Literal["fixed", "global", "level", "subband"]
 Objective = Literal["sparse", "restore"]
@@ -106,12 +107,14 @@ class CoefficientEncoder(nn.Module):
             if condition is not None:
                 inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
             if features:
-                low, high = analyse(features[-1].float(), self.dims)
-                inputs += [low, high.flatten(1, 2)]
+                low, high = plain.split(features[-1], "haar", "periodization", adjoint=False)
+                inputs += [low.float(), high.flatten(1, 2).float()]
             features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
         for j in range(self.levels - 2, -1, -1):
             lifted = self.joins[j](features[j + 1]).unflatten(1, (2**self.dims, -1))
-            features[j] = self.ups[j](features[j] + synthesise(lifted[:, 0], lifted[:, 1:]))
+            shape = tuple(features[j].shape[2:])
+            up = plain.merge(lifted[:, 0], lifted[:, 1:], shape, "haar", "periodization", adjoint=False)
+            features[j] = self.ups[j](features[j] + up)
         corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
         return _corrected(coefficients, corrections)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medwvae.wavelets.filters import Mode, is_haar
+from medwvae.wavelets.filters import Mode, coefficient_length, is_haar
 from medwvae.wavelets.matrices import Kind, banded
 
 
@@ -21,8 +21,8 @@ class _Rows(NamedTuple):
 
 def split(x: Tensor, wavelet: str, mode: Mode, adjoint: bool) -> tuple[Tensor, Tensor]:
     """Return low band and details of (B, C, *spatial): analysis, or the adjoint of synthesis."""
-    bands = [x]
     haar = is_haar(wavelet) and not any(size % 2 for size in x.shape[2:])
+    bands = [x * 2 ** ((2 - x.ndim) / 2) if haar else x]
     for axis in range(2, x.ndim):
         if haar:
             halves = [(_every_second(band, axis, 0), _every_second(band, axis, 1)) for band in bands]
@@ -30,8 +30,7 @@ def split(x: Tensor, wavelet: str, mode: Mode, adjoint: bool) -> tuple[Tensor, T
             continue
         rows = _rows(wavelet, mode, x.shape[axis], "synthesis adjoint" if adjoint else "analysis", x.dtype, x.device)
         bands = [_weighted(band, axis, rows.columns, taps) for band in bands for taps in (rows.low, rows.high)]
-    scale = 2 ** ((2 - x.ndim) / 2) if haar else 1.0
-    return bands[0] * scale, torch.stack(bands[1:], dim=1) * scale
+    return bands[0], torch.stack(bands[1:], dim=1)
 
 
 def merge(low: Tensor, details: Tensor, shape: tuple[int, ...], wavelet: str, mode: Mode, adjoint: bool) -> Tensor:
@@ -53,15 +52,16 @@ def merge(low: Tensor, details: Tensor, shape: tuple[int, ...], wavelet: str, mo
 
 @lru_cache(maxsize=256)
 def _rows(wavelet: str, mode: Mode, size: int, kind: Kind, dtype: torch.dtype, device: torch.device) -> _Rows:
+    splits = kind in ("analysis", "synthesis adjoint")
     operator = banded(wavelet, mode, size, kind, "float64")
-    counts = np.diff(operator.starts)
-    place = np.arange(max(int(counts.max()), 1))
-    entry = np.minimum(operator.starts[:-1, None] + place, operator.starts[-1] - 1)
-    inside = place < counts[:, None]
+    count = coefficient_length(size, wavelet, mode) if splits else size
+    kept, shift = operator.places(np.arange(count), splits)
+    begin, end = operator.starts[kept][:, None], operator.starts[kept + 1][:, None]
+    place = begin + np.arange(int((end - begin).max()))
     # Short rows repeat their last column under a zero tap: any other could bring in a NaN from afar.
-    nearest = np.minimum(entry, np.maximum(operator.starts[1:, None] - 1, 0))
-    columns = torch.from_numpy(operator.columns[nearest].astype(np.int64)).to(device)
-    low, high = (torch.from_numpy(np.where(inside, taps[entry], 0).T.copy()) for taps in (operator.low, operator.high))
+    entry = np.minimum(place, np.maximum(end - 1, 0))
+    columns = torch.from_numpy(operator.columns[entry].astype(np.int64) + shift[:, None]).to(device)
+    low, high = (torch.from_numpy(np.where(place < end, taps[entry], 0).T.copy()) for taps in operator[2:4])
     return _Rows(columns, low.to(device, dtype), high.to(device, dtype))
 
 

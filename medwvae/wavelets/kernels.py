@@ -76,40 +76,54 @@ def add8(to_low, to_high, a, b, low, high, e):  # pragma: no cover
 
 
 @inlined
-def combine(x, begin, end, columns, low, high, to_low, to_high):  # pragma: no cover
-    """to_low, to_high = Σ_e low[e], high[e] · x[columns[e]], over the rows of x (N, W)."""
+def combine(x, k, starts, columns, low, high, first, last, to_low, to_high):  # pragma: no cover
+    """Row k: to_low, to_high = Σ_e low[e], high[e] · x[columns[e]], over the rows of x (N, W)."""
     to_low[:] = 0
     to_high[:] = 0
-    e = begin
+    row, shift = k, 0
+    if first <= k < last:
+        row, shift = first, 2 * (k - first)
+    elif k >= last > first:
+        row = k - (last - first - 1)
+    by = np.uint64(shift)
+    e, end = starts[row], starts[row + 1]
     while e + 1 < end:
-        add2(to_low, to_high, x[columns[e]], x[columns[e + 1]], low, high, e)
+        add2(to_low, to_high, x[columns[e] + by], x[columns[e + 1] + by], low, high, e)
         e += 2
     if e < end:
-        add1(to_low, to_high, x[columns[e]], low, high, e)
+        add1(to_low, to_high, x[columns[e] + by], low, high, e)
 
 
 @inlined
-def gather(x, y, begin, end, columns, low, high, out):  # pragma: no cover
-    """Out = Σ_e low[e] · x[columns[e]] + high[e] · y[columns[e]], over the rows of x and y (K, W)."""
+def gather(x, y, t, starts, columns, low, high, first, last, out):  # pragma: no cover
+    """Row t: out = Σ_e low[e] · x[columns[e]] + high[e] · y[columns[e]], over the rows of x and y (K, W)."""
     out[:] = 0
-    e = begin
+    row, shift = t, 0
+    if first <= t // 2 < last:
+        row, shift = 2 * first + t % 2, t // 2 - first
+    elif t // 2 >= last > first:
+        row = t - 2 * (last - first - 1)
+    by = np.uint64(shift)
+    e, end = starts[row], starts[row + 1]
     while e + 1 < end:
-        a, b, c, d = x[columns[e]], y[columns[e]], x[columns[e + 1]], y[columns[e + 1]]
+        p, q = columns[e] + by, columns[e + 1] + by
+        a, b, c, d = x[p], y[p], x[q], y[q]
         l0, h0, l1, h1 = low[e], high[e], low[e + 1], high[e + 1]
         for i in range(len(out)):
             out[i] += (l0 * a[i] + h0 * b[i]) + (l1 * c[i] + h1 * d[i])
         e += 2
     if e < end:
-        a, b, l0, h0 = x[columns[e]], y[columns[e]], low[e], high[e]
+        a, b, l0, h0 = x[columns[e] + by], y[columns[e] + by], low[e], high[e]
         for i in range(len(out)):
             out[i] += l0 * a[i] + h0 * b[i]
 
 
 @inlined
-def split_border(x, y, begin, end, starts, columns, low, high, aa, ad, da, dd):  # pragma: no cover
+def split_border(x, y, begin, end, removed, starts, columns, low, high, aa, ad, da, dd):  # pragma: no cover
+    """Fill outputs `begin` to before `end`, whose rows are kept `removed` further up."""
     for k in range(begin, end):
         a = b = c = d = x.dtype.type(0)
-        for e in range(starts[k], starts[k + 1]):
+        for e in range(starts[k - removed], starts[k - removed + 1]):
             u, v, l0, h0 = x[columns[e]], y[columns[e]], low[e], high[e]
             a += l0 * u
             b += h0 * u
@@ -121,8 +135,8 @@ def split_border(x, y, begin, end, starts, columns, low, high, aa, ad, da, dd): 
 @inlined
 def split_rows(x, y, starts, columns, low, high, first, last, even, odd, aa, ad, da, dd):  # pragma: no cover
     """Split two rows along the last axis: x into aa and ad, y into da and dd."""
-    split_border(x, y, 0, first, starts, columns, low, high, aa, ad, da, dd)
-    split_border(x, y, last, len(starts) - 1, starts, columns, low, high, aa, ad, da, dd)
+    split_border(x, y, 0, first, 0, starts, columns, low, high, aa, ad, da, dd)
+    split_border(x, y, last, len(aa), max(last - first - 1, 0), starts, columns, low, high, aa, ad, da, dd)
     split_inside(x, starts, columns, low, high, first, last, even, odd, aa, ad)
     split_inside(y, starts, columns, low, high, first, last, even, odd, da, dd)
 
@@ -157,10 +171,11 @@ def split_inside(x, starts, columns, low, high, first, last, even, odd, to_low, 
 
 
 @inlined
-def merge_border(x, y, begin, end, starts, columns, low, high, out):  # pragma: no cover
+def merge_border(x, y, begin, end, removed, starts, columns, low, high, out):  # pragma: no cover
+    """Fill samples `begin` to before `end`, whose rows are kept `removed` further up."""
     for t in range(begin, end):
         s = x.dtype.type(0)
-        for e in range(starts[t], starts[t + 1]):
+        for e in range(starts[t - removed], starts[t - removed + 1]):
             s += low[e] * x[columns[e]] + high[e] * y[columns[e]]
         out[t] = s
 
@@ -192,8 +207,8 @@ def add_phase(x, y, begin, end, columns, low, high, out):  # pragma: no cover
 @inlined
 def merge_row(x, y, starts, columns, low, high, first, last, even, odd, out):  # pragma: no cover
     """Merge along the last axis: border samples one by one, the others by sums for the even and for the odd samples."""
-    merge_border(x, y, 0, 2 * first, starts, columns, low, high, out)
-    merge_border(x, y, 2 * last, len(starts) - 1, starts, columns, low, high, out)
+    merge_border(x, y, 0, 2 * first, 0, starts, columns, low, high, out)
+    merge_border(x, y, 2 * last, len(out), 2 * max(last - first - 1, 0), starts, columns, low, high, out)
     n = last - first
     if n > 0:
         begin = 2 * first
@@ -211,8 +226,9 @@ def split_1d(start, stop, x, low_band, details, op):  # pragma: no cover
     for item in range(start, stop):
         i, j = divmod(item, x.shape[1])
         x_row, a, d = x[i, j], low_band[i, j], details[i, 0, j]
-        split_border(x_row, x_row, 0, first, starts, columns, low, high, a, d, a, d)
-        split_border(x_row, x_row, last, len(starts) - 1, starts, columns, low, high, a, d, a, d)
+        split_border(x_row, x_row, 0, first, 0, starts, columns, low, high, a, d, a, d)
+        removed = max(last - first - 1, 0)
+        split_border(x_row, x_row, last, len(a), removed, starts, columns, low, high, a, d, a, d)
         split_inside(x_row, starts, columns, low, high, first, last, even, odd, a, d)
 
 
@@ -221,12 +237,12 @@ def split_2d(start, stop, x, low_band, details, op0, op1):  # pragma: no cover
     W = x.shape[3]
     rows, even, odd = np.empty((2, W), x.dtype), np.empty(W // 2 + 1, x.dtype), np.empty(W // 2 + 1, x.dtype)
     r0, r1 = rows[0], rows[1]
-    s0, c0, l0, h0, _, _ = op0
+    s0, c0, l0, h0, f0, e0 = op0
     s1, c1, l1, h1, first, last = op1
     for item in range(start, stop):
         image, k = divmod(item, low_band.shape[2])
         i, j = divmod(image, x.shape[1])
-        combine(x[i, j], s0[k], s0[k + 1], c0, l0, h0, r0, r1)
+        combine(x[i, j], k, s0, c0, l0, h0, f0, e0, r0, r1)
         aa, ad, da, dd = low_band[i, j, k], details[i, 0, j, k], details[i, 1, j, k], details[i, 2, j, k]
         split_rows(r0, r1, s1, c1, l1, h1, first, last, even, odd, aa, ad, da, dd)
 
@@ -237,16 +253,16 @@ def split_3d(start, stop, x, low_band, details, op0, op1, op2):  # pragma: no co
     planes, rows = np.empty((2, H, W), x.dtype), np.empty((2, W), x.dtype)
     even, odd = np.empty(W // 2 + 1, x.dtype), np.empty(W // 2 + 1, x.dtype)
     flat, r0, r1 = planes.reshape(2, H * W), rows[0], rows[1]
-    s0, c0, l0, h0, _, _ = op0
-    s1, c1, l1, h1, _, _ = op1
+    s0, c0, l0, h0, f0, e0 = op0
+    s1, c1, l1, h1, f1, e1 = op1
     s2, c2, l2, h2, first, last = op2
     for item in range(start, stop):
         image, z = divmod(item, low_band.shape[2])
         i, j = divmod(image, x.shape[1])
-        combine(x[i, j].reshape(D, H * W), s0[z], s0[z + 1], c0, l0, h0, flat[0], flat[1])
+        combine(x[i, j].reshape(D, H * W), z, s0, c0, l0, h0, f0, e0, flat[0], flat[1])
         for p in range(2):
             for k in range(low_band.shape[3]):
-                combine(planes[p], s1[k], s1[k + 1], c1, l1, h1, r0, r1)
+                combine(planes[p], k, s1, c1, l1, h1, f1, e1, r0, r1)
                 aa = details[i, 3, j, z, k] if p else low_band[i, j, z, k]
                 ad, da, dd = (
                     details[i, 4 * p, j, z, k],
@@ -270,13 +286,13 @@ def merge_2d(start, stop, low_band, details, out, op0, op1):  # pragma: no cover
     W, Kw = out.shape[3], low_band.shape[3]
     rows, even, odd = np.empty((2, Kw), out.dtype), np.empty(W // 2 + 1, out.dtype), np.empty(W // 2 + 1, out.dtype)
     r0, r1 = rows[0], rows[1]
-    s0, c0, l0, h0, _, _ = op0
+    s0, c0, l0, h0, f0, e0 = op0
     s1, c1, l1, h1, first, last = op1
     for item in range(start, stop):
         image, t = divmod(item, out.shape[2])
         i, j = divmod(image, out.shape[1])
-        gather(low_band[i, j], details[i, 1, j], s0[t], s0[t + 1], c0, l0, h0, r0)
-        gather(details[i, 0, j], details[i, 2, j], s0[t], s0[t + 1], c0, l0, h0, r1)
+        gather(low_band[i, j], details[i, 1, j], t, s0, c0, l0, h0, f0, e0, r0)
+        gather(details[i, 0, j], details[i, 2, j], t, s0, c0, l0, h0, f0, e0, r1)
         merge_row(r0, r1, s1, c1, l1, h1, first, last, even, odd, out[i, j, t])
 
 
@@ -287,16 +303,16 @@ def merge_3d(start, stop, low_band, details, out, op0, op1, op2):  # pragma: no 
     planes, rows = np.empty((4, Kh, Kw), out.dtype), np.empty((2, Kw), out.dtype)
     even, odd = np.empty(W // 2 + 1, out.dtype), np.empty(W // 2 + 1, out.dtype)
     flat, r0, r1 = planes.reshape(4, Kh * Kw), rows[0], rows[1]
-    s0, c0, l0, h0, _, _ = op0
-    s1, c1, l1, h1, _, _ = op1
+    s0, c0, l0, h0, f0, e0 = op0
+    s1, c1, l1, h1, f1, e1 = op1
     s2, c2, l2, h2, first, last = op2
     for item in range(start, stop):
         image, z = divmod(item, out.shape[2])
         i, j = divmod(image, out.shape[1])
         for s in range(4):
             x = (details[i, s - 1, j] if s else low_band[i, j]).reshape(Kz, Kh * Kw)
-            gather(x, details[i, 3 + s, j].reshape(Kz, Kh * Kw), s0[z], s0[z + 1], c0, l0, h0, flat[s])
+            gather(x, details[i, 3 + s, j].reshape(Kz, Kh * Kw), z, s0, c0, l0, h0, f0, e0, flat[s])
         for t in range(H):
-            gather(planes[0], planes[2], s1[t], s1[t + 1], c1, l1, h1, r0)
-            gather(planes[1], planes[3], s1[t], s1[t + 1], c1, l1, h1, r1)
+            gather(planes[0], planes[2], t, s1, c1, l1, h1, f1, e1, r0)
+            gather(planes[1], planes[3], t, s1, c1, l1, h1, f1, e1, r1)
             merge_row(r0, r1, s2, c2, l2, h2, first, last, even, odd, out[i, j, z, t])

@@ -110,7 +110,7 @@ def _split_now(x: Tensor, wavelet: str, mode: str, adjoint: bool) -> tuple[Tenso
     shapes = _band_shapes(x, wavelet, rule)
     exact = _widened(x)
     if not _compiled_kernels(x):
-        low, details = fallback.split(exact, wavelet, rule, adjoint)
+        low, details = (band.contiguous() for band in fallback.split(exact, wavelet, rule, adjoint))
         return low.to(x.dtype), details.to(x.dtype)
     from medwvae.wavelets import haar, kernels
 
