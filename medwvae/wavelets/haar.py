@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medwvae.wavelets.filters import Mode, extended
 from medwvae.wavelets.jit import compiled, share
 
-LIGHTER = 8
+LIGHTER = 2
 """How many times less work an element is than in the general kernels, roughly."""
 
 # ruff: noqa: E741

@@ -11,8 +11,9 @@ import numba
 import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-SERIAL_BELOW = 1 << 15
-"""Elements below which waking another thread costs more than it brings."""
+SERIAL_BELOW = 1 << 20
+"""Elements below which another thread costs more than it brings: PyTorch's own threads spin on for a while after their
+last job, and ours would have to take turns with them."""
 
 
 def compiled(function: Function) -> Function:
