@@ -73,11 +73,9 @@ def ours(source: Path, out: Path, compressed: bool) -> None:
         ingest(source, out / "volumes", key_file=out / "private" / "key")
         return
     series, _ = dicom.scan([path for path in source.iterdir() if dicom.is_dicom(path)])
-    split = getattr(dicom, "split", lambda one: [one])
-    for k, part in enumerate(part for one in series for part in split(one)):
-        stack = dicom.check(part)
-        loaded = dicom.load(stack)
-        volume, affine = to_ras(getattr(loaded, "voxels", loaded), getattr(loaded, "affine", stack.affine))
+    for k, part in enumerate(part for one in series for part in dicom.split(one)):
+        loaded = dicom.load(dicom.check(part))
+        volume, affine = to_ras(loaded.voxels, loaded.affine)
         nifti.write(out / f"{k}.nii", np.asarray(volume, np.float32), affine)
 
 

@@ -16,6 +16,9 @@ from medwvae.wavelets import fallback
 from medwvae.wavelets.filters import Mode, coefficient_length, is_haar
 from medwvae.wavelets.matrices import Kind, banded
 
+HALF = (torch.float16, torch.bfloat16)
+"""Types that are computed in float32."""
+
 # torch types neither Function.apply nor its own decorators.
 # mypy: disable-error-code="no-untyped-call"
 
@@ -150,7 +153,7 @@ def _synthesis_like(adjoint: bool) -> Kind:
 
 
 def _widened(x: Tensor) -> Tensor:
-    wide = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach()
+    wide = x.detach().float() if x.dtype in HALF else x.detach()
     return wide.contiguous().resolve_neg()
 
 

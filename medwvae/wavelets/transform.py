@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from operator import index
 
-import torch
 from torch import Tensor, nn
 
 from medwvae.wavelets.coefficients import Coefficients
 from medwvae.wavelets.filters import Mode
 from medwvae.wavelets.level import analyse, synthesise
-
-HALF = (torch.float16, torch.bfloat16)
+from medwvae.wavelets.linear import HALF
 
 
 def dwt(

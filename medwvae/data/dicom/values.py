@@ -5,7 +5,7 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -77,12 +77,7 @@ def texts(dataset: pydicom.Dataset, tag: int) -> list[str]:
     if isinstance(element, RawDataElement) and (element.VR or _vr(tag)) in _TEXT:
         text = (element.value or b"").decode("latin-1")
         return [part.strip(" \0") for part in text.split("\\")] if text.strip(" \0") else []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = dataset[tag].value
-    except Exception:  # pydicom raises what the damaged bytes provoke
-        return []
+    value = _decoded(dataset, tag)
     if value is None or value == "":
         return []
     return [str(part).strip() for part in (value if isinstance(value, list | pydicom.multival.MultiValue) else [value])]
@@ -117,15 +112,18 @@ def first(dataset: pydicom.Dataset, tag: int) -> float | None:
 
 def items(dataset: pydicom.Dataset, tag: int) -> list[pydicom.Dataset]:
     """Return the items of a sequence, none where it is absent or damaged."""
-    if tag not in dataset:
-        return []
+    value = _decoded(dataset, tag) if tag in dataset else None
+    return list(value) if isinstance(value, pydicom.Sequence) else []
+
+
+def _decoded(dataset: pydicom.Dataset, tag: int) -> Any:
+    """Return the value of an element as pydicom reads it, None where it is damaged."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = dataset[tag].value
+            return dataset[tag].value
     except Exception:  # pydicom raises what the damaged bytes provoke
-        return []
-    return list(value) if isinstance(value, pydicom.Sequence) else []
+        return None
 
 
 def private(dataset: pydicom.Dataset, group: int, creator: str, offset: int) -> int | None:
