@@ -33,6 +33,8 @@ class Measurement:
     phasor : Tensor or None
         e^{iφ̂}, complex (B, 1, H, W): estimate of the image's smooth phase. Images are kept demodulated, x e^{−iφ̂}, so
         that they are nearly real and positive, as tissue is; k-space is that of the image with its phase.
+    label : Tensor or None
+        Class of each image (contrast, modality), int64, (B,), for models that read it.
     """
 
     start: Tensor
@@ -40,6 +42,7 @@ class Measurement:
     mask: Tensor | None = None
     sigma: Tensor | None = None
     phasor: Tensor | None = None
+    label: Tensor | None = None
 
     def __getitem__(self, index: slice) -> "Measurement":
         """Take some images of the batch."""
@@ -47,7 +50,8 @@ class Measurement:
         def take(x: Tensor | None) -> Tensor | None:
             return x if x is None or len(x) == 1 < len(self.start) else x[index]
 
-        return Measurement(self.start[index], take(self.kspace), take(self.mask), take(self.sigma), take(self.phasor))
+        others = (self.kspace, self.mask, self.sigma, self.phasor, self.label)
+        return Measurement(self.start[index], *(take(x) for x in others))
 
     def to(self, device: torch.device) -> "Measurement":
         """Move to a device."""
@@ -55,9 +59,8 @@ class Measurement:
         def move(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.to(device)
 
-        return Measurement(
-            self.start.to(device), move(self.kspace), move(self.mask), move(self.sigma), move(self.phasor)
-        )
+        others = (self.kspace, self.mask, self.sigma, self.phasor, self.label)
+        return Measurement(self.start.to(device), *(move(x) for x in others))
 
     def project(self, image: Tensor) -> Tensor:
         """Return the image nearest to `image` that agrees with every known k-space sample (exact data consistency).

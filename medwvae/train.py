@@ -210,7 +210,7 @@ def train(
         simulated = degrade(images, maxima, generator, False)
         truth = simulated.truth.to(fabric.device)
         estimate = model(simulated.measurement.to(fabric.device), truth)
-        loss = loss_of(estimate.image, truth) + estimate.penalty
+        loss = loss_of(estimate.image, truth) + estimate.penalty if estimate.loss is None else estimate.loss
         value = float(fabric.all_reduce(loss.detach()) if parallel else loss.detach())
         if not math.isfinite(value):
             raise _not_finite(f"loss became {value}", progress.step, last)

@@ -20,11 +20,14 @@ class Estimate:
         Scalar terms of the objective beyond the image loss (KL, sparsity, likelihood of the noise scale); 0 where none.
     terms : dict
         The same terms by name, detached, for the history.
+    loss : Tensor, optional
+        The whole objective, of a network that does not train on image loss + penalty (a likelihood).
     """
 
     image: Tensor
     penalty: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+    loss: Tensor | None = None
 
 
 class Restorer(nn.Module):
