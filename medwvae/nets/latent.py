@@ -1,4 +1,4 @@
-"""What every model with a latent is to training, evaluation and use: encode, decode, the bound, draws from the prior."""
+"""What every model with a latent is to training, evaluation and use: encode, decode, bound, draws from the prior."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
 
 Latent = tuple[Tensor, ...]
-"""Parts of z, each (B, C, *spatial) or (B, D); of a wavelet latent the approximation, then the details from coarse to fine."""
+"""Parts of z, each (B, C, *spatial) or (B, D); of a wavelet latent: approximation, then details, coarse to fine."""
 
 Likelihood = Literal["gaussian", "bernoulli"]
 
@@ -58,7 +58,7 @@ class Bound:
 class LatentModel(Restorer):
     """A variational autoencoder for (B, C, *spatial) images of any size that its `multiple` pads.
 
-    A subclass defines `encode`, `decode`, `log_prior`, `draw` and, where the divergence has a closed form, `divergence`.
+    A subclass defines `encode`, `decode`, `log_prior`, `draw` and, where it has a closed form, `divergence`.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class LatentModel(Restorer):
     classes : int
         Number of classes that a label can name; 0 for a model without labels.
     likelihood : {"gaussian", "bernoulli"}
-        p(x | z): Gaussian with one learned standard deviation σ_x (Rybkin, Daniilidis and Levine 2021), or Bernoulli with
-        `decode` clipped to (0, 1), for images in that range.
+        p(x | z): Gaussian with one learned standard deviation σ_x (Rybkin, Daniilidis and Levine 2021), or Bernoulli
+        with `decode` clipped to (0, 1), for images in that range.
     beta : float
         Weight of the rate in training (Higgins et al. 2017); 1 is the evidence lower bound.
     free_nats : float
@@ -121,7 +121,7 @@ class LatentModel(Restorer):
         return None
 
     def latent_values(self, shape: tuple[int, ...]) -> int:
-        """Number of latent values of one image of spatial `shape`."""
+        """Return the number of latent values of one image of spatial `shape`."""
         with torch.no_grad():
             device = self.log_sigma.device
             posterior = self.encode(torch.zeros(1, self.channels, *shape, device=device), self._no_label(1, device))
@@ -151,7 +151,7 @@ class LatentModel(Restorer):
         return Bound(image, -self.log_likelihood(x, image), rate)
 
     def log_weight(self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """log p(x, z) − log q(z | x) for one draw of z, (B,): what importance-weighted bounds average."""
+        """Log p(x, z) − log q(z | x) for one draw of z, (B,): what importance-weighted bounds average."""
         posterior = self.encode(x, label)
         z = posterior.sample(generator)
         likelihood = self.log_likelihood(x, self.decode(z, tuple(x.shape[2:]), label))
@@ -185,7 +185,7 @@ class LatentModel(Restorer):
         return Estimate(bound.image, self.beta * rate, terms, loss=distortion + self.beta * rate)
 
     def scales(self) -> dict[str, float]:
-        """The learned σ_x, for the history."""
+        """Return the learned σ_x, for the history."""
         return {"x": float(self.log_sigma.detach().exp())} if self.likelihood == "gaussian" else {}
 
     def _no_label(self, count: int, device: torch.device) -> Tensor | None:
