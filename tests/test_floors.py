@@ -20,7 +20,11 @@ FLOORS = (
         "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
         "mathematics and physics",
     ),
-    ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets", "networks"),
+    (
+        "nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent "
+        "nets.wavelet_encoder nets.detail_prior nets.wavelet_latent losses nets",
+        "networks",
+    ),
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
