@@ -18,7 +18,7 @@ from medwvae.degradation import Degradation, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
-from medwvae.nets.restorer import Restorer
+from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
 
@@ -205,7 +205,7 @@ def train(
         spent = _fraction(progress, settings)
         rate = learning_rate_at(spent, settings.learning_rate, settings.warmup)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         images, maxima = sampler.draw(settings.batch, generator)
         simulated = degrade(images, maxima, generator, False)
         truth = simulated.truth.to(fabric.device)
@@ -269,10 +269,18 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def _groups(module: Restorer, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1."""
+    """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1.
+
+    `factor` multiplies the learning rate of a group.
+    """
+    scales = module.log_scales()
     kernels = [p for p in module.parameters() if p.ndim > 2]
-    others = [p for p in module.parameters() if p.ndim <= 2]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    others = [p for p in module.parameters() if p.ndim <= 2 and all(p is not scale for scale in scales)]
+    groups = [
+        {"params": kernels, "weight_decay": weight_decay, "factor": 1.0},
+        {"params": others, "weight_decay": 0.0, "factor": 1.0},
+    ]
+    return groups + ([{"params": scales, "weight_decay": 0.0, "factor": SCALE_RATE}] if scales else [])
 
 
 def _fraction(progress: Progress, settings: Settings) -> float:

@@ -57,7 +57,7 @@ def kept_subbands(rate: int, dims: int) -> Kept:
     ValueError
         If the rate is no power of two.
     """
-    power = rate.bit_length() - 1
+    power = int(rate).bit_length() - 1
     if rate < 1 or 2**power != rate:
         raise ValueError(f"a rate is a power of two (pixels per latent value), got {rate}")
     whole, rest = divmod(power, dims)
@@ -244,6 +244,13 @@ class WaveletLatentVAE(LatentModel):
         if not self.has_density:
             raise ValueError("the paper's objective defines no density, so there is no bound")
         return super().bound(x, label, generator, free=free)
+
+    def log_scales(self) -> list[nn.Parameter]:
+        """See `Restorer.log_scales`."""
+        own = [self.noise.log_s] if self.noise.log_s.requires_grad else []
+        if self.objective == "elbo":
+            own += [self.prior.log_scale, self.coarse_log_scale]
+        return super().log_scales() + own
 
     def scales(self) -> dict[str, float]:
         """Learned s by subband, and σ_x."""
