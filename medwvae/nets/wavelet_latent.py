@@ -61,7 +61,7 @@ def kept_subbands(rate: int, dims: int) -> Kept:
     if rate < 1 or 2**power != rate:
         raise ValueError(f"a rate is a power of two (pixels per latent value), got {rate}")
     whole, rest = divmod(power, dims)
-    return Kept(whole + 1, 2 ** (dims - rest) - 1) if rest else Kept(whole, 0)
+    return Kept(whole + 1, (1 << (dims - rest)) - 1) if rest else Kept(whole, 0)
 
 
 class WaveletLatentVAE(LatentModel):
