@@ -300,7 +300,7 @@ def test_crops_lie_inside_tissue_slices():
     chosen = numbered("a", shape)
     tissue = set(chosen.prepared.tissue_slices().tolist())
     assert 0 < len(tissue) < shape[0]
-    images, maxima = SliceSampler([chosen], (16, 12)).draw(200, torch.Generator().manual_seed(0))
+    images, maxima, _ = SliceSampler([chosen], (16, 12)).draw(200, torch.Generator().manual_seed(0))
     assert images.shape == (200, 1, 16, 12)
     assert torch.equal(maxima, torch.full((200,), float(np.prod(shape))))
     slices, rows, columns = np.unravel_index(images[:, 0].numpy().astype(int) - 1, shape)
@@ -315,7 +315,7 @@ def test_crops_lie_inside_tissue_slices():
 
 def test_small_slices_are_padded_with_zeros_around():
     chosen = numbered("a", (9, 10, 13))
-    images, _ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))
+    images, *_ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))
     for image in images[:, 0]:
         rows, columns = image.nonzero(as_tuple=True)
         assert (int(rows.max() - rows.min()), int(columns.max() - columns.min())) == (9, 12)
@@ -325,7 +325,7 @@ def test_small_slices_are_padded_with_zeros_around():
 
 def test_whole_slices_are_padded_to_the_largest_and_to_a_multiple():
     sampler = SliceSampler([numbered("a", (9, 10, 13)), numbered("b", (9, 12, 9))], None, multiple=8)
-    images, maxima = sampler.draw(30, torch.Generator().manual_seed(0))
+    images, maxima, _ = sampler.draw(30, torch.Generator().manual_seed(0))
     assert images.shape == (30, 1, 16, 16)
     assert set(maxima.tolist()) == {9 * 10 * 13, 9 * 12 * 9}
     assert all(int((image > 0).sum()) in (130, 108) for image in images)
