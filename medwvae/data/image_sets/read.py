@@ -46,7 +46,7 @@ def read_image_set(
     seed : int
         Decides validation (and test, of a folder).
     report : callable
-        Called with the fraction done while the cache is written (minutes for 30 000 images).
+        Called with the fraction done while the cache is written.
 
     Raises
     ------

@@ -41,14 +41,14 @@ class ImageSampler:
     ----------
     images : ImageSet
         Training images.
-    flip : bool
+    mirror : bool
         Whether to mirror half of them.
     multiple : int
         Images are cropped around their centre to multiples of this (2^levels).
     """
 
-    def __init__(self, images: ImageSet, *, flip: bool = False, multiple: int = 1) -> None:
-        self.images, self.flip, self.multiple = images, flip, multiple
+    def __init__(self, images: ImageSet, *, mirror: bool = False, multiple: int = 1) -> None:
+        self.images, self.mirror, self.multiple = images, mirror, multiple
         self.classes = images.classes
 
     def draw(self, batch: int, generator: torch.Generator) -> Draw:
@@ -56,7 +56,7 @@ class ImageSampler:
         rows = torch.randint(len(self.images), (batch,), generator=generator)
         images, labels = self.images.take(rows.numpy())
         images = centred(images, self.multiple)
-        if self.flip:
+        if self.mirror:
             mirrored = torch.randint(2, (batch, 1, 1, 1), generator=generator).bool()
             images = torch.where(mirrored, images.flip(-1), images)
         return Draw(images.contiguous(), torch.ones(batch), labels)

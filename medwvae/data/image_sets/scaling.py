@@ -32,7 +32,7 @@ def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def signature(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Return the name, size and time of files: what tells that they changed."""
     found = [(file, file.stat()) for file in files]
-    return [(file.as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in found]
+    return [(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in found]
 
 
 def cached(
