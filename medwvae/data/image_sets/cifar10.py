@@ -99,7 +99,9 @@ def _archived(file: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                 if len(found) == len(names):
                     break
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise InputError(f"{file}: damaged, or no archive ({error}); download {_ARCHIVE} again") from None
+        raise InputError(
+            f"{file}: damaged, or no archive ({type(error).__name__}); download {_ARCHIVE} again"
+        ) from None
     if missing := [name for name in names if name not in found]:
         raise InputError(f"{file}: lacks {', '.join(missing)}; download {_ARCHIVE} again")
     yield from ((f"{file}: {name}", found[name]) for name in names)

@@ -62,12 +62,22 @@ class _Encode(_StandIn):
         return text.encode("latin1")
 
 
+class _NoBytes(_StandIn):
+    """`bytes()`, as Python 3 writes the empty ones for Python 2."""
+
+    __slots__ = ()
+
+    def __new__(cls) -> bytes:  # type: ignore[misc]
+        return b""
+
+
 _KNOWN = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("_codecs", "encode"): _Encode,
+    ("__builtin__", "bytes"): _NoBytes,
 }
 
 
