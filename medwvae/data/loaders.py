@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from medwvae.data.transforms import Prepared
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Part
+from medwvae.names import CONTRASTS, Part
 
 INDEX_COLUMNS = ("volume", "subject", "contrast", "part")
 
@@ -80,6 +81,38 @@ def load_cases(index: Path, part: Part) -> list[Case]:
     ]
 
 
+class Draw(NamedTuple):
+    """Images to train on.
+
+    Attributes
+    ----------
+    images : Tensor
+        (B, C, H, W), float32.
+    maxima : Tensor
+        Largest value of the volume of each image, (B,).
+    labels : Tensor or None
+        Class of each image, int64, (B,); None where there is nothing to tell apart.
+    """
+
+    images: Tensor
+    maxima: Tensor
+    labels: Tensor | None = None
+
+
+class Sampler(Protocol):
+    """What the training loop draws its images from."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+        """Return `batch` random images that follow from the generator alone."""
+        ...
+
+
+def contrasts_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the contrasts that occur, in the order of `names.CONTRASTS`: the classes of slices."""
+    order: list[str] = [*CONTRASTS]
+    return tuple(sorted({case.contrast for case in cases}, key=order.index))
+
+
 class SliceSampler:
     """Random slices: a volume uniformly, a tissue slice of it uniformly, a crop, mirrored by chance.
 
@@ -91,17 +124,24 @@ class SliceSampler:
         Size of the crop; slices smaller than it are padded with zeros. None: whole slices, padded to the largest.
     multiple : int
         Whole slices are padded to multiples of this.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Contrasts of the volumes. Where there are several, draws are labelled with their index here.
     """
 
     def __init__(self, cases: Sequence[Case], crop: tuple[int, int] | None, multiple: int = 1) -> None:
         self.images = [torch.from_numpy(case.prepared.image) for case in cases]
         self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
         self.maxima = torch.tensor([case.prepared.maximum for case in cases])
+        self.classes = contrasts_of(cases)
+        self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return slices (batch, 1, h, w) in network units and the maxima of their volumes (batch,)."""
+    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+        """Return slices (batch, 1, h, w) in network units, the maxima of their volumes and their contrasts."""
 
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator))
@@ -113,7 +153,8 @@ class SliceSampler:
             section = self._cropped(section, integer)
             flips = [axis for axis in (0, 1) if integer(2)]
             slices.append(section.flip(flips) if flips else section)
-        return torch.stack(slices)[:, None], self.maxima[chosen]
+        labels = self.labels[chosen] if len(self.classes) > 1 else None
+        return Draw(torch.stack(slices)[:, None], self.maxima[chosen], labels)
 
     def _cropped(self, section: Tensor, integer: Callable[[int], int]) -> Tensor:
         missing = [max(want - have, 0) for want, have in zip(self.crop, section.shape, strict=True)]
