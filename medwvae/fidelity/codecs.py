@@ -2,7 +2,7 @@
 
 JPEG 2000 (5/3 wavelet; OpenJPEG in Pillow), JPEG-LS (CharLS in pyjpegls) and PNG (zlib level 9, Pillow). All bytes of a
 stream count, headers too: a JPEG 2000 code stream without the boxes of a .jp2 file, a JPEG-LS interchange stream, a PNG
-file. Headers are some 30 to 120 bytes: 0.06 to 0.23 bits per voxel of a 64 × 64 image, which `header_bytes` measures.
+file. An empty 64 × 64 image takes 39 (JPEG-LS) to 146 bytes (JPEG 2000), 0.08 to 0.29 bits per voxel: `header_bytes`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Codec = Literal["jpeg2000", "jpegls", "png"]
 CODECS: Final[tuple[Codec, ...]] = ("jpeg2000", "jpegls", "png")
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Pixels = NDArray[np.unsignedinteger]
 
 _LEAST: Final = 8
 
@@ -41,11 +41,11 @@ def quantise(images: NDArray[np.floating], step: float, lowest: float = 0.0) -> 
     whole = np.rint((np.asarray(images, np.float64) - lowest) / step)
     if not (whole.size and np.isfinite(whole).all() and whole.min() >= 0 and whole.max() <= 65535):
         raise ValueError(f"values do not fit 0 to 65535 steps of {step} from {lowest}")
-    return whole.astype(np.uint8 if whole.max() <= 255 else np.uint16)
+    return whole.astype(np.uint8) if whole.max() <= 255 else whole.astype(np.uint16)
 
 
 def encode(image: Pixels, codec: Codec) -> bytes:
-    """Return one image (H, W), at least 8 × 8, as a lossless stream. JPEG-LS is told the bits the image's maximum needs.
+    """Return one image (H, W), at least 8 × 8, as a lossless stream. JPEG-LS is told the bits of the image's maximum.
 
     Raises
     ------
@@ -65,8 +65,10 @@ def decode(stream: bytes, codec: Codec) -> Pixels:
         import jpeg_ls
 
         data, header = jpeg_ls.decode_buffer(stream)
-        dtype = np.uint8 if header["bits_per_sample"] <= 8 else np.dtype("<u2")
-        return np.frombuffer(data, dtype).reshape(header["height"], header["width"])
+        size = (header["height"], header["width"])
+        if header["bits_per_sample"] <= 8:
+            return np.frombuffer(data, np.uint8).reshape(size)
+        return np.frombuffer(data, "<u2").astype(np.uint16).reshape(size)
     from PIL import Image
 
     with Image.open(BytesIO(stream)) as image:
@@ -116,8 +118,8 @@ def _jpegls(image: Pixels) -> bytes:
     import jpeg_ls
 
     bits = max(2, int(image.max()).bit_length())
-    little = image.astype(np.uint8 if bits <= 8 else np.dtype("<u2"))
-    return bytes(jpeg_ls.encode_buffer(little.tobytes(), *image.shape, 1, bits))
+    little = image.astype("u1" if bits <= 8 else "<u2").tobytes()
+    return bytes(jpeg_ls.encode_buffer(little, *image.shape, 1, bits))
 
 
 def _png(image: Pixels) -> bytes:

@@ -47,7 +47,7 @@ def compare(
         'frechet', its 'frechet_components' and 'frechet_variance' (share of the real variance in them); 'frechet_real':
         the same distance between random halves of the real images, a bound from above of what perfect samples would
         get, NaN for fewer than four; 'mmd', 'mmd_error'; 'precision', 'recall', 'density', 'coverage' (k = 3);
-        'ms_ssim', 'ms_ssim_real', 'ms_ssim_scales'; 'energy_high' (finest level); 'real', 'samples' (numbers of images).
+        'ms_ssim', 'ms_ssim_real', 'ms_ssim_scales'; 'energy_high' (finest level); 'real', 'samples' (how many).
 
     Raises
     ------

@@ -69,9 +69,9 @@ def gaussian_frechet(mean: Tensor, covariance: Tensor, mean_2: Tensor, covarianc
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Squared Fréchet distance between Gaussians fitted to features x (N, F) and y (M, F): the FID of Heusel et al. 2017.
+    """Squared Fréchet distance of Gaussians fitted to features x (N, F) and y (M, F): the FID of Heusel et al. 2017.
 
-    0 for equal sets; symmetric; biased upward by an amount that falls like 1/N (Chong and Forsyth 2020), so compare only
+    0 for equal sets; symmetric; biased upward by an amount that falls like 1/N (Chong and Forsyth 2020): compare only
     numbers of the same N, M and F. Covariances are unbiased (N − 1). Any N, F ≥ 2 and 1: with N ≤ F the covariance is
     singular and the distance still exact for the fitted Gaussians, but its bias is large; see `principal_components`.
 
@@ -127,7 +127,7 @@ class Mmd:
 
 
 def mmd(x: Tensor, y: Tensor, *, blocks: int = 10, seed: int = 0) -> Mmd:
-    """Unbiased MMD² between features x (N, F) and y (M, F) with kernel (x·y / F + 1)³: the KID of Bińkowski et al. 2018.
+    """Unbiased MMD² of features x (N, F) and y (M, F), kernel (x·y / F + 1)³: the KID of Bińkowski et al. 2018.
 
     Mean 0 for sets of one distribution, whatever their sizes. Not invariant to scale: compare within one extractor.
 
@@ -146,10 +146,10 @@ def mmd(x: Tensor, y: Tensor, *, blocks: int = 10, seed: int = 0) -> Mmd:
     x, y = _pair(x, y)
     blocks = max(1, min(blocks, len(x) // 2, len(y) // 2))
     generator = torch.Generator().manual_seed(seed)
-    kernels = [(a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+    kxx, kyy, kxy = ((a @ b.T / x.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     rows, columns = (torch.randperm(len(z), generator=generator).tensor_split(blocks) for z in (x, y))
-    values = torch.stack([_unbiased(*kernels, i, j) for i, j in zip(rows, columns, strict=True)])
-    everything = _unbiased(*kernels, torch.arange(len(x)), torch.arange(len(y)))
+    values = torch.stack([_unbiased(kxx, kyy, kxy, i, j) for i, j in zip(rows, columns, strict=True)])
+    everything = _unbiased(kxx, kyy, kxy, torch.arange(len(x)), torch.arange(len(y)))
     error = float(values.std()) / math.sqrt(blocks) if blocks > 1 else math.nan
     return Mmd(float(everything), error)
 

@@ -34,8 +34,8 @@ class Diversity:
 def scales_for(shape: tuple[int, ...]) -> int:
     """Return how many of the five scales images of spatial `shape` allow: each halving must leave more than 11 voxels.
 
-    MONAI asks for a shortest axis of at least 11 (s − 1)² voxels: 176 for five scales, 99 for four, 44 for three, 11 for
-    one or two. With two, the second scale needs 22, which MONAI does not check.
+    MONAI asks for a shortest axis of at least 11 (s − 1)² voxels: 176 for five scales, 99 for four, 44 for three, 11
+    for one or two. With two, the second scale needs 22, which MONAI does not check.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def ms_ssim(x: Tensor, y: Tensor, *, data_range: float, dims: Literal[2, 3] = 2)
     share = [weight / sum(weights) for weight in weights]
     found = compute_ms_ssim(x.float(), y.float(), spatial_dims=dims, data_range=data_range, weights=share)
     # Rounding may lift an exact 1.
-    return found[:, 0].clamp(0, 1)
+    return torch.clamp(found[:, 0], 0, 1)
 
 
 def diversity(
@@ -95,7 +95,10 @@ def diversity(
         raise ValueError(f"diversity needs two images and a pair, got {len(images)} and {pairs}")
     chosen = _pairs(len(images), pairs, seed)
     values = torch.cat(
-        [ms_ssim(images[p[:, 0]], images[p[:, 1]], data_range=data_range, dims=dims) for p in chosen.split(batch)]
+        [
+            ms_ssim(images[p[:, 0]], images[p[:, 1]], data_range=data_range, dims=dims)
+            for p in torch.split(chosen, batch)
+        ]
     ).double()
     deviation = float(values.std()) if len(values) > 1 else 0.0
     return Diversity(float(values.mean()), deviation, len(values), scales_for(tuple(images.shape[2:])))

@@ -116,8 +116,8 @@ def extract(features: Features, images: Tensor | Iterable[Tensor], batch: int = 
     ValueError
         If there is no image, or a feature is not finite.
     """
-    batches = images.split(batch) if isinstance(images, Tensor) else images
-    parts = [features(part).double().cpu() for whole in batches for part in whole.split(batch) if len(part)]
+    batches = [images] if isinstance(images, Tensor) else images
+    parts = [features(part).double().cpu() for whole in batches for part in torch.split(whole, batch) if len(part)]
     if not parts:
         raise ValueError("there is no image to take features of")
     found = torch.cat(parts)

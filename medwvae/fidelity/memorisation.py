@@ -1,5 +1,6 @@
 """Whether samples repeat training images: the nearest of them, and how near real images come."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -63,7 +64,7 @@ def smoothed(images: Tensor, sigma: float = SIGMA) -> Tensor:
     array = images.detach().cpu().numpy().astype(np.float32)
     axes = tuple(range(2, array.ndim))
     found = torch.from_numpy(np.asarray(ndimage.gaussian_filter(array, sigma, axes=axes, mode="nearest"))).flatten(1)
-    return (found - found.mean(1, keepdim=True)) / found.shape[1] ** 0.5
+    return (found - found.mean(1, keepdim=True)) / math.sqrt(found.shape[1])
 
 
 def nearest(images: Tensor, training: Tensor | Iterable[Tensor], *, sigma: float = SIGMA) -> Neighbours:
@@ -83,12 +84,12 @@ def nearest(images: Tensor, training: Tensor | Iterable[Tensor], *, sigma: float
     if not len(images):
         raise ValueError("there is no image to look up")
     chunk = max(1, _CHUNK // images[0].numel())
-    own = smoothed(images, sigma).split(chunk)
+    own = torch.split(smoothed(images, sigma), chunk)
     best = [torch.full((len(part),), torch.inf, dtype=torch.float64) for part in own]
     index = [torch.full((len(part),), -1, dtype=torch.int64) for part in own]
     start = 0
     for whole in [training] if isinstance(training, Tensor) else training:
-        for some in whole.split(chunk):
+        for some in torch.split(whole, chunk):
             if some.shape[1:] != images.shape[1:]:
                 raise ValueError(f"images {tuple(images.shape[1:])}, training images {tuple(some.shape[1:])}")
             if not len(some):

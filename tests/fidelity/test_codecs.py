@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,10 @@ from medwvae.fidelity.codecs import CODECS, all_bits_per_voxel, bits_per_voxel, 
 from tests.fidelity.cases import blobs
 
 images = st.one_of(
-    arrays(dtype, st.tuples(st.integers(8, 40), st.integers(8, 40)), elements=st.integers(0, top))
-    for dtype, top in ((np.uint8, 255), (np.uint16, 4095), (np.uint16, 65535))
+    *(
+        arrays(dtype, st.tuples(st.integers(8, 40), st.integers(8, 40)), elements=st.integers(0, top))
+        for dtype, top in ((np.uint8, 255), (np.uint16, 4095), (np.uint16, 65535))
+    )
 )
 
 
@@ -24,6 +28,7 @@ def test_round_trip_is_exact(codec, image):
 @pytest.mark.parametrize("top", [0, 1, 2, 3, 255, 256, 65535])
 def test_noise_and_constants_of_every_depth_survive(codec, top):
     dtype = np.uint8 if top <= 255 else np.uint16
+    image: Any
     for image in (np.full((9, 33), top, dtype), np.random.default_rng(0).integers(0, top + 1, (33, 9)).astype(dtype)):
         np.testing.assert_array_equal(decode(encode(image, codec), codec), image)
         np.testing.assert_array_equal(decode(encode(image.T, codec), codec), image.T)
@@ -65,11 +70,12 @@ def test_quantisation_is_exact_on_the_grid(step, lowest, whole):
 
 def test_what_cannot_be_coded_is_refused():
     image = np.zeros((16, 16), np.uint8)
+    bad: Any
     for bad in (image.astype(float), image[0], image[:4], image.astype(np.int16)):
         with pytest.raises(ValueError, match="uint8 or uint16"):
             encode(bad, "png")
     with pytest.raises(ValueError, match="no codec"):
-        encode(image, "gif")
+        encode(image, "gif")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="step"):
         quantise(np.zeros(3), 0)
     for values in (np.array([-1.0]), np.array([np.nan]), np.array([70000.0]), np.zeros(0)):

@@ -40,7 +40,9 @@ def test_gaussian_frechet_equals_scipys_matrix_root(size):
 @given(means=st.tuples(st.floats(-5, 5), st.floats(-5, 5)), sds=st.tuples(st.floats(0, 5), st.floats(0, 5)))
 def test_of_isotropic_gaussians_it_has_a_closed_form(means, sds):
     size = 4
-    args = [(torch.full((size,), m, dtype=torch.float64), torch.eye(size) * s**2) for m, s in zip(means, sds)]
+    args = [
+        (torch.full((size,), m, dtype=torch.float64), torch.eye(size) * s**2) for m, s in zip(means, sds, strict=True)
+    ]
     expected = size * ((means[0] - means[1]) ** 2 + (sds[0] - sds[1]) ** 2)
     assert gaussian_frechet(*args[0], *args[1]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 

@@ -8,7 +8,7 @@ from medwvae.fidelity.diversity import WEIGHTS, diversity, ms_ssim, scales_for
 from tests.fidelity.cases import blobs, noise
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     size=st.integers(11, 50),
     dims=st.sampled_from([2, 3]),
@@ -52,7 +52,7 @@ def test_five_scales_are_the_papers():
 def test_copies_have_none_and_all_pairs_are_used_when_few():
     x = blobs(6)
     alike, different = diversity(x[:1].expand(6, -1, -1, -1), data_range=1.0), diversity(x, data_range=1.0)
-    assert (alike.mean, alike.deviation) == (pytest.approx(1, abs=1e-6), pytest.approx(0, abs=1e-6))
+    assert (alike.mean, alike.deviation) == pytest.approx((1, 0), abs=1e-6)
     assert different.mean < 0.8
     assert (different.pairs, different.scales) == (15, 2)
     pairs = [ms_ssim(x[i : i + 1], x[j : j + 1], data_range=1.0).item() for i in range(6) for j in range(i)]

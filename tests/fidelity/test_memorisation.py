@@ -25,7 +25,9 @@ def test_it_finds_what_trying_all_finds_in_chunks_of_any_size(counts, shape, cha
         for training in (y, y.split(5)):
             found = nearest(x, training)
             torch.testing.assert_close(found.distance, every.min(1).values, rtol=1e-4, atol=1e-6)
-            torch.testing.assert_close(every.gather(1, found.index[:, None])[:, 0], found.distance, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                every.gather(1, found.index[:, None])[:, 0], found.distance, rtol=1e-4, atol=1e-6
+            )
 
 
 def test_copies_have_distance_zero_whatever_their_brightness():

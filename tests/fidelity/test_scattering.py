@@ -25,7 +25,7 @@ def smooth_bump(size=64):
 @pytest.mark.parametrize(("scales", "orientations"), [(1, 1), (2, 3), (3, 4), (4, 8)])
 def test_littlewood_paley_sum_is_at_most_one_and_the_bank_covers_the_plane(scales, orientations):
     bank = filter_bank((64, 48), scales, orientations)
-    power = sum(wave**2 for wave in bank.waves.values())
+    power = np.sum([wave**2 for wave in bank.waves.values()], axis=0)
     total = bank.low**2 + (power + np.roll(power[::-1, ::-1], 1, (0, 1))) / 2
     assert total.max() <= 1 + 1e-12
     assert bank.low[0, 0] == pytest.approx(1)
@@ -67,7 +67,7 @@ def test_maps_are_those_of_plain_convolutions_without_subsampling():
 
 def test_subsampling_coarse_scales_hardly_changes_them():
     scattering, whole = Scattering(4, 4), Scattering(4, 4)
-    whole._stride = lambda j: 1
+    setattr(whole, "_stride", lambda j: 1)  # noqa: B010 -- mypy forbids replacing a method
     x = noise(1, 1, 40, 56)
     for path, a, b in zip(scattering.paths(), scattering.maps(x), whole.maps(x), strict=True):
         stride = 1 if not path else 2 ** max(path[-1][0] - 1, 0)
@@ -117,7 +117,7 @@ def test_stripes_answer_along_their_own_angle_and_at_their_own_scale():
     assert max(found, key=lambda path: found[path]) == ((1, 0),)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(shift=st.tuples(st.integers(-8, 8), st.integers(-8, 8)))
 def test_global_averages_hardly_change_when_the_content_moves(shift):
     features = ScatteringFeatures(3, 4, grid=1)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ shapes = st.one_of(st.tuples(*[st.integers(2, 24)] * 2), st.tuples(*[st.integers
 @given(shape=shapes, gain=st.floats(0.1, 3), seed=st.integers(0, 2**16))
 def test_kept_correlation_and_error_belong_together(shape, gain, seed):
     x, y = noise(2, 1, *shape, seed=seed), noise(2, 1, *shape, seed=seed + 1)
-    for band in energy_kept(x + gain * y, x, dims=len(shape), levels=2).values():
+    options: Any = {"dims": len(shape), "levels": 2}
+    for band in energy_kept(x + gain * y, x, **options).values():
         assert band.error == pytest.approx(1 + band.kept - 2 * band.correlation * math.sqrt(band.kept), abs=1e-9)
         assert -1 <= band.correlation <= 1
-    for band in energy_kept(gain * x, x, dims=len(shape), levels=2).values():
+    for band in energy_kept(gain * x, x, **options).values():
         expected = (gain**2, 1, (1 - gain) ** 2)
         assert (band.kept, band.correlation, band.error) == pytest.approx(expected, abs=1e-9)
 
