@@ -17,7 +17,9 @@ FLOORS = (
     (
         "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
         "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices "
-        "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
+        "wavelets.transform geometry intensity operators degradation metrics protocols statistics fidelity "
+        "fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity fidelity.features fidelity.manifolds "
+        "fidelity.memorisation fidelity.scattering fidelity.spectrum",
         "mathematics and physics",
     ),
     (
