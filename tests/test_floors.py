@@ -20,7 +20,12 @@ FLOORS = (
         "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
         "mathematics and physics",
     ),
-    ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets", "networks"),
+    (
+        "nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets "
+        "nets.autoencoder_kl nets.controls nets.conv_bodies nets.conv_latent nets.dense_vae nets.labels "
+        "nets.latent_diffusion nets.latent_packing nets.normal_prior",
+        "networks",
+    ),
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
