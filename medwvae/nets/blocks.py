@@ -54,8 +54,8 @@ def space_to_depth(x: Tensor, factors: tuple[int, ...]) -> Tensor:
 def depth_to_space(x: Tensor, factors: tuple[int, ...]) -> Tensor:
     """Undo `space_to_depth`."""
     dims = len(factors)
-    blocks = x.unflatten(1, (-1, *factors))
-    order = [axis for k in range(dims) for axis in (2 + dims + k, 2 + k)]
+    blocks = torch.unflatten(x, 1, (-1, *factors))
+    order = [axis for k in range(dims) for axis in (2 + dims + k, 2 + k)]  # each grid axis before its own samples
     shape = [n * f for n, f in zip(x.shape[2:], factors, strict=True)]
     return blocks.permute(0, 1, *order).reshape(len(x), -1, *shape)
 

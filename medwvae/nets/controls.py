@@ -101,7 +101,7 @@ class KeptSubbands(Control):
     def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
         """See `LatentModel`."""
         layout = self._layout(z[0], shape, self.cut)
-        kept = dict(zip(self.names, z[1].split(self.channels, dim=1), strict=True)) if self.names else {}
+        kept = dict(zip(self.names, torch.split(z[1], self.channels, dim=1), strict=True)) if self.names else {}
         coarsest = torch.stack([kept.get(name, zero) for name, zero in layout.level(self.cut).items()], dim=1)
         return idwt(layout.replace(z[0], (coarsest, *layout.details[1:])))
 

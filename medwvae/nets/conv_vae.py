@@ -1,4 +1,4 @@
-"""The conventional rival in restoration: a convolutional VAE with a spatial Gaussian latent (Kingma and Welling 2014)."""
+"""The conventional rival in restoration: a convolutional VAE, Gaussian latent on a grid (Kingma and Welling 2014)."""
 
 from typing import cast
 

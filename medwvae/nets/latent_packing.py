@@ -59,7 +59,7 @@ class Packing:
     def unpack(self, packed: Tensor) -> Latent:
         """Undo `pack`."""
         counts = [shape[0] * math.prod(self._factors(shape)) for shape in self.shapes]
-        parts = zip(packed.split(counts, dim=1), self.shapes, strict=True)
+        parts = zip(torch.split(packed, counts, dim=1), self.shapes, strict=True)
         return tuple(crop_to(depth_to_space(part, self._factors(shape)), shape[1:]) for part, shape in parts)
 
     def _factors(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -85,7 +85,7 @@ def channels_for_rate(rate: int, downsamplings: int, dims: int = 2, channels: in
     ConfigError
         If no whole number of channels does.
     """
-    positions = channels * 2 ** (dims * downsamplings)
+    positions: int = channels * 2 ** (dims * downsamplings)
     if rate < 1 or positions % rate:
         raise ConfigError(
             f"{downsamplings} downsamplings in {dims}D cannot hold 1/{rate} of the pixels: "
