@@ -45,7 +45,7 @@ class Kept:
     def of(self, level: int, dims: int) -> int:
         """Return the number of detail subbands of a level that are kept, the first in the order of their names."""
         if level > self.cut:
-            return 2**dims - 1
+            return (1 << dims) - 1
         return self.extra if level == self.cut else 0
 
 
