@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from medwvae.config import Budget, Config, parse_budget, slice_for
+from medwvae.config import Config, slice_for
+from medwvae.config_base import Budget, parse_budget
 from medwvae.config_io import load, schema_json, to_yaml
 from medwvae.errors import ConfigError
 from medwvae.names import NETWORKS, TASKS
