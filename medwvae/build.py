@@ -80,11 +80,14 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     Raises
     ------
     ConfigError
-        If the model's latent has another number of values.
+        If the system cannot have that rate, or its latent has another number of values.
     """
     section, size = config.generative.systems[system], config.generative.data.size
     own = section.model_dump(exclude=set(section.not_the_models))
-    model = _latent_model(section.kind, own, size, rate)
+    try:
+        model = _latent_model(section.kind, own, size, rate)
+    except ValueError as error:
+        raise ConfigError(f"generative.systems.{system} at rate {rate}: {error}") from None
     values, wanted = model.latent_values(size), size[0] * size[1] // rate
     if values != wanted:
         raise ConfigError(
@@ -120,7 +123,7 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
 def _channels(downsamplings: int, rate: int) -> int:
     """Return the latent channels at 4^−downsamplings of the pixels that make one value for every `rate` pixels."""
     if 4**downsamplings % rate:
-        raise ConfigError(
+        raise ValueError(
             f"{downsamplings} downsamplings leave one position for {4**downsamplings} pixels: no whole number of "
             f"channels there makes rate {rate}; change downsamplings or the rate"
         )

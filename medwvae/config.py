@@ -370,6 +370,7 @@ def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str
         return trained | {"prior": g["prior"]}
     if stage == "score_generative":
         # The weights come as a file: what trained them is not read again.
-        prior = {"prior": g["prior"]} if system.get("prior") else {}
+        own = {k: v for k, v in g["prior"].items() if k not in ("budget", "learning_rate")}
+        prior = {"prior": own} if system.get("prior") else {}
         return {k: trained[k] for k in ("seed", "rate", "data", "system")} | scored | prior
     raise KeyError(stage)

@@ -83,17 +83,21 @@ class WaveletLatentConfig(TrainedConfig):
     module: ClassVar[str] = "wavelet_latent"
     kind: Literal["wavelet"] = Field(description="Wavelet-VAE")
     objective: Literal["sparse", "elbo"] = Field("elbo", description="sparse = the paper's; elbo = a proper VAE")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    mode: str = Field("periodization", description="border mode, by PyWavelets' name")
     widths: tuple[Positive, ...] = Field((32, 48, 64), min_length=1, description="channels per wavelet level, fine first")
     blocks: int = Field(2, ge=0, description="residual blocks per level and direction")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
     noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
-    reconstruction: Literal["mse", "bce", "l1", "charbonnier"] = Field("mse", description="image loss (sparse)")
-    domain: Literal["image", "wavelet"] = Field("image", description="where that loss is taken (sparse)")
-    sparsity: float = Field(1e-3, ge=0, description="λ of the L1 term on details (sparse)")
+    refine: Literal["none", "convolution", "wavelet"] = Field(
+        "wavelet", description="refinement after the inverse transform: none, the paper's convolutions, or the encoder's twin"
+    )
+    refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
+    prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
+    prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
+    loss: Literal["mse", "l1", "charbonnier"] = Field("mse", description="image loss (sparse)")
+    sparsity: float = Field(1e-3, ge=0, description="λ on the details (sparse)")
+    sparsity_kind: Literal["l1", "kl"] = Field("l1", description="what λ weighs: |ĉ|, or KL to a unit Gaussian (sparse)")
     kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (sparse)")
-    refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
 
 
 class LLOnlyConfig(SystemConfig):

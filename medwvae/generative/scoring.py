@@ -1,7 +1,7 @@
 """One model of the study, scored: per test subject, as a whole, and what it looks like."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from medwvae.generative.reconstruction import Score, per_subject, reconstructed,
 from medwvae.nets.latent import LatentModel
 from medwvae.seeding import seed_for
 
-EXAMPLES = 4
+CODECS: Final = ("jpeg2000", "jpeg_ls", "png")
+EXAMPLES: Final = 4
 """Test slices whose reconstruction is kept for the report: the middle ones of the first volumes."""
 
 
@@ -127,11 +128,10 @@ def _score_likelihood(found: Scored, model: LatentModel, test: Images, settings:
 def _score_samples(found: Scored, model: LatentModel, test: Images, train: Images, settings: Settings) -> None:
     """Add what samples are like, where the model can be sampled."""
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "samples"))
-    samples = distribution.drawn(
-        model, max(settings.draws, settings.shown), tuple(test.values.shape[2:]), generator, settings.batch
-    )
-    if samples is None:
+    if not model.can_draw:
         return
+    count, size = max(settings.draws, settings.shown), tuple(test.values.shape[2:])
+    samples = distribution.drawn(model, count, size, generator, settings.batch)
     found.facts["finite_samples"] = bool(samples.isfinite().all())
     if not found.facts["finite_samples"]:
         return

@@ -67,7 +67,7 @@ class Job:
     build: "Callable[[], Restorer]"
     sampler: "SliceSampler"
     degrade: "Degradation"
-    validation: "Callable[[Any, Any], float]"
+    validation: Any
     settings: "Settings"
     digest: str
     weights: Path
