@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medwvae.config import Config
+from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import Task
 from medwvae.seeding import seed_for
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from medwvae.config_base import Budget
     from medwvae.config_generative import GenerativeModel
     from medwvae.degradation import Degradation
+    from medwvae.nets.diffusion_prior import DiffusionPrior
     from medwvae.nets.latent import LatentModel
     from medwvae.nets.restorer import Restorer
     from medwvae.train import Settings
@@ -86,7 +88,7 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     own = section.model_dump(exclude=set(section.not_the_models))
     try:
         model = _latent_model(section.kind, own, size, rate)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise ConfigError(f"generative.systems.{system} at rate {rate}: {error}") from None
     values, wanted = model.latent_values(size), size[0] * size[1] // rate
     if values != wanted:
@@ -103,21 +105,20 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
 
         return DenseVAE(shape=size, latent=size[0] * size[1] // rate, **own)
     if kind == "conv_vae":
-        from medwvae.nets.conv_latent import ConvLatentVAE
+        from medwvae.nets.conv_latent import ConvLatent
 
-        return ConvLatentVAE(latent=_channels(own["downsamplings"], rate), **own)
+        return ConvLatent(latent=_channels(own["downsamplings"], rate), **own)
     if kind == "autoencoder_kl":
-        from medwvae.nets.autoencoder_kl import AutoencoderKLModel
+        from medwvae.nets.autoencoder_kl import AutoencoderKL
 
-        return AutoencoderKLModel(latent=_channels(own["downsamplings"], rate), **own)
+        return AutoencoderKL(latent=_channels(len(own["widths"]) - 1, rate), **own)
     if kind == "wavelet":
         from medwvae.nets.wavelet_latent import WaveletLatentVAE
 
         return WaveletLatentVAE(rate=rate, **own)
-    from medwvae.nets import controls
+    from medwvae.nets.controls import KeptSubbands, LargestCoefficients
 
-    model = {"ll_only": controls.LLOnly, "top_k": controls.TopK}[kind]
-    return model(rate=rate, **own)
+    return KeptSubbands(rate=rate, **own) if kind == "ll_only" else LargestCoefficients(rate=rate, **own)
 
 
 def _channels(downsamplings: int, rate: int) -> int:
@@ -134,15 +135,23 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of a generative model's training: never stopped early, for all train equally long."""
     system, c = config.generative.systems[model.system], config.train
     rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
-    seed = seed_for(config.seed, "generative", model.seed)
-    return _settings(
-        config,
-        config.generative_budget(model.system),
-        rate or c.learning_rate,
-        seed=seed,
-        patience=0,
-        batch=batch or c.batch,
-    )
+    changes = {"seed": seed_for(config.seed, "generative", model.seed), "patience": 0, "batch": batch or c.batch}
+    return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
+
+
+def prior(config: Config, latent: "LatentModel") -> "DiffusionPrior":
+    """Return a trained model with an untrained prior on its latent."""
+    from medwvae.nets.diffusion_prior import DiffusionPrior
+
+    c = config.generative.prior
+    return DiffusionPrior(latent, parts=c.parts, widths=c.widths, steps=c.steps)
+
+
+def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
+    """Return the settings of the training of a model's prior."""
+    c = config.generative.prior
+    seed = seed_for(config.seed, "prior", model.seed)
+    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0)
 
 
 def training(config: Config, task: Task, network: str) -> "Settings":

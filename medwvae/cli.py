@@ -40,6 +40,7 @@ def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
         ("input", config.input),
         ("ingest.demographics", config.ingest.demographics),
         ("split.file", config.split.file),
+        ("generative.fidelity.weights", config.generative.fidelity.weights),
     ):
         if path:
             hide(path, label)

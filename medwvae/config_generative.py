@@ -54,7 +54,8 @@ class DenseVAEConfig(TrainedConfig):
 
     module: ClassVar[str] = "dense_vae"
     kind: Literal["dense_vae"] = Field(description="dense VAE")
-    hidden: tuple[Positive, ...] = Field((512,), min_length=1, description="widths of the hidden layers, outside first")
+    hidden: tuple[Positive, ...] = Field((1024,), description="widths of the dense layers, outside first")
+    widths: tuple[Positive, ...] = Field((), description="channels of convolutional levels around them; empty = none")
 
 
 class ConvLatentConfig(TrainedConfig):
@@ -62,9 +63,9 @@ class ConvLatentConfig(TrainedConfig):
 
     module: ClassVar[str] = "conv_latent"
     kind: Literal["conv_vae"] = Field(description="convolutional VAE")
-    downsamplings: Positive = Field(3, description="halvings of the resolution; 4^downsamplings / rate latent channels")
-    widths: tuple[Positive, ...] = Field((32, 48, 64, 96), min_length=2, description="channels per resolution")
-    blocks: int = Field(1, ge=0, description="residual blocks per resolution and direction")
+    downsamplings: Positive = Field(2, description="halvings of the resolution; 4^downsamplings / rate latent channels")
+    widths: tuple[Positive, ...] = Field((48, 96), min_length=1, description="channels per resolution, fine first")
+    blocks: int = Field(2, ge=0, description="residual blocks per resolution and direction")
 
 
 class AutoencoderKLConfig(TrainedConfig):
@@ -72,9 +73,11 @@ class AutoencoderKLConfig(TrainedConfig):
 
     module: ClassVar[str] = "autoencoder_kl"
     kind: Literal["autoencoder_kl"] = Field(description="MONAI's AutoencoderKL")
-    downsamplings: Positive = Field(2, description="halvings of the resolution; 4^downsamplings / rate latent channels")
-    widths: tuple[Positive, ...] = Field((32, 64, 64), min_length=2, description="channels per resolution")
+    widths: tuple[Positive, ...] = Field(
+        (16, 32, 64), min_length=2, description="channels per resolution; each after the first halves it"
+    )
     blocks: Positive = Field(1, description="residual blocks per resolution")
+    attention: bool = Field(False, description="attention at the coarsest resolution")
 
 
 class WaveletLatentConfig(TrainedConfig):
@@ -116,7 +119,7 @@ class TopKConfig(SystemConfig):
     trained: ClassVar[bool] = False
     kind: Literal["top_k"] = Field(description="the largest coefficients, wherever they are")
     wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    levels: Positive = Field(3, description="levels of the transform")
+    levels: Positive = Field(4, description="levels of the transform")
 
 
 AnySystem = Annotated[
@@ -131,19 +134,34 @@ class PriorConfig(Section):
     kind: Literal["none", "diffusion"] = Field("none", description="none, or MONAI's diffusion U-Net on the latent")
     budget: BudgetText = Field("2 min", description="training of the prior, beside that of the autoencoder")
     learning_rate: float = Field(1e-3, gt=0, description="peak of its own schedule")
-    widths: tuple[Positive, ...] = Field((32, 64), min_length=1, description="channels per resolution of the U-Net")
-    steps: Positive = Field(50, description="denoising steps of a draw")
+    parts: Positive | None = Field(
+        None, description="1 = the coarsest band alone, finer ones by the model's own prior; null = the whole latent"
+    )
+    widths: tuple[Positive, ...] = Field(
+        (64, 96, 128), min_length=1, description="channels per resolution of the U-Net, multiples of 32"
+    )
+    steps: Positive = Field(50, description="denoising steps of a draw; divides 1000")
 
 
 class FidelityConfig(Section):
     """What is scored, and on how much."""
 
+    features: Literal["scattering", "inception", "radimagenet"] = Field(
+        "scattering", description="what distributions are compared in; the networks need a TorchScript file of yours"
+    )
+    weights: str | None = Field(None, description="that file")
     slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
     draws: Positive = Field(256, description="samples whose distribution is compared with the test slices")
     bits: int = Field(8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]")
     importance_draws: Positive = Field(64, description="K of the importance-weighted bound")
     importance_images: Positive = Field(16, description="test slices that it is taken over")
     batch: Positive = Field(32, description="images per forward pass")
+
+    @model_validator(mode="after")
+    def _weights_given(self) -> Self:
+        if (self.weights is None) != (self.features == "scattering"):
+            raise ValueError("weights: the file of the network that `features` names; scattering has none")
+        return self
 
 
 class GenerativeModel(NamedTuple):

@@ -24,6 +24,11 @@ class Quantisation:
     levels: int
     step: float
 
+    @property
+    def top(self) -> float:
+        """Largest value that is told from larger ones, network units."""
+        return (self.levels - 1) * self.step
+
     @classmethod
     def of(cls, bits: int, top: float) -> Self:
         """Return the quantisation of [0, top] to so many bits."""
@@ -53,7 +58,7 @@ def bounds(model: LatentModel, images: Tensor, generator: torch.Generator, batch
     device = model.log_sigma.device
     distortion, rate = [], []
     for part in images.split(batch):
-        bound = model.bound(part.to(device), generator=_on(device, generator))
+        bound = model.bound(part.to(device), generator=on_device(device, generator))
         distortion.append(bound.distortion.cpu())
         rate.append(bound.rate.cpu())
     return torch.cat(distortion).double(), torch.cat(rate).double()
@@ -68,7 +73,7 @@ def importance_bound(
     found = []
     for image in images:
         weights = [
-            model.log_weight(image[None].to(device).expand(count, *image.shape), generator=_on(device, generator)).cpu()
+            model.log_weight(image[None].to(device).expand(count, *image.shape), generator=on_device(device, generator)).cpu()
             for count in _shares(draws, batch)
         ]
         found.append(np.log(draws) - torch.cat(weights).double().logsumexp(0))
@@ -84,7 +89,7 @@ def _shares(total: int, most: int) -> list[int]:
     return [min(most, total - start) for start in range(0, total, most)]
 
 
-def _on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+def on_device(device: torch.device, generator: torch.Generator) -> torch.Generator:
     """Return a generator of the device, seeded by the given one: a CPU generator cannot serve another device."""
     if device.type == "cpu":
         return generator

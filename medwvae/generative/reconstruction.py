@@ -1,8 +1,10 @@
 """How near a reconstruction is to its image, per subject."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -38,15 +40,34 @@ def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
     scores = []
     for volume in dict.fromkeys(images.volumes):
         chosen, subject, maximum = images.of(volume), images.subject_of(volume), images.maxima[volume]
-        truth, x = images.values[chosen, 0].numpy(), answer[chosen, 0].numpy()
+        truth, x = images.values[chosen].numpy(), answer[chosen].numpy()
         similarity = ssim_map(x, truth, data_range=maximum, kind="gaussian", dims=2)
-        squares = (x.astype("float64") - truth) ** 2
-        for region, mask in (("head", images.head[chosen, 0].numpy()), ("whole", None)):
+        squares = (x.astype(np.float64) - truth) ** 2
+        head = images.head[chosen].expand(truth.shape).numpy()
+        for region, mask in (("head", head), ("whole", None)):
             scores += [
                 Score(subject, region, "mse", masked_mean(squares, mask), ""),
                 Score(subject, region, "psnr", psnr(x, truth, data_range=maximum, mask=mask), "dB"),
                 Score(subject, region, "ssim", masked_mean(similarity, mask), ""),
             ]
+    return scores
+
+
+def score_details(images: Images, answer: Tensor) -> list[Score]:
+    """Compare the wavelet details of reconstructions with those of their images, over the images of a volume.
+
+    `energy_<subband>` is the energy that is kept, of each subband (`energy_dd1`) and of the finest level together
+    (`energy_high`): 1 is all of it, and noise counts as energy. `detail_high` is the share that is truly there, 1 less
+    the squared error over the energy. See `medwvae.fidelity.spectrum.energy_kept`.
+    """
+    from medwvae.fidelity.spectrum import energy_kept
+
+    scores = []
+    for volume in dict.fromkeys(images.volumes):
+        chosen, subject = images.of(volume), images.subject_of(volume)
+        bands = energy_kept(answer[chosen], images.values[chosen])
+        found = {f"energy_{name}": band.kept for name, band in bands.items()} | {"detail_high": 1 - bands["high"].error}
+        scores += [Score(subject, "whole", name, value, "") for name, value in found.items() if math.isfinite(value)]
     return scores
 
 

@@ -1,21 +1,24 @@
 """One model of the study, scored: per test subject, as a whole, and what it looks like."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.generative import distribution, likelihood
+from medwvae.generative import likelihood
 from medwvae.generative.images import Images
-from medwvae.generative.likelihood import Quantisation
-from medwvae.generative.reconstruction import Score, per_subject, reconstructed, score_reconstruction
+from medwvae.generative.likelihood import Quantisation, on_device
+from medwvae.generative.reconstruction import Score, per_subject, reconstructed, score_details, score_reconstruction
+from medwvae.nets.diffusion_prior import DiffusionPrior
 from medwvae.nets.latent import LatentModel
 from medwvae.seeding import seed_for
 
-CODECS: Final = ("jpeg2000", "jpeg_ls", "png")
+if TYPE_CHECKING:
+    from medwvae.fidelity.features import Features
+
 EXAMPLES: Final = 4
 """Test slices whose reconstruction is kept for the report: the middle ones of the first volumes."""
 
@@ -24,6 +27,7 @@ EXAMPLES: Final = 4
 class Settings:
     """How to score; see `generative.fidelity` in configs/default.yaml."""
 
+    features: "Features"
     quantisation: Quantisation
     draws: int
     shown: int
@@ -57,34 +61,35 @@ def score_model(model: LatentModel, test: Images, train: Images, settings: Setti
     """Score a model on test images; training images serve as candidates for the nearest neighbours only."""
     answer = reconstructed(model, test.values, settings.batch)
     examples = _examples(test)
-    found = Scored(score_reconstruction(test, answer))
-    found.scores += [s for band, kept in energy(answer, test.values).items() for s in per_subject(test, band, kept, "")]
+    found = Scored(score_reconstruction(test, answer) + score_details(test, answer))
     found.facts = sizes(model, tuple(test.values.shape[2:]))
     found.pictures = {"truths": _pixels(test.values[examples]), "reconstructions": _pixels(answer[examples])}
     _score_likelihood(found, model, test, settings)
-    found.facts |= {f"reconstruction_{name}": value for name, value in distribution.compared(test.values, answer).items()}
+    found.facts |= _compared("reconstruction", test, answer, settings)
     _score_samples(found, model, test, train, settings)
     return found
 
 
 def score_references(test: Images, train: Images, settings: Settings) -> dict[str, Scored]:
     """Score what the models are held against: lossless codecs, and training images in the place of samples."""
-    from medwvae.fidelity.codecs import bits_per_pixel
+    from medwvae.fidelity.codecs import CODECS, bits_per_voxel
 
     references: dict[str, Scored] = {}
-    integers = settings.quantisation.integers(test.values[:, 0])
+    integers = settings.quantisation.integers(test.values)
     for codec in CODECS:
-        bits = torch.tensor([bits_per_pixel(image, codec) for image in integers])
+        bits = torch.tensor([bits_per_voxel(image, codec) for image in integers])
         references[codec] = Scored(per_subject(test, "bits", bits, "bit"))
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "training images"))
     some = torch.randperm(len(train), generator=generator)[: settings.draws]
-    compared = distribution.compared(test.values, train.values[some])
-    references["training_images"] = Scored(facts={f"sample_{name}": value for name, value in compared.items()})
+    references["training_images"] = Scored(facts=_compared("sample", test, train.values[some], settings))
     return references
 
 
 def sizes(model: LatentModel, size: tuple[int, ...]) -> dict[str, int]:
     """Return the number of latent values, of parameters that learn, and of those that the posterior depends on."""
+    if isinstance(model, DiffusionPrior):
+        prior = sum(p.numel() for p in model.diffusion.unet.parameters())
+        return sizes(model.model, size) | {"prior_parameters": prior}
     return {
         "latent_values": model.latent_values(size),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -127,21 +132,37 @@ def _score_likelihood(found: Scored, model: LatentModel, test: Images, settings:
 
 def _score_samples(found: Scored, model: LatentModel, test: Images, train: Images, settings: Settings) -> None:
     """Add what samples are like, where the model can be sampled."""
+    from medwvae.fidelity.memorisation import memorisation
+
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "samples"))
     if not model.can_draw:
         return
     count, size = max(settings.draws, settings.shown), tuple(test.values.shape[2:])
-    samples = distribution.drawn(model, count, size, generator, settings.batch)
+    samples = drawn(model, count, size, generator, settings.batch)
     found.facts["finite_samples"] = bool(samples.isfinite().all())
     if not found.facts["finite_samples"]:
         return
-    compared = distribution.compared(test.values, samples[: settings.draws])
-    found.facts |= {f"sample_{name}": value for name, value in compared.items()}
+    found.facts |= _compared("sample", test, samples[: settings.draws], settings)
     shown = samples[: settings.shown]
-    nearest, distances = distribution.nearest(shown, train.values)
-    found.facts["neighbour_distance"] = float(distances.mean())
-    found.pictures["samples"] = _pixels(shown)
-    found.pictures["neighbours"] = _pixels(train.values[nearest])
+    remembered = memorisation(shown, test.values, train.values)
+    found.facts |= {"neighbour_ratio": float(remembered.ratio.median()), "copies": remembered.copies}
+    found.pictures |= {"samples": _pixels(shown), "neighbours": _pixels(train.values[remembered.samples.index])}
+
+
+@torch.no_grad()
+def drawn(model: LatentModel, count: int, size: tuple[int, ...], generator: torch.Generator, batch: int) -> Tensor:
+    """Return samples (count, C, *size) on the CPU."""
+    own = on_device(model.log_sigma.device, generator)
+    shares = [min(batch, count - start) for start in range(0, count, batch)]
+    return torch.cat([model.sample(share, size, own).float().cpu() for share in shares])
+
+
+def _compared(what: str, test: Images, images: Tensor, settings: Settings) -> dict[str, float]:
+    """Return distances and overlaps of other images and the test images, named after what these are."""
+    from medwvae.fidelity.compare import compare
+
+    found = compare(test.values, images, settings.features, data_range=settings.quantisation.top)
+    return {f"{what}_{name}": value for name, value in found.items()}
 
 
 def _examples(images: Images) -> list[int]:

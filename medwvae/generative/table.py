@@ -17,26 +17,43 @@ COLUMNS: Final = (
 """Columns of generative.csv, long format; codecs have neither rate nor seed."""
 
 LOWER_IS_BETTER: Final = (
-    "mse", "bits", "reconstruction_frechet", "reconstruction_mmd", "sample_frechet", "sample_mmd",
+    "mse", "bits", "nats", "rate", "reconstruction_frechet", "reconstruction_mmd", "sample_frechet", "sample_mmd",
 )  # fmt: skip
 
 SHOWN: Final[Mapping[str, str]] = {
     "head/mse": "MSE",
     "head/psnr": "PSNR (dB)",
     "head/ssim": "SSIM",
-    "whole/energy_1": "Finest details kept",
+    "whole/energy_high": "Finest details: energy",
+    "whole/detail_high": "truly there",
     "whole/bits": "Bits/voxel",
     "reconstruction_frechet": "Fréchet, reconstructions",
     "sample_frechet": "Fréchet, samples",
+    "sample_mmd": "MMD², samples",
     "sample_precision": "Precision",
     "sample_recall": "Recall",
-    "sample_diversity": "MS-SSIM of pairs",
+    "sample_ms_ssim": "MS-SSIM of pairs",
     "parameters": "Parameters",
     "encoder_parameters": "of the encoder",
     "images_per_s": "Images/s",
     "training_seconds": "Training (s)",
 }
 """What the printed tables show, in this order: of subjects (`region/metric`), then of models."""
+
+
+BRIEF: Final[Mapping[str, str]] = {
+    "head/psnr": "PSNR\ndB",
+    "head/ssim": "SSIM",
+    "whole/energy_high": "finest\ndetails",
+    "whole/bits": "bits/\nvoxel",
+    "reconstruction_frechet": "Fréchet\nrecon.",
+    "sample_frechet": "Fréchet\nsamples",
+    "training_seconds": "training\ns",
+}
+"""What fits a terminal."""
+
+NO_CONTEST: Final = ("parameters", "encoder_parameters", "images_per_s", "training_seconds", "sample_ms_ssim")
+"""Columns of which neither direction is better: samples should be as diverse as images, not more."""
 
 
 def summary(scores: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -115,12 +132,12 @@ def shown_columns(rows: list[dict[str, Any]]) -> list[str]:
 
 def best_of(rows: list[dict[str, Any]], name: str) -> float | None:
     """Return the best mean of a column where one direction is better and there is more than one row, else None."""
-    if name.split("/")[0] in ("parameters", "encoder_parameters", "images_per_s", "training_seconds"):
+    if name in NO_CONTEST:
         return None
     means = [entry["mean"] for row in rows if row["rate"] is not None and (entry := value_of(row, name))]
     if len(means) < 2:
         return None
-    if name == "whole/energy_1":  # all of it, neither more nor less
+    if name == "whole/energy_high":  # all of it, neither more nor less
         return float(min(means, key=lambda mean: abs(mean - 1)))
     return float(min(means) if name.split("/")[-1] in LOWER_IS_BETTER else max(means))
 
@@ -143,12 +160,12 @@ def render_text_table(rows: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    names = shown_columns(rows)
+    names = [name for name in BRIEF if any(value_of(row, name) for row in rows)]
     table = Table(title=Text("Generative models"), title_justify="left")
-    table.add_column("System")
-    table.add_column("Rate", justify="right")
+    table.add_column("System", no_wrap=True)
+    table.add_column("Rate", justify="right", no_wrap=True)
     for name in names:
-        table.add_column(Text(SHOWN[name]), justify="right")
+        table.add_column(Text(BRIEF[name]), justify="right", no_wrap=True)
     for rate in dict.fromkeys(row["rate"] for row in rows):
         table.add_section()
         block = [row for row in rows if row["rate"] == rate]

@@ -141,7 +141,7 @@ def _table(rows: list[dict[str, Any]], rate: int | None) -> dict[str, Any]:
 
 
 def _arrow(name: str) -> str:
-    if name in ("parameters", "encoder_parameters", "images_per_s", "training_seconds", "whole/energy_1"):
+    if name in table.NO_CONTEST or name == "whole/energy_high":
         return ""
     return "lower" if name.split("/")[-1] in table.LOWER_IS_BETTER else "higher"
 

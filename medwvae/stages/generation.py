@@ -1,6 +1,7 @@
 """The study of generative models: each trained, its prior after it, scored; references; the table."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,51 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     )
 
 
+def train_prior(config: Config, model: str, threads: int) -> None:
+    """Train the prior on a trained model's latent, from its last checkpoint if there is one."""
+    one = _named(config, model)
+    if not getattr(config.generative.systems[one.system], "prior", False):
+        raise ConfigError(f"{one.system} has no prior to train; say `prior: true` under generative.systems.{one.system}")
+    import torch
+
+    from medwvae import build
+    from medwvae.data.loaders import SliceSampler
+    from medwvae.degradation import Autoencode
+    from medwvae.generative.images import gathered
+    from medwvae.seeding import seed_for
+    from medwvae.train import Validation
+
+    torch.set_num_threads(threads)
+    data, degrade, train = config.generative.data, Autoencode(), _cases(config, "train")
+    images = gathered(train).values
+    settings = build.prior_training(config, one)
+
+    def built() -> Any:
+        diffusion = build.prior(config, _autoencoder(config, one)).diffusion
+        generator = torch.Generator().manual_seed(seed_for(settings.seed, "measure"))
+        batches = ((part, None) for part in images.split(config.generative.fidelity.batch))
+        diffusion.measure(batches, generator)
+        diffusion.latent.requires_grad_(False)
+        return diffusion
+
+    fit(
+        config,
+        Job(
+            title=f"train prior {one.id}",
+            build=built,
+            sampler=SliceSampler(train, data.size, mirror="left-right" if data.mirror else "none"),
+            degrade=degrade,
+            validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
+            settings=settings,
+            digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),
+            weights=paths.generative_prior(config.root, one.id),
+            history=paths.generative_prior_history(config.root, one.id),
+            meta={"task": "prior", "network": one.id, "config": json.dumps(slice_for(config, "train_prior", None, one.id))},
+            measure="PSNR of half denoised latents",
+        ),
+    )
+
+
 def score_generative(config: Config, model: str, threads: int = 1) -> None:
     """Score one generative model on the test subjects' slices."""
     one = _named(config, model)
@@ -104,7 +150,7 @@ def generative_references(config: Config, threads: int = 1) -> None:
         "quantisation_step": settings.quantisation.step,
         "draws": settings.draws,
         "budget": config.generative.budget,
-        "features": "scattering",
+        "features": settings.features.name,
     }
     names = {name: {"system": name, "kind": kind, "rate": None, "seed": None} for name, kind in kinds.items()}
     _write(config, REFERENCES, found, names, conditions)
@@ -113,7 +159,7 @@ def generative_references(config: Config, threads: int = 1) -> None:
 def generative_report(config: Config) -> None:
     """Write generative.csv and generative.json, and print the table."""
     root = config.root
-    models = [REFERENCES, *config.generative.models()]
+    models = [*config.generative.models(), REFERENCES]
     for model in models:
         if not paths.generative_scores(root, model).is_file():
             stage = "generative-references" if model == REFERENCES else f"score-generative --model {model}"
@@ -146,14 +192,35 @@ def trained_model(config: Config, model: str) -> "LatentModel":
     InputError
         If it has not been trained yet.
     """
-    from medwvae import build, checkpoint
+    from medwvae import build
 
     one = _named(config, model)
-    system = config.generative.systems[one.system]
-    built = build.latent_model(config, one.system, one.rate)
-    if system.trained:
-        built.load_state_dict(checkpoint.load(paths.generative_model(config.root, one.id))["weights"])
+    built = _autoencoder(config, one)
+    if getattr(config.generative.systems[one.system], "prior", False):
+        path = paths.generative_prior(config.root, one.id)
+        with_prior = build.prior(config, built)
+        with_prior.diffusion.load_state_dict(_weights(path, f"train-prior --model {one.id}"))
+        built = with_prior
     return built.eval()
+
+
+def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
+    """Return a trained model without the prior that was fitted to its latent."""
+    from medwvae import build
+
+    built = build.latent_model(config, model.system, model.rate)
+    if config.generative.systems[model.system].trained:
+        path = paths.generative_model(config.root, model.id)
+        built.load_state_dict(_weights(path, f"train-generative --model {model.id}"))
+    return built.eval()
+
+
+def _weights(path: Path, stage: str) -> Any:
+    from medwvae import checkpoint
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run `medwvae {stage}` first")
+    return checkpoint.load(path)["weights"]
 
 
 def _named(config: Config, model: str) -> GenerativeModel:
@@ -177,11 +244,13 @@ def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) ->
 
 
 def _settings(config: Config, top: float) -> "Settings":
+    from medwvae.fidelity.features import features_named
     from medwvae.generative.likelihood import Quantisation
     from medwvae.generative.scoring import Settings
 
     c = config.generative
     return Settings(
+        features=features_named(c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None),
         quantisation=Quantisation.of(c.fidelity.bits, top),
         draws=c.fidelity.draws,
         shown=c.samples,
@@ -201,6 +270,9 @@ def _training_facts(config: Config, model: GenerativeModel) -> dict[str, Any]:
         return {"parameters": 0, "encoder_parameters": 0}
     meta = checkpoint.load(paths.generative_model(config.root, model.id))["meta"]
     known = {name: meta[name] for name in ("training_seconds", "images_per_s", "steps", "precision")}
+    if getattr(system, "prior", False):
+        prior = checkpoint.load(paths.generative_prior(config.root, model.id))["meta"]
+        known |= {"prior_seconds": prior["training_seconds"], "prior_steps": prior["steps"]}
     return known | {"best_validation_psnr": meta["best"]}
 
 
@@ -224,9 +296,17 @@ def _write(
     path = paths.generative_pictures(root, place)
     with atomic(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, **{name: array.astype(np.float16) for name, array in pictures.items()})
-    facts = {"models": {m: names[m] | one.facts for m, one in found.items()}, "conditions": conditions or {}}
+    facts = {
+        "models": {m: names[m] | {name: _plain(value) for name, value in one.facts.items()} for m, one in found.items()},
+        "conditions": conditions or {},
+    }
     _write_json(paths.generative_facts(root, place), facts)
     write_table(paths.generative_scores(root, place), pd.concat(tables, ignore_index=True))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON: a number that is not finite becomes None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_json(path: Path, value: Any) -> None:

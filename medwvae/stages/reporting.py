@@ -142,6 +142,7 @@ def _without_paths(config: Config) -> dict[str, Any]:
         (plain, "results"),
         (plain["split"], "file"),
         (plain["ingest"], "demographics"),
+        (plain["generative"]["fidelity"], "weights"),
     ):
         section[field] = section[field] and "(a path of the user's)"
     return plain
