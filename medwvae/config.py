@@ -8,9 +8,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medwvae.config_base import Budget, BudgetText, Crop, Fraction, Millimetres, Positive, Section, Several, parse_budget
-from medwvae.config_generative import GenerativeConfig, GenerativeModel
+from medwvae.config_base import (
+    Budget,
+    BudgetText,
+    Crop,
+    Fraction,
+    Millimetres,
+    Positive,
+    Section,
+    Several,
+    parse_budget,
+)
+from medwvae.config_generative import GenerativeConfig
 from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task
+
 
 class PhantomConfig(Section):
     """The synthetic cohort that is used when `input` is empty."""

@@ -86,20 +86,25 @@ class WaveletLatentConfig(TrainedConfig):
     module: ClassVar[str] = "wavelet_latent"
     kind: Literal["wavelet"] = Field(description="Wavelet-VAE")
     objective: Literal["sparse", "elbo"] = Field("elbo", description="sparse = the paper's; elbo = a proper VAE")
-    widths: tuple[Positive, ...] = Field((32, 48, 64), min_length=1, description="channels per wavelet level, fine first")
+    widths: tuple[Positive, ...] = Field(
+        (32, 48, 64), min_length=1, description="channels per wavelet level, fine first"
+    )
     blocks: int = Field(2, ge=0, description="residual blocks per level and direction")
     wavelet: str = Field("haar", description="family, by PyWavelets' name")
     noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     refine: Literal["none", "convolution", "wavelet"] = Field(
-        "wavelet", description="refinement after the inverse transform: none, the paper's convolutions, or the encoder's twin"
+        "wavelet",
+        description="refinement after the inverse transform: none, the paper's convolutions, or the encoder's twin",
     )
     refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
     prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
     prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
     loss: Literal["mse", "l1", "charbonnier"] = Field("mse", description="image loss (sparse)")
     sparsity: float = Field(1e-3, ge=0, description="λ on the details (sparse)")
-    sparsity_kind: Literal["l1", "kl"] = Field("l1", description="what λ weighs: |ĉ|, or KL to a unit Gaussian (sparse)")
+    sparsity_kind: Literal["l1", "kl"] = Field(
+        "l1", description="what λ weighs: |ĉ|, or KL to a unit Gaussian (sparse)"
+    )
     kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (sparse)")
 
 
@@ -152,7 +157,9 @@ class FidelityConfig(Section):
     weights: str | None = Field(None, description="that file")
     slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
     draws: Positive = Field(256, description="samples whose distribution is compared with the test slices")
-    bits: int = Field(8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]")
+    bits: int = Field(
+        8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]"
+    )
     importance_draws: Positive = Field(64, description="K of the importance-weighted bound")
     importance_images: Positive = Field(16, description="test slices that it is taken over")
     batch: Positive = Field(32, description="images per forward pass")
@@ -198,8 +205,8 @@ class GenerativeConfig(Section):
             for rate in system.rates or self.rates:
                 if pixels % rate:
                     raise ValueError(
-                        f"systems.{name}: images of {self.data.size[0]} x {self.data.size[1]} = {pixels} pixels have no "
-                        f"whole number of latent values at rate {rate}; change generative.data.size or the rate"
+                        f"systems.{name}: images of {self.data.size[0]} x {self.data.size[1]} = {pixels} pixels have "
+                        f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
                     )
                 self._seeds_of(name, rate)
             if getattr(system, "prior", False) and self.prior.kind == "none":

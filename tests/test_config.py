@@ -381,7 +381,9 @@ def test_a_system_s_own_settings_reach_its_own_models_only():
     )
     # More trainings of a system leave those that there are alone.
     more = changed(STUDY, ("generative", "seeds"), {4: 1, 8: 9, 16: 1})
-    assert {slice_for(more, stage, None, MODEL) == slice_for(STUDY, stage, None, MODEL) for stage, *_ in GENERATIVE} == {True}
+    assert {
+        slice_for(more, stage, None, MODEL) == slice_for(STUDY, stage, None, MODEL) for stage, *_ in GENERATIVE
+    } == {True}
 
 
 def test_the_levels_reach_whoever_is_padded_for_them():

@@ -11,7 +11,7 @@ from medwvae.provenance import PACKAGE, imports_of
 
 FLOORS = (
     (
-        "names errors seeding files config config_io paths provenance progress",
+        "names errors seeding files config config_base config_generative config_io paths provenance progress",
         "vocabulary, configuration, paths",
     ),
     (
@@ -20,7 +20,11 @@ FLOORS = (
         "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
         "mathematics and physics",
     ),
-    ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets", "networks"),
+    (
+        "nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets "
+        "nets.diffusion_prior",
+        "networks",
+    ),
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
@@ -35,13 +39,15 @@ FLOORS = (
     ),
     (
         "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
-        "baselines.tuning report report.figures report.page report.panels report.tables report.words",
+        "baselines.tuning report report.figures report.generative report.page report.panels report.tables report.words "
+        "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
+        "generative.table",
         "work on the data",
     ),
     ("build", "configuration to objects"),
     (
         "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
-        "stages.privacy cli",
+        "stages.generation stages.privacy cli",
         "entries",
     ),
 )
@@ -51,8 +57,9 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 ROOMS = [module for module in MODULES if module != "medwvae"]
-KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
-    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting", "export")
+KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
+    f"medwvae.stages.{name}"
+    for name in ("plan", "cohort", "training", "generation", "restoration", "reporting", "export")
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 
@@ -88,7 +95,8 @@ def test_no_import_runs_upward(module):
 @pytest.mark.parametrize("module", ROOMS)
 def test_only_the_top_floors_see_the_configuration(module):
     if module not in KNOWS_CONFIG:
-        assert not rooms_imported_by(module) & {"medwvae.config", "medwvae.config_io"}
+        known = {"medwvae.config", "medwvae.config_io", "medwvae.config_generative"}
+        assert not rooms_imported_by(module) & known
 
 
 def test_no_room_imports_itself_through_others():

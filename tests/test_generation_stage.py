@@ -172,9 +172,19 @@ def test_a_trained_model_is_read_back_by_its_id(config):
 @pytest.mark.parametrize(
     ("stage", "model", "error", "words"),
     [
-        ("train_generative", "elbo-r8-s1", ConfigError, "no generative model 'elbo-r8-s1'; have: elbo-r4-s1, plain-r4-s1"),
+        (
+            "train_generative",
+            "elbo-r8-s1",
+            ConfigError,
+            "no generative model 'elbo-r8-s1'; have: elbo-r4-s1, plain-r4-s1",
+        ),
         ("train_generative", "plain-r4-s1", ConfigError, "plain is a control: nothing in it is trained"),
-        ("score_generative", "elbo-r4-s1", InputError, "model.pt is missing; run `medwvae train-generative --model elbo-r4-s1` first"),
+        (
+            "score_generative",
+            "elbo-r4-s1",
+            InputError,
+            "model.pt is missing; run `medwvae train-generative --model elbo-r4-s1` first",
+        ),
         ("train_prior", "elbo-r4-s1", ConfigError, "elbo has no prior to train"),
     ],
 )

@@ -106,7 +106,9 @@ class SliceSampler:
         # The first axis in plane runs from left to right, but for sagittal slices.
         upright = [(0,) if case.prepared.axis != 0 else () for case in cases]
         self.axes: list[tuple[int, ...]] = {
-            "both": [(0, 1)] * len(cases), "left-right": upright, "none": [()] * len(cases)
+            "both": [(0, 1)] * len(cases),
+            "left-right": upright,
+            "none": [()] * len(cases),
         }[mirror]
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)

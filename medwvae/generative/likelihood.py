@@ -54,7 +54,7 @@ def defined(model: LatentModel) -> bool:
 
 @torch.no_grad()
 def bounds(model: LatentModel, images: Tensor, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
-    """Return distortion and rate of every image in nats, (N,) each, of one draw of z; their sum is the negative ELBO."""
+    """Return distortion and rate of every image in nats, (N,) each, of one draw of z; their sum bounds −log p(x)."""
     device = model.log_sigma.device
     distortion, rate = [], []
     for part in images.split(batch):
@@ -65,15 +65,15 @@ def bounds(model: LatentModel, images: Tensor, generator: torch.Generator, batch
 
 
 @torch.no_grad()
-def importance_bound(
-    model: LatentModel, images: Tensor, generator: torch.Generator, draws: int, batch: int
-) -> Tensor:
-    """Return −log (1/K) Σ p(x, z_k) / q(z_k | x) of every image in nats, (N,) (Burda, Grosse and Salakhutdinov 2016)."""
+def importance_bound(model: LatentModel, images: Tensor, generator: torch.Generator, draws: int, batch: int) -> Tensor:
+    """Return −log (1/K) Σ p(x, z_k) / q(z_k | x) of every image in nats, (N,) (Burda, Grosse, Salakhutdinov 2016)."""
     device = model.log_sigma.device
     found = []
     for image in images:
         weights = [
-            model.log_weight(image[None].to(device).expand(count, *image.shape), generator=on_device(device, generator)).cpu()
+            model.log_weight(
+                image[None].to(device).expand(count, *image.shape), generator=on_device(device, generator)
+            ).cpu()
             for count in _shares(draws, batch)
         ]
         found.append(np.log(draws) - torch.cat(weights).double().logsumexp(0))

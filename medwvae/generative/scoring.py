@@ -119,9 +119,7 @@ def _score_likelihood(found: Scored, model: LatentModel, test: Images, settings:
     found.scores += per_subject(test, "rate", rate, "nat")
     found.scores += per_subject(test, "bits", likelihood.bits(distortion + rate, images, quantisation), "bit")
     some = torch.linspace(0, len(test) - 1, min(settings.importance_images, len(test))).round().long()
-    weighted = likelihood.importance_bound(
-        model, images[some], generator, settings.importance_draws, settings.batch
-    )
+    weighted = likelihood.importance_bound(model, images[some], generator, settings.importance_draws, settings.batch)
     found.facts |= {
         "importance_images": len(some),
         "importance_draws": settings.importance_draws,

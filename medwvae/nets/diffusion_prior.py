@@ -13,8 +13,8 @@ from medwvae.nets.latent_packing import latent_shapes
 class DiffusionPrior(LatentModel):
     """A trained model as it is, but for `draw`.
 
-    Bounds, and with them nats and bits, stay those of the model's own prior: a diffusion model gives samples, no density
-    here. `diffusion` is what the training loop trains.
+    Bounds, and with them nats and bits, stay those of the model's own prior: a diffusion model gives samples here, no
+    density. `diffusion` is what the training loop trains.
 
     Parameters
     ----------
@@ -26,7 +26,11 @@ class DiffusionPrior(LatentModel):
 
     def __init__(self, model: LatentModel, **options: Any) -> None:
         super().__init__(
-            channels=model.channels, dims=model.dims, classes=model.classes, likelihood=model.likelihood, beta=model.beta
+            channels=model.channels,
+            dims=model.dims,
+            classes=model.classes,
+            likelihood=model.likelihood,
+            beta=model.beta,
         )
         self.has_density, self.model = model.has_density, model
         self.log_sigma.requires_grad_(False)

@@ -189,6 +189,7 @@ def _level(band: str) -> int:
 
 
 def plain(text: str) -> str:
+    """Return text that Matplotlib shows as it is."""
     # A dollar sign would start mathematics, and a leading underscore would hide a line from the legend.
     return text.replace("$", r"\$").lstrip("_")
 

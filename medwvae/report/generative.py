@@ -70,11 +70,14 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
         "verdicts": [_verdict(rows, rate) for rate in rates],
         "tables": [_table(rows, rate) for rate in rates] + [_table(rows, None)],
         "against_rate": _against_rate(rows),
-        "curves": figures.training_curves("Generative models", {m: h for m, h in inputs.histories.items() if m in shown}),
+        "curves": figures.training_curves(
+            "Generative models", {m: h for m, h in inputs.histories.items() if m in shown}
+        ),
         "scales": {
             model: svg
             for model in shown
-            if model in inputs.histories and (svg := figures.noise_scales(f"Generative, {model}", inputs.histories[model]))
+            if model in inputs.histories
+            and (svg := figures.noise_scales(f"Generative, {model}", inputs.histories[model]))
         },
         "samples": list(_samples(inputs, shown)),
         "neighbours": list(_neighbours(inputs, shown)),
@@ -195,7 +198,9 @@ def _against_rate(rows: list[dict[str, Any]]) -> str | None:
                 elinewidth=0.8,
                 label=figures.plain(system),
             )
-            said.append(f"{system} " + ", ".join(f"{m:.2f} at 1/{rate}" for m, (rate, _) in zip(means, points, strict=True)))
+            said.append(
+                f"{system} " + ", ".join(f"{m:.2f} at 1/{rate}" for m, (rate, _) in zip(means, points, strict=True))
+            )
         rates = sorted({rate for points in lines.values() for rate, _ in points})
         axis.set_xscale("log", base=2)
         axis.set_xticks([1 / rate for rate in rates], [f"1/{rate}" for rate in rates])
@@ -203,7 +208,10 @@ def _against_rate(rows: list[dict[str, Any]]) -> str | None:
         axis.set_ylabel("PSNR in the head (dB)")
         axis.grid()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        return figures.svg(figure, "Generative models: PSNR in the head in dB against latent values per pixel: " + "; ".join(said) + ".")
+        return figures.svg(
+            figure,
+            "Generative models: PSNR in the head in dB against latent values per pixel: " + "; ".join(said) + ".",
+        )
 
 
 def _first_models(inputs: GenerativeInputs, rates: list[int]) -> Iterator[str]:

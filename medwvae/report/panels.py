@@ -200,6 +200,7 @@ def gradient(name: str = ERROR_MAP, stops: int = 9) -> str:
 
 
 def scaled(image: Array, low: float, high: float) -> Array:
+    """Map the window [low, high] to [0, 1]; what lies beyond is cut off."""
     unit: Array = np.clip((image - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
     return unit
 
@@ -219,6 +220,7 @@ def _png(unit: Array, side: int, colours: str | None = None) -> str:
 
 
 def address(picture: Image.Image) -> str:
+    """Return a picture as a `data:` address of its PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -64,7 +64,9 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     """Train the prior on a trained model's latent, from its last checkpoint if there is one."""
     one = _named(config, model)
     if not getattr(config.generative.systems[one.system], "prior", False):
-        raise ConfigError(f"{one.system} has no prior to train; say `prior: true` under generative.systems.{one.system}")
+        raise ConfigError(
+            f"{one.system} has no prior to train; say `prior: true` under generative.systems.{one.system}"
+        )
     import torch
 
     from medwvae import build
@@ -99,7 +101,11 @@ def train_prior(config: Config, model: str, threads: int) -> None:
             digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),
             weights=paths.generative_prior(config.root, one.id),
             history=paths.generative_prior_history(config.root, one.id),
-            meta={"task": "prior", "network": one.id, "config": json.dumps(slice_for(config, "train_prior", None, one.id))},
+            meta={
+                "task": "prior",
+                "network": one.id,
+                "config": json.dumps(slice_for(config, "train_prior", None, one.id)),
+            },
             measure="PSNR of half denoised latents",
         ),
     )
@@ -297,7 +303,9 @@ def _write(
     with atomic(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, **{name: array.astype(np.float16) for name, array in pictures.items()})
     facts = {
-        "models": {m: names[m] | {name: _plain(value) for name, value in one.facts.items()} for m, one in found.items()},
+        "models": {
+            m: names[m] | {name: _plain(value) for name, value in one.facts.items()} for m, one in found.items()
+        },
         "conditions": conditions or {},
     }
     _write_json(paths.generative_facts(root, place), facts)

@@ -44,7 +44,12 @@ def test_scored_slices_show_the_head_and_are_spread():
 
 def test_training_mirrors_left_to_right_only():
     upright, sagittal = case(axis=2), case(axis=0)
-    for one, mirror, kinds in ((upright, "both", 4), (upright, "left-right", 2), (sagittal, "left-right", 1), (upright, "none", 1)):
+    for one, mirror, kinds in (
+        (upright, "both", 4),
+        (upright, "left-right", 2),
+        (sagittal, "left-right", 1),
+        (upright, "none", 1),
+    ):
         sampler = SliceSampler([one], (24, 20), mirror=mirror)
         images, *_ = sampler.draw(200, torch.Generator().manual_seed(0))
         slices = one.slices()

@@ -32,9 +32,7 @@ rule train_generative:
     params:
         reads=reads_of_model("train_generative"),
     shell:
-        medwvae(
-            "train-generative", "--model {wildcards.model} --threads {threads}"
-        )
+        medwvae("train-generative", "--model {wildcards.model} --threads {threads}")
 
 
 rule train_prior:
@@ -78,9 +76,7 @@ rule score_generative:
     params:
         reads=reads_of_model("score_generative"),
     shell:
-        medwvae(
-            "score-generative", "--model {wildcards.model} --threads {threads}"
-        )
+        medwvae("score-generative", "--model {wildcards.model} --threads {threads}")
 
 
 rule generative_references:
