@@ -128,7 +128,7 @@ def _channels(downsamplings: int, rate: int) -> int:
             f"{downsamplings} downsamplings leave one position for {4**downsamplings} pixels: no whole number of "
             f"channels there makes rate {rate}; change downsamplings or the rate"
         )
-    return 4**downsamplings // rate
+    return int(4**downsamplings // rate)
 
 
 def generative_training(config: Config, model: "GenerativeModel") -> "Settings":

@@ -156,7 +156,7 @@ class FidelityConfig(Section):
     )
     weights: str | None = Field(None, description="that file")
     slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
-    draws: Positive = Field(256, description="samples whose distribution is compared with the test slices")
+    draws: int = Field(256, ge=4, description="samples whose distribution is compared with the test slices")
     bits: int = Field(
         8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]"
     )

@@ -198,6 +198,14 @@ def test_the_table_says_which_score_is_missing(config):
         stages.generative_report(config)
 
 
+def test_too_few_images_to_compare_are_said(tmp_path):
+    config = prepared(tmp_path, **{"generative.fidelity.slices": 1})
+    with pytest.raises(
+        InputError, match=r"2 test images; comparing distributions takes 4 of each: raise generative\.fid"
+    ):
+        stages.generative_references(config)
+
+
 def test_a_latent_of_another_size_is_an_error():
     config = load(overrides=STUDY | {"generative.data.size": [36, 16]})  # three levels pad 36 to 40
     with pytest.raises(ConfigError, match=r"systems.elbo: 160 latent values for 36 x 16 pixels, but rate 4 needs 144"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medwvae.data.loaders import Case
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Images:
         return self.subjects[self.volumes.index(volume)]
 
 
-def fitted(slices: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.generic]:
+def fitted(slices: NDArray[T], size: tuple[int, int]) -> NDArray[T]:
     """Pad (S, H, W) with zeros, or cut it, about its middle to (S, *size)."""
     for axis, want in enumerate(size, start=1):
         missing = want - slices.shape[axis]

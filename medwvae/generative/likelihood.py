@@ -57,7 +57,7 @@ def bounds(model: LatentModel, images: Tensor, generator: torch.Generator, batch
     """Return distortion and rate of every image in nats, (N,) each, of one draw of z; their sum bounds −log p(x)."""
     device = model.log_sigma.device
     distortion, rate = [], []
-    for part in images.split(batch):
+    for part in torch.split(images, batch):
         bound = model.bound(part.to(device), generator=on_device(device, generator))
         distortion.append(bound.distortion.cpu())
         rate.append(bound.rate.cpu())

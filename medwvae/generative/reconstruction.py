@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ class Score(NamedTuple):
 def reconstructed(model: LatentModel, images: Tensor, batch: int) -> Tensor:
     """Return the reconstruction of every image, (N, C, H, W), on the CPU."""
     device = model.log_sigma.device
-    return torch.cat([model.reconstruct(part.to(device)).float().cpu() for part in images.split(batch)])
+    return torch.cat([model.reconstruct(part.to(device)).float().cpu() for part in torch.split(images, batch)])
 
 
 def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
@@ -79,7 +79,7 @@ def per_subject(images: Images, metric: str, values: Tensor, unit: str) -> list[
     ]
 
 
-def table(scores: list[Score], model: Mapping[str, object]) -> pd.DataFrame:
+def table(scores: list[Score], model: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row per subject, region and metric, volumes of a subject averaged, beside what names the model."""
     rows = pd.DataFrame(scores, columns=list(Score._fields))
     keys = ["subject", "region", "metric", "unit"]

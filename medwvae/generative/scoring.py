@@ -85,7 +85,7 @@ def score_references(test: Images, train: Images, settings: Settings) -> dict[st
     return references
 
 
-def sizes(model: LatentModel, size: tuple[int, ...]) -> dict[str, int]:
+def sizes(model: LatentModel, size: tuple[int, ...]) -> dict[str, Any]:
     """Return the number of latent values, of parameters that learn, and of those that the posterior depends on."""
     if isinstance(model, DiffusionPrior):
         prior = sum(p.numel() for p in model.diffusion.unet.parameters())

@@ -15,10 +15,13 @@ from medwvae.stages.training import Job, fit, state_digest
 
 if TYPE_CHECKING:
     from medwvae.data.loaders import Case
+    from medwvae.generative.images import Images
     from medwvae.generative.scoring import Scored, Settings
     from medwvae.names import Part
     from medwvae.nets.latent import LatentModel
 
+LEAST = 4
+"""Images of a kind: precision and recall look at the third neighbour."""
 REFERENCES = "references"
 """Stands in the place of a model's id for lossless codecs and training images."""
 
@@ -38,13 +41,12 @@ def train_generative(config: Config, model: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     data, degrade = config.generative.data, Autoencode()
-    mirror = "left-right" if data.mirror else "none"
     fit(
         config,
         Job(
             title=f"train {one.id}",
             build=lambda: build.latent_model(config, one.system, one.rate),
-            sampler=SliceSampler(_cases(config, "train"), data.size, mirror=mirror),
+            sampler=SliceSampler(_cases(config, "train"), data.size, mirror="left-right" if data.mirror else "none"),
             degrade=degrade,
             validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
             settings=build.generative_training(config, one),
@@ -84,7 +86,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     def built() -> Any:
         diffusion = build.prior(config, _autoencoder(config, one)).diffusion
         generator = torch.Generator().manual_seed(seed_for(settings.seed, "measure"))
-        batches = ((part, None) for part in images.split(config.generative.fidelity.batch))
+        batches = ((part, None) for part in torch.split(images, config.generative.fidelity.batch))
         diffusion.measure(batches, generator)
         diffusion.latent.requires_grad_(False)
         return diffusion
@@ -116,14 +118,12 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
     one = _named(config, model)
     import torch
 
-    from medwvae.generative.images import gathered
     from medwvae.generative.scoring import score_model
     from medwvae.train import device_for
 
     torch.set_num_threads(threads)
-    system, fidelity = config.generative.systems[one.system], config.generative.fidelity
-    train = gathered(_cases(config, "train"))
-    test = gathered(_cases(config, "test"), fidelity.slices)
+    system = config.generative.systems[one.system]
+    train, test = _train_and_test(config)
     built = trained_model(config, one.id).to(device_for(config.train.accelerator))
     found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
     found.facts |= _training_facts(config, one)
@@ -136,12 +136,10 @@ def generative_references(config: Config, threads: int = 1) -> None:
     """Score what the models are held against: lossless codecs, and training images in the place of samples."""
     import torch
 
-    from medwvae.generative.images import gathered
     from medwvae.generative.scoring import score_references
 
     torch.set_num_threads(threads)
-    train = gathered(_cases(config, "train"))
-    test = gathered(_cases(config, "test"), config.generative.fidelity.slices)
+    train, test = _train_and_test(config)
     settings = _settings(config, max(train.maxima.values()))
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
@@ -244,6 +242,26 @@ def _cases(config: Config, part: "Part") -> "list[Case]":
     return framed(load_cases(paths.prepared_index(config.root), part), config.generative.data.size)
 
 
+def _train_and_test(config: Config) -> "tuple[Images, Images]":
+    """Return every training image and the test images that are scored.
+
+    Raises
+    ------
+    InputError
+        If there are too few of them to compare distributions.
+    """
+    from medwvae.generative.images import gathered
+
+    train = gathered(_cases(config, "train"))
+    test = gathered(_cases(config, "test"), config.generative.fidelity.slices)
+    if min(len(test), len(train)) < LEAST:
+        raise InputError(
+            f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "
+            "raise generative.fidelity.slices, or add subjects"
+        )
+    return train, test
+
+
 def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) -> str:
     code = provenance.stage_code(stage, config.generative.systems[model.system].module)
     return state_digest(config, slice_for(config, stage, None, model.id), code, *files)
@@ -301,7 +319,8 @@ def _write(
     pictures = {name: array for one in found.values() for name, array in one.pictures.items()}
     path = paths.generative_pictures(root, place)
     with atomic(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, **{name: array.astype(np.float16) for name, array in pictures.items()})
+        small: dict[str, Any] = {name: array.astype(np.float16) for name, array in pictures.items()}
+        np.savez(handle, **small)
     facts = {
         "models": {
             m: names[m] | {name: _plain(value) for name, value in one.facts.items()} for m, one in found.items()

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medwvae.data.loaders import SliceSampler
+from medwvae.data.loaders import Case, Mirror, SliceSampler
 from medwvae.generative.images import fitted, framed, gathered
 from tests.cases import case
 
@@ -44,12 +44,13 @@ def test_scored_slices_show_the_head_and_are_spread():
 
 def test_training_mirrors_left_to_right_only():
     upright, sagittal = case(axis=2), case(axis=0)
-    for one, mirror, kinds in (
+    kinds_of: list[tuple[Case, Mirror, int]] = [
         (upright, "both", 4),
         (upright, "left-right", 2),
         (sagittal, "left-right", 1),
         (upright, "none", 1),
-    ):
+    ]
+    for one, mirror, kinds in kinds_of:
         sampler = SliceSampler([one], (24, 20), mirror=mirror)
         images, *_ = sampler.draw(200, torch.Generator().manual_seed(0))
         slices = one.slices()

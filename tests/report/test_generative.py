@@ -3,6 +3,7 @@
 import dataclasses
 from base64 import b64decode
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def generative(tmp_path):
                 facts[model] = fact(system, rate, seed, kind, parameters=500_000, sample_frechet=float(3 + k))
                 pictures[model] = tmp_path / f"{model}.npz"
                 names = ("samples", "neighbours") if kind != "top_k" else ()
-                arrays = {name: rng.random((9, 12, 10)) for name in names}
+                arrays: dict[str, Any] = {name: rng.random((9, 12, 10)) for name in names}
                 arrays |= {name: rng.random((2, 12, 10)) for name in ("truths", "reconstructions")}
                 np.savez(pictures[model], **arrays)
                 histories[model] = history("wavelet_vae" if kind == "wavelet" else "unet").assign(**{"s/x": 0.05})

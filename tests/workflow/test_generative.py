@@ -18,7 +18,7 @@ generative:
   budget: 4 steps
   rates: [4]
   samples: 4
-  fidelity: {slices: 3, draws: 8, importance_draws: 4, importance_images: 2}
+  fidelity: {slices: 6, draws: 8, importance_draws: 4, importance_images: 2}
   systems:
     elbo: {kind: wavelet, widths: [4, 4, 4], blocks: 1, prior_width: 4, prior_blocks: 1}
     coarse: {kind: ll_only}
