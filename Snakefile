@@ -31,6 +31,7 @@ include: "workflows/rules/preprocess.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/restore.smk"
 include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/generative.smk"
 include: "workflows/rules/report.smk"
 
 

@@ -1,12 +1,20 @@
 """From configuration to objects: the only room that knows both."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from medwvae.config import Config
+from medwvae.config_base import parse_budget
+from medwvae.errors import ConfigError
 from medwvae.names import Task
+from medwvae.seeding import seed_for
 
 if TYPE_CHECKING:
+    from medwvae.config_base import Budget
+    from medwvae.config_generative import GenerativeModel
     from medwvae.degradation import Degradation
+    from medwvae.nets.diffusion_prior import DiffusionPrior
+    from medwvae.nets.latent import LatentModel
     from medwvae.nets.restorer import Restorer
     from medwvae.train import Settings
 
@@ -68,13 +76,96 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     raise KeyError(name)
 
 
+def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
+    """Return an untrained generative model with one latent value for every `rate` pixels, exactly.
+
+    Raises
+    ------
+    ConfigError
+        If the system cannot have that rate, or its latent has another number of values.
+    """
+    section, size = config.generative.systems[system], config.generative.data.size
+    own = section.model_dump(exclude=set(section.not_the_models))
+    try:
+        model = _latent_model(section.kind, own, size, rate)
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"generative.systems.{system} at rate {rate}: {error}") from None
+    values, wanted = model.latent_values(size), size[0] * size[1] // rate
+    if values != wanted:
+        raise ConfigError(
+            f"generative.systems.{system}: {values} latent values for {size[0]} x {size[1]} pixels, but rate {rate} "
+            f"needs {wanted}; change the system's own settings, its rates, or generative.data.size"
+        )
+    return model
+
+
+def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: int) -> "LatentModel":
+    if kind == "dense_vae":
+        from medwvae.nets.dense_vae import DenseVAE
+
+        return DenseVAE(shape=size, latent=size[0] * size[1] // rate, **own)
+    if kind == "conv_vae":
+        from medwvae.nets.conv_latent import ConvLatent
+
+        return ConvLatent(latent=_channels(own["downsamplings"], rate), **own)
+    if kind == "autoencoder_kl":
+        from medwvae.nets.autoencoder_kl import AutoencoderKL
+
+        return AutoencoderKL(latent=_channels(len(own["widths"]) - 1, rate), **own)
+    if kind == "wavelet":
+        from medwvae.nets.wavelet_latent import WaveletLatentVAE
+
+        return WaveletLatentVAE(rate=rate, **own)
+    from medwvae.nets.controls import KeptSubbands, LargestCoefficients
+
+    return KeptSubbands(rate=rate, **own) if kind == "ll_only" else LargestCoefficients(rate=rate, **own)
+
+
+def _channels(downsamplings: int, rate: int) -> int:
+    """Return the latent channels at 4^−downsamplings of the pixels that make one value for every `rate` pixels."""
+    if 4**downsamplings % rate:
+        raise ValueError(
+            f"{downsamplings} downsamplings leave one position for {4**downsamplings} pixels: no whole number of "
+            f"channels there makes rate {rate}; change downsamplings or the rate"
+        )
+    return int(4**downsamplings // rate)
+
+
+def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
+    """Return the settings of a generative model's training: never stopped early, for all train equally long."""
+    system, c = config.generative.systems[model.system], config.train
+    rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
+    changes = {"seed": seed_for(config.seed, "generative", model.seed), "patience": 0, "batch": batch or c.batch}
+    return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
+
+
+def prior(config: Config, latent: "LatentModel") -> "DiffusionPrior":
+    """Return a trained model with an untrained prior on its latent."""
+    from medwvae.nets.diffusion_prior import DiffusionPrior
+
+    c = config.generative.prior
+    return DiffusionPrior(latent, parts=c.parts, widths=c.widths, steps=c.steps)
+
+
+def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
+    """Return the settings of the training of a model's prior."""
+    c = config.generative.prior
+    seed = seed_for(config.seed, "prior", model.seed)
+    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0)
+
+
 def training(config: Config, task: Task, network: str) -> "Settings":
     """Return the settings of the training loop."""
+    c = config.train
+    rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
+    return _settings(config, config.budget(task), rate)
+
+
+def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":
     from medwvae.train import Settings
 
-    c, budget = config.train, config.budget(task)
-    rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
-    return Settings(
+    c = config.train
+    settings = Settings(
         seconds=budget.seconds,
         steps=budget.steps,
         batch=c.batch,
@@ -92,3 +183,4 @@ def training(config: Config, task: Task, network: str) -> "Settings":
         accelerator=c.accelerator,
         devices=c.devices,
     )
+    return replace(settings, **changes)

@@ -25,6 +25,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one field, e.g. train.batch=8.")
 ]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
+ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
 TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
 
 Log = Annotated[Path | None, typer.Option("--log", help="Also write plain progress lines to this file.")]
@@ -39,6 +40,7 @@ def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
         ("input", config.input),
         ("ingest.demographics", config.ingest.demographics),
         ("split.file", config.split.file),
+        ("generative.fidelity.weights", config.generative.fidelity.weights),
     ):
         if path:
             hide(path, label)
@@ -164,6 +166,46 @@ def evaluate(task: TaskName, files: Files = None, overrides: Overrides = None, t
     from medwvae import stages
 
     stages.evaluate(_load(files, overrides), task, threads)
+
+
+@app.command()
+def train_generative(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Train one generative model; started again after a kill, it goes on where it was."""
+    from medwvae import stages
+
+    stages.train_generative(_load(files, overrides), model, threads)
+
+
+@app.command()
+def train_prior(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Train the prior on a generative model's latent."""
+    from medwvae import stages
+
+    stages.train_prior(_load(files, overrides), model, threads)
+
+
+@app.command()
+def score_generative(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Score one generative model on the test subjects' slices."""
+    from medwvae import stages
+
+    stages.score_generative(_load(files, overrides), model, threads)
+
+
+@app.command()
+def generative_references(files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Score lossless codecs, and training images in the place of samples."""
+    from medwvae import stages
+
+    stages.generative_references(_load(files, overrides), threads)
+
+
+@app.command()
+def generative_report(files: Files = None, overrides: Overrides = None) -> None:
+    """Write generative.csv and generative.json, and print the table."""
+    from medwvae import stages
+
+    stages.generative_report(_load(files, overrides))
 
 
 @app.command()

@@ -3,34 +3,24 @@
 Each stage reads only its own slice (`slice_for`), so that a change under `report:` can never retrain a network.
 """
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from medwvae.config_base import (
+    Budget,
+    BudgetText,
+    Crop,
+    Fraction,
+    Millimetres,
+    Positive,
+    Section,
+    Several,
+    parse_budget,
+)
+from medwvae.config_generative import GenerativeConfig
 from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task
-
-T = TypeVar("T")
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    if twice := [value for n, value in enumerate(values) if value in values[:n]]:
-        raise ValueError(f"{twice[0]} is named twice")
-    return values
-
-
-Positive = Annotated[int, Field(gt=0)]
-Millimetres = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Crop = tuple[Positive, Positive]
-Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class PhantomConfig(Section):
@@ -99,40 +89,6 @@ class PreprocessConfig(Section):
     percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
 
 
-class Budget(NamedTuple):
-    """How long a network may train: one of the two is set."""
-
-    seconds: float | None
-    steps: int | None
-
-
-def parse_budget(text: str) -> Budget:
-    """Read '90 s', '2 min' or '2000 steps'.
-
-    Raises
-    ------
-    ValueError
-        If the text is none of these.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|steps)", text)
-    if not match or float(match[1]) <= 0:
-        raise ValueError(f"a budget reads like `90 s`, `2 min` or `2000 steps`, got {text!r}")
-    amount, unit = float(match[1]), match[2]
-    if unit == "steps":
-        if amount != int(amount):
-            raise ValueError(f"steps are whole numbers, got {text!r}")
-        return Budget(None, int(amount))
-    return Budget(amount * (60 if unit == "min" else 1), None)
-
-
-def _checked_budget(text: str) -> str:
-    parse_budget(text)
-    return text
-
-
-BudgetText = Annotated[str, AfterValidator(_checked_budget)]
-
-
 class SuperresConfig(Section):
     """Super-resolution in plane from a truncated k-space."""
 
@@ -178,7 +134,9 @@ class AutoencodeConfig(Section):
 class TasksConfig(Section):
     """What to train and to restore."""
 
-    enabled: Several[Task] = Field(TASKS, min_length=1, description="any of autoencode superres denoise recon")
+    enabled: Several[Task] = Field(
+        TASKS, description="any of autoencode superres denoise recon; none = only generative.systems"
+    )
     autoencode: AutoencodeConfig = AutoencodeConfig()
     superres: SuperresConfig = SuperresConfig()
     denoise: DenoiseConfig = DenoiseConfig()
@@ -352,6 +310,7 @@ class Config(Section):
     restore: RestoreConfig = RestoreConfig()
     classical: ClassicalConfig = ClassicalConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    generative: GenerativeConfig = GenerativeConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
@@ -363,6 +322,8 @@ class Config(Section):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
+        if not self.tasks.enabled and not self.generative.systems:
+            raise ValueError("tasks.enabled and generative.systems are both empty: there is nothing to do")
         return self
 
     @property
@@ -375,13 +336,24 @@ class Config(Section):
         own: str | None = getattr(self.tasks, task).budget
         return parse_budget(own or self.train.budget)
 
+    def generative_budget(self, system: str) -> Budget:
+        """Training budget of a generative model."""
+        own: str | None = getattr(self.generative.systems[system], "budget", None)
+        return parse_budget(own or self.generative.budget)
+
     def networks_of(self, task: Task) -> tuple[Network, ...]:
         """Networks that train for a task (a U-Net has no latent, so it does not autoencode)."""
         return tuple(n for n in self.networks.enabled if not (task == "autoencode" and n == "unet"))
 
 
+_UNREAD = {"budget", "checkpoint_seconds", "tensorboard", "threads"}
+"""Fields of `train` that do not change the weights (the budget is read on its own)."""
+
+
 def slice_for(config: Config, stage: str, task: Task | None = None, method: str | None = None) -> dict[str, Any]:
     """Return the part of the configuration that a stage reads; its digest decides whether the stage runs again.
+
+    Of a generative model, `method` is the id.
 
     Raises
     ------
@@ -406,10 +378,9 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
             out["network"] = network[task] if method == "wavelet_vae" else network
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
-            unread = {"budget", "checkpoint_seconds", "tensorboard", "threads"}  # they do not change the weights
             return out | {
                 "levels": levels,
-                "train": {k: v for k, v in c["train"].items() if k not in unread},
+                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
                 "budget": config.budget(task)._asdict(),
             }
         if method == "exact_inverse":
@@ -419,4 +390,37 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
         return {"evaluate": c["evaluate"]}
     if stage == "report":
         return {"report": c["report"], "run": c["run"], "enabled": c["tasks"]["enabled"]}
+    if stage.endswith(("_generative", "_prior")) or stage.startswith("generative_"):
+        return _generative_slice(config, c, stage, method)
+    raise KeyError(stage)
+
+
+def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str | None) -> dict[str, Any]:
+    g = c["generative"]
+    scored = {"fidelity": g["fidelity"], "samples": g["samples"]}
+    if stage == "generative_report":
+        return {"run": c["run"], "models": list(config.generative.models())}
+    if stage == "generative_references":
+        return {"seed": c["seed"], "data": g["data"], **scored}
+    if method is None:
+        raise KeyError(f"{stage} needs the id of a model")
+    model = config.generative.models()[method]
+    system = g["systems"][model.system]
+    trained = {
+        "seed": [c["seed"], model.seed],
+        "rate": model.rate,
+        "data": g["data"],
+        "system": {k: v for k, v in system.items() if k not in ("rates", "seeds", "prior", "budget")},
+        "budget": config.generative_budget(model.system)._asdict(),
+        "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
+    }
+    if stage == "train_generative":
+        return trained
+    if stage == "train_prior":
+        return trained | {"prior": g["prior"]}
+    if stage == "score_generative":
+        # The weights come as a file: what trained them is not read again.
+        own = {k: v for k, v in g["prior"].items() if k not in ("budget", "learning_rate")}
+        prior = {"prior": own} if system.get("prior") else {}
+        return {k: trained[k] for k in ("seed", "rate", "data", "system")} | scored | prior
     raise KeyError(stage)

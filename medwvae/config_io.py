@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -128,26 +128,49 @@ def _leaves(prefix: Keys, value: Any) -> list[tuple[Keys, Any]]:
 
 
 def _explain(location: Keys, kind: str, message: str, lines: Mapping[Keys, str]) -> str:
-    where = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), "configuration")
-    name = ".".join(str(key) for key in location)
+    written, here = _written(location)
+    where = next((lines[written[:n]] for n in range(len(written), 0, -1) if written[:n] in lines), "configuration")
+    name = ".".join(str(key) for key in written)
+    if kind == "union_tag_not_found":
+        return f"{where}: {name}.kind is missing; have: {', '.join(here)}"
     if kind != "extra_forbidden":
         return f"{where}: {name + ': ' if name else ''}{message.removeprefix('Value error, ')}"
-    valid = _fields_at(location[:-1])
+    _, valid = _written(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else f"valid keys here: {', '.join(valid)}"
     return f"{where}: unknown key `{name}`; {hint}"
 
 
-def _fields_at(location: Keys) -> list[str]:
-    model: type[BaseModel] = Config
+def _written(location: Keys) -> tuple[Keys, list[str]]:
+    """Return a location as the user wrote it, without the tags of unions, and the valid keys (or kinds) there."""
+    annotation: Any = Config
+    written: list[str | int] = []
     for key in location:
-        field = model.model_fields.get(str(key))
-        candidates = () if field is None else (field.annotation, *get_args(field.annotation))
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
+        models = _kinds(annotation)
+        if len(models) > 1 and key in models:
+            annotation = models[str(key)]
+            continue
+        if key == "[key]":  # pydantic's word for the name itself
+            continue
+        written.append(key)
+        section = next(iter(models.values()), None)
+        if section is not None:
+            field = section.model_fields.get(str(key))
+            annotation = None if field is None else field.annotation
+        else:  # own names, each with a section
+            annotation = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+    models = _kinds(annotation)
+    return tuple(written), list(models) if len(models) > 1 else [k for m in models.values() for k in m.model_fields]
+
+
+def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Return the sections that an annotation allows, by kind (by name where they have none)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        return {get_args(kind.annotation)[0] if kind else annotation.__name__: annotation}
+    if get_origin(annotation) is dict:
+        return {}
+    return {kind: model for inner in get_args(annotation) for kind, model in _kinds(inner).items()}
 
 
 def _commented(section: BaseModel, depth: int) -> list[str]:

@@ -103,6 +103,56 @@ def volume_scores(root: Path, task: str) -> Path:
     return root / "scores" / f"{task}_volumes.csv"
 
 
+def generative(root: Path, model: str) -> Path:
+    """Return the folder of one generative model: weights, histories, scores, pictures."""
+    return root / "generative" / model
+
+
+def generative_model(root: Path, model: str) -> Path:
+    """Return the trained weights of a generative model."""
+    return generative(root, model) / "model.pt"
+
+
+def generative_history(root: Path, model: str) -> Path:
+    """Return the training history of a generative model."""
+    return generative(root, model) / "history.csv"
+
+
+def generative_prior(root: Path, model: str) -> Path:
+    """Return the trained weights of the prior on a model's latent."""
+    return generative(root, model) / "prior.pt"
+
+
+def generative_prior_history(root: Path, model: str) -> Path:
+    """Return the training history of that prior."""
+    return generative(root, model) / "prior_history.csv"
+
+
+def generative_scores(root: Path, model: str) -> Path:
+    """Return a generative model's scores per test subject, long format."""
+    return generative(root, model) / "scores.csv"
+
+
+def generative_facts(root: Path, model: str) -> Path:
+    """Return what belongs to a whole generative model: size, speed, distances between distributions."""
+    return generative(root, model) / "facts.json"
+
+
+def generative_pictures(root: Path, model: str) -> Path:
+    """Return samples, their nearest training images, and reconstructions, as arrays."""
+    return generative(root, model) / "pictures.npz"
+
+
+def generative_table(root: Path) -> Path:
+    """Return the scores of all generative models per subject, long format."""
+    return root / "generative.csv"
+
+
+def generative_summary(root: Path) -> Path:
+    """Return the table of generative models as JSON: means, intervals, ranges over seeds."""
+    return root / "generative.json"
+
+
 def metrics(root: Path) -> Path:
     """Return all metrics, long format, one value a row."""
     return root / "metrics.csv"

@@ -22,6 +22,11 @@ ENTRY = {
     "restore": "medwvae.restore",
     "evaluate": "medwvae.evaluate",
     "report": "medwvae.report.page",
+    "train_generative": "medwvae.train",
+    "train_prior": "medwvae.train",
+    "score_generative": "medwvae.generative.scoring",
+    "generative_references": "medwvae.generative.scoring",
+    "generative_report": "medwvae.generative.table",
 }
 """The module in which the work of each stage starts; its imports are the code that decides the stage's result."""
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from medwvae.config import Budget, Config, parse_budget, slice_for
+from medwvae.config import Config, slice_for
+from medwvae.config_base import Budget, parse_budget
 from medwvae.config_io import load, schema_json, to_yaml
 from medwvae.errors import ConfigError
 from medwvae.names import NETWORKS, TASKS
@@ -19,11 +20,26 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
 TRAINED = [(task, network) for task in TASKS for network in NETWORKS if (task, network) != ("autoencode", "unet")]
 CLASSICAL = [("autoencode", "exact_inverse"), ("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
+MODEL = "deep_2-r8-s2"
+GENERATIVE = [(stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative")]
 ALL = [
     *STAGES,
+    *GENERATIVE,
+    ("generative_references",),
+    ("generative_report",),
     *(("train", *pair) for pair in TRAINED),
     *(("restore", *pair) for pair in TRAINED + CLASSICAL),
 ]
+STUDY = load(
+    overrides={
+        "generative": {
+            "systems": {"deep_2": {"kind": "wavelet", "prior": True}, "plain": {"kind": "ll_only"}},
+            "seeds": {4: 1, 8: 2, 16: 1},
+            "prior": {"kind": "diffusion"},
+        }
+    }
+)
+"""Defaults, and two systems: without any, no stage reads `generative`."""
 DECIDES_NO_RESULT = {"results", "networks.enabled", "train.checkpoint_seconds", "train.tensorboard", "train.threads"}
 
 
@@ -61,6 +77,14 @@ def other(annotation: Any, value: Any, name: str) -> Any:
     options = [o for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal for o in get_args(a)]
     if name == "budget":
         return "7 steps"
+    if name == "systems":
+        return value | {"deep_2": value["deep_2"].model_copy(update={"blocks": 7})}
+    if name == "seeds":
+        return value | {8: 3}
+    if name == "parts":
+        return 1
+    if name == "rates":
+        return value[:-1]
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -85,7 +109,7 @@ def changed(config: Config, path: tuple[str, ...], value: Any) -> Config:
 
 def readers_of(path: tuple[str, ...], annotation: Any) -> set[tuple[str, ...]]:
     """Every stage whose slice changes with a field."""
-    before = Config()
+    before = STUDY
     value: Any = before
     for key in path:
         value = getattr(value, key)
@@ -117,7 +141,7 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
         ),
         ({"networks": {"wavelet_vae": {"recon": {"widths": [8] * 6}}}}, r"must be multiples of 2\^levels = 64"),
         ({"networks": {"enabled": ["unet"]}}, "must hold wavelet_vae"),
-        ({"tasks": {"enabled": []}}, "tasks.enabled: .*at least 1 item"),
+        ({"tasks": {"enabled": []}}, "tasks.enabled and generative.systems are both empty"),
         ({"run": "../elsewhere"}, "run: String should match pattern"),
         ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),
         ({"classical": {"enabled": ["nlmm"]}}, "classical.enabled.0: Input should be .*'nlm'"),
@@ -312,14 +336,17 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         "preprocess": {"preprocess", "split"},
         "tasks": {"train", "restore"},
         "networks": {"train", "restore"},
-        "train": {"train"},
+        "train": {"train", "train_generative", "train_prior"},
+        "generative": {stage for stage, *_ in GENERATIVE} | {"generative_references", "generative_report"},
         "restore": {"restore"},
         "classical": {"restore"},
         "evaluate": {"evaluate"},
         "report": {"report"},
-        "run": {"report"},
+        "run": {"report", "generative_report"},
         "results": set(),
-        "seed": {"phantom", "split", "train", "restore", "evaluate"},
+        "seed": {"phantom", "split", "train", "restore", "evaluate"}
+        | {stage for stage, *_ in GENERATIVE}
+        | {"generative_references"},
     }[path[0]]
     if path == ("tasks", "enabled"):
         allowed = {"report"}
@@ -328,7 +355,8 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         named = set(path) & set(TASKS)
         assert {stage[1] for stage in readers} <= (named or set(TASKS))
     if path[-1] == "budget":
-        assert stages == {"train"}
+        generative = {"train_prior"} if "prior" in path else {"train_generative", "train_prior"}
+        assert stages == {"generative": generative, "train": {"train"}, "tasks": {"train"}}[path[0]]
     if path[0] in ("restore", "classical"):
         networks = {stage for stage in readers if stage[2] in NETWORKS}
         assert networks == (readers if path[0] == "restore" else set())
@@ -345,9 +373,24 @@ def test_a_network_field_retrains_that_network_only():
     }
 
 
+def test_a_system_s_own_settings_reach_its_own_models_only():
+    systems = STUDY.generative.systems
+    after = changed(STUDY, ("generative", "systems"), other(None, systems, "systems"))
+    for stage, _, _ in GENERATIVE:
+        assert slice_for(STUDY, stage, None, MODEL) != slice_for(after, stage, None, MODEL)
+    assert slice_for(STUDY, "score_generative", None, "plain-r8-s1") == slice_for(
+        after, "score_generative", None, "plain-r8-s1"
+    )
+    # More trainings of a system leave those that there are alone.
+    more = changed(STUDY, ("generative", "seeds"), {4: 1, 8: 9, 16: 1})
+    assert {
+        slice_for(more, stage, None, MODEL) == slice_for(STUDY, stage, None, MODEL) for stage, *_ in GENERATIVE
+    } == {True}
+
+
 def test_the_levels_reach_whoever_is_padded_for_them():
     # Whole slices are padded to multiples of 2^levels for every network of the task.
-    before = Config()
+    before = STUDY
     for task in TASKS:
         after = changed(before, ("networks", "wavelet_vae", task, "widths"), (8,) * 5)
         readers = {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
@@ -359,8 +402,9 @@ def test_the_levels_reach_whoever_is_padded_for_them():
 def test_an_unknown_stage():
     with pytest.raises(KeyError):
         slice_for(Config(), "no such stage")
-    with pytest.raises(KeyError):
-        slice_for(Config(), "train")
+    for stage in ("train", "train_generative"):
+        with pytest.raises(KeyError):
+            slice_for(Config(), stage)
 
 
 def test_tasks_that_are_not_enabled_still_have_a_slice():

@@ -11,7 +11,7 @@ from medwvae.provenance import PACKAGE, imports_of
 
 FLOORS = (
     (
-        "config config_io errors files names paths progress provenance seeding",
+        "config config_base config_generative config_io errors files names paths progress provenance seeding",
         "vocabulary, configuration, paths",
     ),
     (
@@ -24,9 +24,9 @@ FLOORS = (
     ),
     (
         "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
-        "nets.conv_vae nets.dense_vae nets.detail_prior nets.labels nets.latent nets.latent_diffusion "
-        "nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet nets.wavelet_encoder "
-        "nets.wavelet_latent nets.wavelet_vae",
+        "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
+        "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
+        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae",
         "networks",
     ),
     (
@@ -45,7 +45,9 @@ FLOORS = (
     ),
     (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
-        "report report.figures report.page report.panels report.tables report.words restore train",
+        "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
+        "generative.table report report.figures report.generative report.page report.panels report.tables "
+        "report.words restore train",
         "work on the data",
     ),
     (
@@ -53,8 +55,8 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.export stages.plan stages.privacy stages.reporting stages.restoration "
-        "stages.training",
+        "cli stages stages.cohort stages.export stages.generation stages.plan stages.privacy stages.reporting "
+        "stages.restoration stages.training",
         "entries",
     ),
 )
@@ -64,8 +66,9 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 ROOMS = [module for module in MODULES if module != "medwvae"]
-KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
-    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting", "export")
+KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
+    f"medwvae.stages.{name}"
+    for name in ("plan", "cohort", "training", "generation", "restoration", "reporting", "export")
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 
@@ -101,7 +104,8 @@ def test_no_import_runs_upward(module):
 @pytest.mark.parametrize("module", ROOMS)
 def test_only_the_top_floors_see_the_configuration(module):
     if module not in KNOWS_CONFIG:
-        assert not rooms_imported_by(module) & {"medwvae.config", "medwvae.config_io"}
+        known = {"medwvae.config", "medwvae.config_io", "medwvae.config_generative"}
+        assert not rooms_imported_by(module) & known
 
 
 def test_no_room_imports_itself_through_others():

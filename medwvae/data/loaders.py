@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.names import CONTRASTS, Part
 
+Mirror = Literal["both", "left-right", "none"]
 INDEX_COLUMNS = ("volume", "subject", "contrast", "part")
 
 
@@ -124,6 +125,8 @@ class SliceSampler:
         Size of the crop; slices smaller than it are padded with zeros. None: whole slices, padded to the largest.
     multiple : int
         Whole slices are padded to multiples of this.
+    mirror : {"both", "left-right", "none"}
+        In-plane axes that chance mirrors; "left-right" leaves a head upright (and a sagittal slice as it is).
 
     Attributes
     ----------
@@ -131,12 +134,22 @@ class SliceSampler:
         Contrasts of the volumes. Where there are several, draws are labelled with their index here.
     """
 
-    def __init__(self, cases: Sequence[Case], crop: tuple[int, int] | None, multiple: int = 1) -> None:
+    def __init__(
+        self, cases: Sequence[Case], crop: tuple[int, int] | None, multiple: int = 1, mirror: Mirror = "both"
+    ) -> None:
         self.images = [torch.from_numpy(case.prepared.image) for case in cases]
         self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
         self.maxima = torch.tensor([case.prepared.maximum for case in cases])
         self.classes = contrasts_of(cases)
         self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
+        # The first axis in plane runs from left to right, but for sagittal slices.
+        upright: list[tuple[int, ...]] = [(0,) if case.prepared.axis != 0 else () for case in cases]
+        axes: dict[Mirror, list[tuple[int, ...]]] = {
+            "both": [(0, 1)] * len(cases),
+            "left-right": upright,
+            "none": [()] * len(cases),
+        }
+        self.axes = axes[mirror]
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
 
@@ -151,7 +164,7 @@ class SliceSampler:
         for k in chosen:
             section = self.images[k][self.tissue[k][integer(len(self.tissue[k]))]]
             section = self._cropped(section, integer)
-            flips = [axis for axis in (0, 1) if integer(2)]
+            flips = [axis for axis in self.axes[k] if integer(2)]
             slices.append(section.flip(flips) if flips else section)
         labels = self.labels[chosen] if len(self.classes) > 1 else None
         return Draw(torch.stack(slices)[:, None], self.maxima[chosen], labels)

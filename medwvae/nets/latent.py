@@ -93,6 +93,11 @@ class LatentModel(Restorer):
     has_density = True
     """Whether `log_likelihood` and `log_prior` are densities, so that bits per voxel are defined."""
 
+    @property
+    def can_draw(self) -> bool:
+        """Whether `draw` has a prior to draw from; a model without a density may have one all the same."""
+        return self.has_density
+
     def encode(self, x: Tensor, label: Tensor | None = None) -> Posterior:
         """q(z | x); `label` (B,) int64 names the class of each image."""
         raise NotImplementedError

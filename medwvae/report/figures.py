@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from medwvae.report.words import METRIC_LABELS, label
 
 # Matplotlib needs real colours, the page wants `var(--x)`: each stands for one variable and is replaced in the SVG.
-_VARIABLES = {
+VARIABLES = {
     "ink": "#010203",
     "muted": "#010204",
     "rule": "#010205",
@@ -34,25 +34,25 @@ _VARIABLES = {
 _NETWORK_COLOURS = {"wavelet_vae": "ours", "unet": "network", "conv_vae": "second"}
 _SPARE = ("third", "fourth", "classical", "input")
 _LEVELS = ("ours", "network", "second", "third", "fourth")
-_DASHES = ("-", "--", ":", "-.")
-_STYLE = {
+DASHES = ("-", "--", ":", "-.")
+STYLE = {
     "svg.fonttype": "none",
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": _VARIABLES["muted"],
-    "axes.labelcolor": _VARIABLES["ink"],
-    "axes.titlecolor": _VARIABLES["ink"],
+    "axes.edgecolor": VARIABLES["muted"],
+    "axes.labelcolor": VARIABLES["ink"],
+    "axes.titlecolor": VARIABLES["ink"],
     "axes.titlesize": 9,
     "axes.linewidth": 0.7,
-    "text.color": _VARIABLES["ink"],
-    "xtick.color": _VARIABLES["muted"],
-    "ytick.color": _VARIABLES["muted"],
-    "ytick.labelcolor": _VARIABLES["ink"],
-    "xtick.labelcolor": _VARIABLES["ink"],
-    "grid.color": _VARIABLES["rule"],
+    "text.color": VARIABLES["ink"],
+    "xtick.color": VARIABLES["muted"],
+    "ytick.color": VARIABLES["muted"],
+    "ytick.labelcolor": VARIABLES["ink"],
+    "xtick.labelcolor": VARIABLES["ink"],
+    "grid.color": VARIABLES["rule"],
     "grid.linewidth": 0.6,
     "legend.frameon": False,
 }
@@ -72,7 +72,7 @@ def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: s
     """
     blocks = task["regions"][region]
     rows = metrics[(metrics["region"] == region) & metrics["method"].isin(methods)]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11.4, 0.75 + 0.36 * len(methods)), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(blocks), sharey=True))
         for axis, (metric, block) in zip(axes, blocks.items(), strict=True):
@@ -82,21 +82,21 @@ def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: s
             arrow = "lower is better" if block["better"] == "lower" else "higher is better"
             unit = f" ({block['unit']})" if block["unit"] else ""
             axis.set_xlabel(f"{label(metric, METRIC_LABELS)}{unit}, {arrow}")
-        axes[0].set_yticks(range(len(methods)), [_plain(label(method)) for method in methods])
+        axes[0].set_yticks(range(len(methods)), [plain(label(method)) for method in methods])
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         names = ", ".join(label(metric, METRIC_LABELS) for metric in blocks)
         alt = (
             f"{title}: {names} of {len(methods)} methods, one dot per subject; the same numbers are in the table above."
         )
-        return _svg(figure, alt)
+        return svg(figure, alt)
 
 
 def _strip(axis: Axes, wide: pd.DataFrame, kinds: list[str]) -> None:
     heights = np.arange(wide.shape[1])
     for values in wide.to_numpy():
-        axis.plot(values, heights, color=_VARIABLES["thread"], linewidth=0.8, zorder=1)
+        axis.plot(values, heights, color=VARIABLES["thread"], linewidth=0.8, zorder=1)
     for height, kind, values in zip(heights, kinds, wide.to_numpy().T, strict=True):
-        colour, finite = _VARIABLES[kind], values[np.isfinite(values)]
+        colour, finite = VARIABLES[kind], values[np.isfinite(values)]
         axis.plot(finite, np.full(finite.size, height), "o", color=colour, markersize=3.6, markeredgewidth=0, zorder=3)
         if finite.size > 2:
             line = {"color": colour, "linewidth": 1.0}
@@ -120,7 +120,7 @@ def _strip(axis: Axes, wide: pd.DataFrame, kinds: list[str]) -> None:
 
 def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | None:
     """Return validation PSNR against seconds of training for the networks of one task; None if none was validated."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axis = figure.subplots()
         spare, ends = iter(_SPARE), []
@@ -128,9 +128,9 @@ def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | 
             points = history.dropna(subset=["val_psnr"])
             if points.empty:
                 continue
-            colour = _VARIABLES[_NETWORK_COLOURS.get(network) or next(spare, "classical")]
+            colour = VARIABLES[_NETWORK_COLOURS.get(network) or next(spare, "classical")]
             axis.plot(
-                points["seconds"], points["val_psnr"], "o-", color=colour, markersize=3, label=_plain(label(network))
+                points["seconds"], points["val_psnr"], "o-", color=colour, markersize=3, label=plain(label(network))
             )
             ends.append(
                 f"{label(network)} {points['val_psnr'].iloc[-1]:.2f} dB after {points['seconds'].iloc[-1]:.0f} s"
@@ -141,31 +141,36 @@ def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | 
         axis.set_ylabel("PSNR on validation subjects (dB)")
         axis.grid()
         axis.legend(loc="lower right")
-        return _svg(figure, f"{title}: validation PSNR against training time: " + "; ".join(ends) + ".")
+        return svg(figure, f"{title}: validation PSNR against training time: " + "; ".join(ends) + ".")
 
 
 def noise_scales(title: str, history: pd.DataFrame) -> str | None:
-    """Return the learned noise scale s of every subband over the steps (columns `s/<subband>`), if it was learned."""
+    """Return the learned noise scale s of every subband over the steps (columns `s/<subband>`), if it was learned.
+
+    A scale that belongs to no subband, such as the likelihood's σ_x (`s/x`), is dotted.
+    """
     columns = [str(column) for column in history]
     bands = [name.removeprefix("s/") for name in columns if name.startswith("s/") and history[name].notna().any()]
     if not bands:
         return None
-    levels = sorted({_level(band) for band in bands}, reverse=True)
-    letters = sorted({band.rstrip("0123456789") for band in bands})
-    with matplotlib.rc_context(_STYLE):
+    subbands = [band for band in bands if _SUBBAND.fullmatch(band)]
+    levels = sorted({_level(band) for band in subbands}, reverse=True)
+    letters = sorted({band.rstrip("0123456789") for band in subbands})
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axis = figure.subplots()
         for band in bands:
             shown = history.dropna(subset=[f"s/{band}"])
             orientation = band.rstrip("0123456789")
-            smooth = "d" not in orientation
+            smooth = band not in subbands or "d" not in orientation
+            line = "-" if smooth else DASHES[letters.index(orientation) % len(DASHES) - 1]
             axis.plot(
                 shown["step"],
                 shown[f"s/{band}"],
-                color=_VARIABLES["ink" if smooth else _LEVELS[levels.index(_level(band)) % len(_LEVELS)]],
-                linestyle="-" if smooth else _DASHES[letters.index(orientation) % len(_DASHES) - 1],
+                color=VARIABLES["ink" if smooth else _LEVELS[levels.index(_level(band)) % len(_LEVELS)]],
+                linestyle=line if band in subbands else ":",
                 linewidth=1.4,
-                label=_plain(band),
+                label=plain(band) if band in subbands else plain(f"σ {band}"),
             )
         axis.set_yscale("log")
         axis.set_xlabel("training step")
@@ -173,19 +178,23 @@ def noise_scales(title: str, history: pd.DataFrame) -> str | None:
         axis.grid()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
         last = "; ".join(f"{band} {history[f's/{band}'].dropna().iloc[-1]:.3g}" for band in bands)
-        return _svg(figure, f"{title}: learned noise scale per subband over training; at the end: {last}.")
+        return svg(figure, f"{title}: learned noise scale per subband over training; at the end: {last}.")
+
+
+_SUBBAND = re.compile(r"[ad]+\d+")
 
 
 def _level(band: str) -> int:
     return int(band.lstrip("ad") or 0)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return text that Matplotlib shows as it is."""
     # A dollar sign would start mathematics, and a leading underscore would hide a line from the legend.
     return text.replace("$", r"\$").lstrip("_")
 
 
-def _svg(figure: Figure, alt: str) -> str:
+def svg(figure: Figure, alt: str) -> str:
     """Return the figure as an SVG element to put into HTML: named, themed, and with ids of its own."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -196,7 +205,7 @@ def _svg(figure: Figure, alt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
-    for name, colour in _VARIABLES.items():
+    for name, colour in VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
     width, height = (float(value) * 96 for value in figure.get_size_inches())
     opening = f'<svg role="img" aria-label="{html.escape(alt)}" viewBox='

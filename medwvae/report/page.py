@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from medwvae.names import PARTS
 from medwvae.report import figures, panels
+from medwvae.report.generative import GenerativeInputs, about_models, generative_section
 from medwvae.report.tables import result_rows, summary
 from medwvae.report.words import (
     CONTRAST_LABELS,
@@ -52,6 +53,7 @@ class ReportInputs:
     settings, protocols, durations : in plain words by task and by protocol; seconds by rule.
     provenance : configuration, digests, versions, seeds, machine; nested as it comes.
     parameters : (task, network) to the number of parameters.
+    generative : the study of generative models, or None.
     reference : our method. figures_per_task : subjects shown per task (median, worst, best of `reference`, ...).
     """
 
@@ -72,6 +74,7 @@ class ReportInputs:
     durations: dict[str, float]
     provenance: dict[str, object]
     parameters: dict[tuple[str, str], int]
+    generative: GenerativeInputs | None = None
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
 
@@ -95,6 +98,7 @@ def build(inputs: ReportInputs) -> str:
         run=inputs.run,
         about=_about(inputs, result),
         tasks=[_task(inputs, key, task, result) for key, task in result["tasks"].items()],
+        generative=None if inputs.generative is None else generative_section(inputs.generative),
         latents=list(_latents(inputs.latents)),
         cohort=_cohort(inputs.manifest, inputs.splits),
         refused=_refused(inputs.manifest),
@@ -121,11 +125,14 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     about = {
         "Cohort": f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
         f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else ""),
-        "Tasks": "; ".join(
+    }
+    if result["tasks"]:
+        about["Tasks"] = "; ".join(
             f"{label(task, TASK_LABELS)}: {inputs.settings.get(task, '') or _setting(result, task)}"
             for task in dict.fromkeys(entry["task"] for entry in result["tasks"].values())
-        ),
-    }
+        )
+    if inputs.generative is not None:
+        about["Generative models"] = about_models(inputs.generative.summary)
     budgets = {
         (duration(float(h["seconds"].max())), f"{int(h['step'].max()):,} steps")
         for h in inputs.histories.values()

@@ -101,8 +101,8 @@ def panel(truth: Path, methods: Mapping[str, Path], axis: int, modality: str, si
         if isinstance(image, str):
             tiles.append(Tile(name, "", "", "", image))
             continue
-        shown = _scaled(image, low, high)
-        error = _png(_scaled(errors[name], 0.0, top), side, ERROR_MAP) if name in errors else ""
+        shown = scaled(image, low, high)
+        error = _png(scaled(errors[name], 0.0, top), side, ERROR_MAP) if name in errors else ""
         tiles.append(Tile(name, _png(shown, side), _png(shown[rows, columns], side), error))
     across, up = (spacing for k, spacing in enumerate(reference.spacing) if k != axis)
     height, width = goal.shape
@@ -166,7 +166,7 @@ def mallat(bands: Mapping[str, Array], pixels: int = 512) -> tuple[str, list[tup
         return None
     approximation = radiological(np.asarray(bands[f"aa{levels[0]}"]))
     low, high = np.percentile(approximation, (0.5, 99.5))
-    block = matplotlib.colormaps["gray"](_scaled(approximation, low, high))[..., :3]
+    block = matplotlib.colormaps["gray"](scaled(approximation, low, high))[..., :3]
     corners = [(f"aa{levels[0]}", 0, 0)]
     for level in levels:
         # Turned for display, the first array axis runs across: `da` holds what changes from left to right.
@@ -176,7 +176,7 @@ def mallat(bands: Mapping[str, Array], pixels: int = 512) -> tuple[str, list[tup
             return None
         height, width = turned["dd"].shape
         top = max(float(np.percentile(np.abs(band), 99)) for band in turned.values()) or 1.0
-        drawn = {name: matplotlib.colormaps[DETAIL_MAP](_scaled(b, -top, top))[..., :3] for name, b in turned.items()}
+        drawn = {name: matplotlib.colormaps[DETAIL_MAP](scaled(b, -top, top))[..., :3] for name, b in turned.items()}
         # An odd size was extended by one sample, which the approximation of the next level does not have.
         upper = np.hstack((block[:height, :width], drawn["da"]))
         block = np.vstack((upper, np.hstack((drawn["ad"], drawn["dd"]))))
@@ -190,7 +190,7 @@ def mallat(bands: Mapping[str, Array], pixels: int = 512) -> tuple[str, list[tup
         if name.startswith("dd"):
             pen.line([(x * factor, 0), (x * factor, 2 * y * factor)], fill=(90, 90, 90), width=3)
             pen.line([(0, y * factor), (2 * x * factor, y * factor)], fill=(90, 90, 90), width=3)
-    return _address(picture), [(name, 100 * x / width, 100 * y / height) for name, x, y in corners]
+    return address(picture), [(name, 100 * x / width, 100 * y / height) for name, x, y in corners]
 
 
 def gradient(name: str = ERROR_MAP, stops: int = 9) -> str:
@@ -199,7 +199,8 @@ def gradient(name: str = ERROR_MAP, stops: int = 9) -> str:
     return ", ".join(matplotlib.colors.to_hex(colour) for colour in colours)
 
 
-def _scaled(image: Array, low: float, high: float) -> Array:
+def scaled(image: Array, low: float, high: float) -> Array:
+    """Map the window [low, high] to [0, 1]; what lies beyond is cut off."""
     unit: Array = np.clip((image - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
     return unit
 
@@ -215,10 +216,11 @@ def _png(unit: Array, side: int, colours: str | None = None) -> str:
             np.uint8(255 * matplotlib.colormaps[colours](np.arange(256))[:, :3] + 0.5).ravel().tolist()
         )
         picture.putpalette(list(table))
-    return _address(picture)
+    return address(picture)
 
 
-def _address(picture: Image.Image) -> str:
+def address(picture: Image.Image) -> str:
+    """Return a picture as a `data:` address of its PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

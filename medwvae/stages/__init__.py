@@ -2,25 +2,43 @@
 
 from medwvae.stages.cohort import ingest, phantom, preprocess, split
 from medwvae.stages.export import export
-from medwvae.stages.plan import methods_of, networks_trained, source_of, write_config
+from medwvae.stages.generation import (
+    REFERENCES,
+    generative_references,
+    generative_report,
+    score_generative,
+    train_generative,
+    train_prior,
+    trained_model,
+)
+from medwvae.stages.plan import generative_weights, methods_of, module_of, networks_trained, source_of, write_config
 from medwvae.stages.privacy import deidentify
 from medwvae.stages.reporting import report
 from medwvae.stages.restoration import evaluate, restore
 from medwvae.stages.training import train
 
 __all__ = [
+    "REFERENCES",
     "deidentify",
     "evaluate",
     "export",
+    "generative_references",
+    "generative_report",
+    "generative_weights",
     "ingest",
     "methods_of",
+    "module_of",
     "networks_trained",
     "phantom",
     "preprocess",
     "report",
     "restore",
+    "score_generative",
     "source_of",
     "split",
     "train",
+    "train_generative",
+    "train_prior",
+    "trained_model",
     "write_config",
 ]

@@ -37,6 +37,22 @@ def networks_trained(config: Config) -> list[tuple[Task, Network]]:
     return [(task, network) for task in config.tasks.enabled for network in config.networks_of(task)]
 
 
+def module_of(config: Config, method: str | None) -> str | None:
+    """Return the module of `medwvae.nets` behind a network, a generative model's id, or None of a classical method."""
+    model = config.generative.models().get(method or "")
+    return config.generative.systems[model.system].module if model else method
+
+
+def generative_weights(config: Config, model: str) -> list[Path]:
+    """Return the files that a generative model's scores are computed from; none of a control."""
+    one = config.generative.models().get(model)
+    if one is None:
+        raise ConfigError(f"the study has no generative model {model!r}")
+    system, root = config.generative.systems[one.system], config.root
+    weights = [paths.generative_model(root, model)] if system.trained else []
+    return [*weights, paths.generative_prior(root, model)] if getattr(system, "prior", False) else weights
+
+
 def write_config(config: Config) -> None:
     """Write the resolved configuration beside the results."""
     from medwvae.config_io import to_yaml

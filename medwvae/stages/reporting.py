@@ -22,11 +22,16 @@ def report(config: Config) -> None:
     import pandas as pd
     from rich.console import Console
 
-    from medwvae.evaluate import write_table
+    from medwvae.evaluate import COLUMNS, write_table
+    from medwvae.generative.table import render_text_table as generative_table
     from medwvae.report import page
     from medwvae.report.tables import render_text_table
 
-    metrics = pd.concat([pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled], ignore_index=True)
+    if (models := config.generative.models()) and not paths.generative_summary(root).is_file():
+        raise InputError(f"{paths.generative_summary(root)} is missing; run `medwvae generative-report` first")
+    none = pd.DataFrame(columns=COLUMNS)  # a study of generative models alone
+    tables = [pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled]
+    metrics = pd.concat(tables, ignore_index=True) if tables else none
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference)
     html = page.build(inputs)
@@ -34,7 +39,10 @@ def report(config: Config) -> None:
     for path, text in ((paths.summary(root), json.dumps(summary, indent=1) + "\n"), (paths.report(root), html)):
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    Console().print(render_text_table(summary))
+    if summary["tasks"]:
+        Console().print(render_text_table(summary))
+    if models:
+        Console().print(generative_table(inputs.generative.summary["rows"]))
     print(f"Report: {paths.report(root)}")
 
 
@@ -103,7 +111,26 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
             "seed": config.seed,
         },
         parameters={key: records[key]["details"]["parameters"] for key in trained},
+        generative=_generative_inputs(config),
         figures_per_task=config.report.subjects_shown,
+    )
+
+
+def _generative_inputs(config: Config) -> Any:
+    """Gather what the section on generative models shows; None without any."""
+    import pandas as pd
+
+    from medwvae.report.generative import GenerativeInputs
+
+    root, models = config.root, config.generative.models()
+    if not models:
+        return None
+    histories = {model: paths.generative_history(root, model) for model in models}
+    return GenerativeInputs(
+        summary=json.loads(paths.generative_summary(root).read_text(encoding="utf-8")),
+        histories={model: pd.read_csv(path) for model, path in histories.items() if path.is_file()},
+        pictures={model: paths.generative_pictures(root, model) for model in models},
+        radiological=config.generative.data.kind == "slices",
     )
 
 
@@ -115,6 +142,7 @@ def _without_paths(config: Config) -> dict[str, Any]:
         (plain, "results"),
         (plain["split"], "file"),
         (plain["ingest"], "demographics"),
+        (plain["generative"]["fidelity"], "weights"),
     ):
         section[field] = section[field] and "(a path of the user's)"
     return plain

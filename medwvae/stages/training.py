@@ -1,11 +1,12 @@
-"""One network for one task."""
+"""One network for one task, and what every training of the study shares."""
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
@@ -13,6 +14,12 @@ from medwvae.errors import ConfigError
 from medwvae.names import Task
 from medwvae.progress import bar, is_main_process, say
 from medwvae.stages.plan import task_named
+
+if TYPE_CHECKING:
+    from medwvae.data.loaders import SliceSampler
+    from medwvae.degradation import Degradation
+    from medwvae.nets.restorer import Restorer
+    from medwvae.train import Settings
 
 
 def train(config: Config, task: str, network: str, threads: int) -> None:
@@ -22,77 +29,112 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
         raise ConfigError(f"no network {network!r} trains for {task}; have: {', '.join(have)}")
     import torch
 
-    from medwvae import build, checkpoint
+    from medwvae import build
     from medwvae.data.loaders import SliceSampler, load_cases
-    from medwvae.train import Validation, write_history
-    from medwvae.train import train as run
+    from medwvae.train import Validation
 
     torch.set_num_threads(threads)
     root, c = config.root, config.train
     index = paths.prepared_index(root)
     degrade = build.degradation(config, task)
-    cases = load_cases(index, "train")
     levels = len(getattr(config.networks.wavelet_vae, task).widths)
-    sampler = SliceSampler(cases, getattr(config.tasks, task).crop, multiple=2**levels)
-    validation = Validation(load_cases(index, "val"), degrade, c.validation_slices, config.seed)
-    state = paths.training_state(root, training_digest(config, task, network))
+    fit(
+        config,
+        Job(
+            title=f"train {task}/{network}",
+            build=lambda: build.network(config, task, network),
+            sampler=SliceSampler(load_cases(index, "train"), getattr(config.tasks, task).crop, multiple=2**levels),
+            degrade=degrade,
+            validation=Validation(load_cases(index, "val"), degrade, c.validation_slices, config.seed),
+            settings=build.training(config, task, network),
+            digest=training_digest(config, task, network),
+            weights=paths.model(root, task, network),
+            history=paths.history(root, task, network),
+            meta={
+                "task": task,
+                "network": network,
+                "config": json.dumps(slice_for(config, "train", task, network)),
+            },
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what the loop needs, where its state is found again, where its result goes."""
+
+    title: str
+    build: "Callable[[], Restorer]"
+    sampler: "SliceSampler"
+    degrade: "Degradation"
+    validation: Any
+    settings: "Settings"
+    digest: str
+    weights: Path
+    history: Path
+    meta: dict[str, Any]
+    measure: str = "validation PSNR"
+    unit: str = "dB"
+
+
+def fit(config: Config, job: Job) -> None:
+    """Train, from the last checkpoint if there is one; write the best weights and the history."""
+    from medwvae import checkpoint
+    from medwvae.train import train as run
+    from medwvae.train import write_history
+
     started = time.monotonic()
-    with bar(f"train {task}/{network}") as shown, _tensorboard(root, task, network, c.tensorboard) as writer:
+    with bar(job.title) as shown, _tensorboard(config, job.title) as writer:
         weights, progress, precision = run(
-            lambda: build.network(config, task, network),
-            sampler,
-            degrade,
-            validation,
-            build.training(config, task, network),
-            state,
+            job.build,
+            job.sampler,
+            job.degrade,
+            job.validation,
+            job.settings,
+            paths.training_state(config.root, job.digest),
             lambda fraction, figures: shown.update(fraction, **figures),
             writer,
         )
     if not is_main_process():
         return
-    write_history(paths.history(root, task, network), progress.history)
-    meta = {
-        "task": task,
-        "network": network,
+    write_history(job.history, progress.history)
+    meta = job.meta | {
         "precision": precision,
         "steps": progress.step,
         "best": progress.best,
         "training_seconds": round(progress.seconds, 2),
         "wall_seconds": round(time.monotonic() - started, 2),
-        "parameters": sum(w.numel() for name, w in weights.items()),
-        "config": json.dumps(slice_for(config, "train", task, network)),
+        "images_per_s": progress.step * job.settings.batch / progress.seconds,
+        "parameters": sum(w.numel() for w in weights.values()),
     }
-    checkpoint.save(paths.model(root, task, network), {"weights": weights, "meta": meta})
-    say(f"train {task}/{network}: {progress.step} steps, best validation PSNR {progress.best:.2f} dB")
+    checkpoint.save(job.weights, {"weights": weights, "meta": meta})
+    say(f"{job.title}: {progress.step} steps, best {job.measure} {progress.best:.2f} {job.unit}".rstrip())
 
 
 def training_digest(config: Config, task: Task, network: str) -> str:
     """Digest of what decides a training's result: configuration, code and data."""
+    return state_digest(config, slice_for(config, "train", task, network), provenance.stage_code("train", network))
+
+
+def state_digest(config: Config, settings: dict[str, Any], code: str, *files: Path) -> str:
+    """Digest of a slice of the configuration, of code, of the prepared volumes, and of further files."""
     from medwvae.files import sha256_of
 
-    index = paths.prepared_index(config.root)
-    return provenance.digest_of(
-        [
-            slice_for(config, "train", task, network),
-            slice_for(config, "preprocess"),
-            provenance.stage_code("train", network),
-            sha256_of(index),
-            sha256_of(paths.manifest(config.root)),
-        ]
-    )
+    read = (paths.prepared_index(config.root), paths.manifest(config.root), *files)
+    return provenance.digest_of([settings, slice_for(config, "preprocess"), code, *map(sha256_of, read)])
 
 
 @contextmanager
-def _tensorboard(root: Path, task: str, network: str, wanted: bool) -> Iterator[Any]:
+def _tensorboard(config: Config, title: str) -> Iterator[Any]:
     """Yield a writer of TensorBoard events, or None; its events are flushed at the end."""
-    if not wanted or not is_main_process():
+    if not config.train.tensorboard or not is_main_process():
         yield None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError("train.tensorboard needs the extra: pip install 'medwvae[tensorboard]'") from None
-    with SummaryWriter(str(root / "tensorboard" / f"{task}-{network}")) as writer:
+    with SummaryWriter(str(config.root / "tensorboard" / title.removeprefix("train ").replace("/", "-"))) as writer:
         yield writer
 
 

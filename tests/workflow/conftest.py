@@ -37,6 +37,7 @@ class Workflow:
     """Runs snakemake on the study in a folder of its own."""
 
     folder: Path
+    overlays: tuple[Path, ...] = ()
 
     @property
     def source(self) -> Path:
@@ -49,7 +50,8 @@ class Workflow:
     def snakemake(self, *arguments: str, configfile: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory",
-            str(self.folder), "--cores", "2", "--configfile", str(configfile or self.folder / "study.yaml"), *arguments,
+            str(self.folder), "--cores", "2", "--configfile", str(configfile or self.folder / "study.yaml"),
+            *map(str, self.overlays), *arguments,
         ]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

@@ -15,7 +15,7 @@ def medwvae(stage, arguments=""):
 
 def reads(stage, task=None, method=None):
     """Digest of the configuration slice and of the code that a stage's result depends on."""
-    code = provenance.stage_code(stage, method)
+    code = provenance.stage_code(stage, stages.module_of(study, method))
     return provenance.digest_of([slice_for(study, stage, task, method), code])
 
 
@@ -25,6 +25,7 @@ def reads_of(stage, method):
 
 
 wildcard_constraints:
-    task="|".join(study.tasks.enabled),
+    task="|".join(study.tasks.enabled) or "no_task",
     network="|".join(NETWORKS),
     method="[a-z_]+",
+    model=r"[a-z][a-z0-9_]*-r[0-9]+-s[0-9]+",

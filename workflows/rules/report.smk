@@ -8,6 +8,12 @@ rule report:
             paths.history(root, task, network)
             for task, network in stages.networks_trained(study)
         ],
+        generative=(
+            [paths.generative_table(root), paths.generative_summary(root)]
+            if MODELS
+            else []
+        ),
+        index=paths.prepared_index(root),
         manifest=paths.manifest(root),
         splits=paths.splits(root),
     output:

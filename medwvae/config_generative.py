@@ -1,0 +1,235 @@
+"""The study of generative models: which systems, at which rates, on which images, and how they are scored."""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from medwvae.config_base import BudgetText, Crop, Positive, Section, Several
+
+Seeds = Positive | dict[Positive, Positive]
+SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class SliceDataConfig(Section):
+    """Slices of the study's own prepared volumes, all in one frame."""
+
+    kind: Literal["slices"] = Field("slices", description="slices of the study's prepared volumes that show the head")
+    size: Crop = Field(
+        (96, 128), description="height and width of every image: slices are padded with zeros or cut about their middle"
+    )
+    mirror: bool = Field(True, description="mirror training slices left to right by chance (where the plane has both)")
+
+
+class SystemConfig(Section):
+    """What every system of the study has."""
+
+    module: ClassVar[str]
+    """Module of `medwvae.nets` that defines the model."""
+    trained: ClassVar[bool] = True
+    not_the_models: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "rates", "seeds", "budget", "learning_rate", "batch", "prior"}
+    )
+    """Fields that the model's class does not read."""
+
+    rates: Several[Positive] | None = Field(None, min_length=1, description="overrides generative.rates")
+    seeds: Seeds | None = Field(None, description="overrides generative.seeds")
+
+
+class TrainedConfig(SystemConfig):
+    """What every system that trains has."""
+
+    budget: BudgetText | None = Field(None, description="overrides generative.budget; the table states the seconds")
+    learning_rate: float | None = Field(None, gt=0, description="overrides train.learning_rate")
+    batch: Positive | None = Field(None, description="overrides train.batch")
+    prior: bool = Field(False, description="fit generative.prior to its latent, and draw samples from that")
+    likelihood: Literal["gaussian", "bernoulli"] = Field(
+        "gaussian", description="p(x | z): Gaussian with a learned standard deviation, or Bernoulli"
+    )
+    beta: float = Field(1.0, ge=0, description="weight of the rate; 1 is the evidence lower bound")
+    free_nats: float = Field(0.0, ge=0, description="free bits: the least that the rate of a latent value counts")
+
+
+class DenseVAEConfig(TrainedConfig):
+    """A flat vector latent behind dense layers; the images have one size."""
+
+    module: ClassVar[str] = "dense_vae"
+    kind: Literal["dense_vae"] = Field(description="dense VAE")
+    hidden: tuple[Positive, ...] = Field((1024,), description="widths of the dense layers, outside first")
+    widths: tuple[Positive, ...] = Field((), description="channels of convolutional levels around them; empty = none")
+
+
+class ConvLatentConfig(TrainedConfig):
+    """A spatial Gaussian latent behind strided convolutions."""
+
+    module: ClassVar[str] = "conv_latent"
+    kind: Literal["conv_vae"] = Field(description="convolutional VAE")
+    downsamplings: Positive = Field(2, description="halvings of the resolution; 4^downsamplings / rate latent channels")
+    widths: tuple[Positive, ...] = Field((48, 96), min_length=1, description="channels per resolution, fine first")
+    blocks: int = Field(2, ge=0, description="residual blocks per resolution and direction")
+
+
+class AutoencoderKLConfig(TrainedConfig):
+    """MONAI's AutoencoderKL."""
+
+    module: ClassVar[str] = "autoencoder_kl"
+    kind: Literal["autoencoder_kl"] = Field(description="MONAI's AutoencoderKL")
+    widths: tuple[Positive, ...] = Field(
+        (16, 32, 64), min_length=2, description="channels per resolution; each after the first halves it"
+    )
+    blocks: Positive = Field(1, description="residual blocks per resolution")
+    attention: bool = Field(False, description="attention at the coarsest resolution")
+
+
+class WaveletLatentConfig(TrainedConfig):
+    """A Wavelet-VAE whose latent is the coarse subbands that the rate leaves."""
+
+    module: ClassVar[str] = "wavelet_latent"
+    kind: Literal["wavelet"] = Field(description="Wavelet-VAE")
+    objective: Literal["sparse", "elbo"] = Field("elbo", description="sparse = the paper's; elbo = a proper VAE")
+    widths: tuple[Positive, ...] = Field(
+        (32, 48, 64), min_length=1, description="channels per wavelet level, fine first"
+    )
+    blocks: int = Field(2, ge=0, description="residual blocks per level and direction")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+    noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
+    initial_noise: float = Field(0.1, gt=0, description="s at the start")
+    refine: Literal["none", "convolution", "wavelet"] = Field(
+        "wavelet",
+        description="refinement after the inverse transform: none, the paper's convolutions, or the encoder's twin",
+    )
+    refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
+    prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
+    prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
+    loss: Literal["mse", "l1", "charbonnier"] = Field("mse", description="image loss (sparse)")
+    sparsity: float = Field(1e-3, ge=0, description="λ on the details (sparse)")
+    sparsity_kind: Literal["l1", "kl"] = Field(
+        "l1", description="what λ weighs: |ĉ|, or KL to a unit Gaussian (sparse)"
+    )
+    kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (sparse)")
+
+
+class LLOnlyConfig(SystemConfig):
+    """Control: the coarse subbands of the transform itself, nothing learned."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    kind: Literal["ll_only"] = Field(description="only the coarse subbands")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+
+
+class TopKConfig(SystemConfig):
+    """Control: the k largest coefficients of the transform; where they lie is not counted."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    kind: Literal["top_k"] = Field(description="the largest coefficients, wherever they are")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+    levels: Positive = Field(4, description="levels of the transform")
+
+
+AnySystem = Annotated[
+    DenseVAEConfig | ConvLatentConfig | AutoencoderKLConfig | WaveletLatentConfig | LLOnlyConfig | TopKConfig,
+    Field(discriminator="kind"),
+]
+
+
+class PriorConfig(Section):
+    """A prior that is trained after the autoencoder, on its latent."""
+
+    kind: Literal["none", "diffusion"] = Field("none", description="none, or MONAI's diffusion U-Net on the latent")
+    budget: BudgetText = Field("2 min", description="training of the prior, beside that of the autoencoder")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of its own schedule")
+    parts: Positive | None = Field(
+        None, description="1 = the coarsest band alone, finer ones by the model's own prior; null = the whole latent"
+    )
+    widths: tuple[Positive, ...] = Field(
+        (64, 96, 128), min_length=1, description="channels per resolution of the U-Net, multiples of 32"
+    )
+    steps: Positive = Field(50, description="denoising steps of a draw; divides 1000")
+
+
+class FidelityConfig(Section):
+    """What is scored, and on how much."""
+
+    features: Literal["scattering", "inception", "radimagenet"] = Field(
+        "scattering", description="what distributions are compared in; the networks need a TorchScript file of yours"
+    )
+    weights: str | None = Field(None, description="that file")
+    slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
+    draws: int = Field(256, ge=4, description="samples whose distribution is compared with the test slices")
+    bits: int = Field(
+        8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]"
+    )
+    importance_draws: Positive = Field(64, description="K of the importance-weighted bound")
+    importance_images: Positive = Field(16, description="test slices that it is taken over")
+    batch: Positive = Field(32, description="images per forward pass")
+
+    @model_validator(mode="after")
+    def _weights_given(self) -> Self:
+        if (self.weights is None) != (self.features == "scattering"):
+            raise ValueError("weights: the file of the network that `features` names; scattering has none")
+        return self
+
+
+class GenerativeModel(NamedTuple):
+    """One trained model of the study: a system at a rate, from a seed."""
+
+    system: str
+    rate: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Name of the model's files."""
+        return f"{self.system}-r{self.rate}-s{self.seed}"
+
+
+class GenerativeConfig(Section):
+    """Generative models on equal terms: same images, training time and number of latent values; off without systems."""
+
+    data: SliceDataConfig = SliceDataConfig()
+    budget: BudgetText = Field("3 min", description="training of each model, the same for all")
+    rates: Several[Positive] = Field((4, 8, 16), min_length=1, description="pixels per latent value")
+    seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
+    systems: dict[SystemName, AnySystem] = Field(
+        {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only top_k"
+    )
+    prior: PriorConfig = PriorConfig()
+    samples: Positive = Field(64, description="samples that the report shows")
+    fidelity: FidelityConfig = FidelityConfig()
+
+    @model_validator(mode="after")
+    def _laws(self) -> Self:
+        pixels = self.data.size[0] * self.data.size[1]
+        for name, system in self.systems.items():
+            for rate in system.rates or self.rates:
+                if pixels % rate:
+                    raise ValueError(
+                        f"systems.{name}: images of {self.data.size[0]} x {self.data.size[1]} = {pixels} pixels have "
+                        f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
+                    )
+                self._seeds_of(name, rate)
+            if getattr(system, "prior", False) and self.prior.kind == "none":
+                raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
+        return self
+
+    def models(self) -> dict[str, GenerativeModel]:
+        """Return every model of the study by its id: system by system, rate by rate, seeds from 1."""
+        found = [
+            GenerativeModel(name, rate, seed)
+            for name, system in self.systems.items()
+            for rate in system.rates or self.rates
+            for seed in range(1, self._seeds_of(name, rate) + 1)
+        ]
+        return {model.id: model for model in found}
+
+    def _seeds_of(self, name: str, rate: int) -> int:
+        system = self.systems[name]
+        if not system.trained:
+            return 1  # nothing in it depends on a seed
+        seeds = self.seeds if system.seeds is None else system.seeds
+        if isinstance(seeds, int):
+            return seeds
+        if rate not in seeds:
+            raise ValueError(f"systems.{name}: no number of seeds for rate {rate}; have: {sorted(seeds)}")
+        return seeds[rate]

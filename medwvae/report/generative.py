@@ -1,0 +1,300 @@
+"""The report's section on generative models: the table by rate, curves, samples, neighbours, reconstructions."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from medwvae.generative import table
+from medwvae.report import figures, panels
+from medwvae.report.figures import VARIABLES
+from medwvae.report.words import count
+
+_COLOURS = {
+    "wavelet": "ours",
+    "dense_vae": "second",
+    "conv_vae": "third",
+    "autoencoder_kl": "network",
+    "ll_only": "classical",
+    "top_k": "control",
+}
+KINDS = {
+    "wavelet": "Wavelet-VAE",
+    "dense_vae": "dense VAE",
+    "conv_vae": "convolutional VAE",
+    "autoencoder_kl": "MONAI AutoencoderKL",
+    "ll_only": "control: coarse subbands, nothing learned",
+    "top_k": "control: largest coefficients, positions not counted",
+    "codec": "lossless codec",
+    "reference": "in the place of samples",
+}
+_MARKERS = "osD^vP"
+_PIXELS = 3_000_000  # of all sample grids together
+_NEIGHBOURS = 8
+_WINDOW = (0.0, 1.2)  # network units: the reference intensity of the head is 1
+
+
+@dataclass(frozen=True)
+class GenerativeInputs:
+    """All that the section shows.
+
+    Attributes
+    ----------
+    summary : the content of generative.json.
+    histories : training history by model, as in `ReportInputs.histories`, with `s/<subband>` and `s/x`.
+    pictures : `.npz` by model, see `medwvae.generative.scoring.Scored.pictures`.
+    radiological : whether the images are slices, to be turned for display.
+    """
+
+    summary: Mapping[str, Any]
+    histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    radiological: bool = True
+
+
+def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
+    """Return what the template `generative.html` shows."""
+    rows = inputs.summary["rows"]
+    rates = sorted({row["rate"] for row in rows if row["rate"] is not None})
+    shown = list(_first_models(inputs, rates))
+    return {
+        "conditions": _conditions(inputs.summary["conditions"]),
+        "verdicts": [_verdict(rows, rate) for rate in rates],
+        "tables": [_table(rows, rate) for rate in rates] + [_table(rows, None)],
+        "against_rate": _against_rate(rows),
+        "curves": figures.training_curves(
+            "Generative models", {m: h for m, h in inputs.histories.items() if m in shown}
+        ),
+        "scales": {
+            model: svg
+            for model in shown
+            if model in inputs.histories
+            and (svg := figures.noise_scales(f"Generative, {model}", inputs.histories[model]))
+        },
+        "samples": list(_samples(inputs, shown)),
+        "neighbours": list(_neighbours(inputs, shown)),
+        "reconstructions": list(_reconstructions(inputs, rates)),
+    }
+
+
+def about_models(summary: Mapping[str, Any]) -> str:
+    """Return in one line what was run."""
+    systems = dict.fromkeys(row["system"] for row in summary["rows"] if row["rate"] is not None)
+    rates = sorted({row["rate"] for row in summary["rows"] if row["rate"] is not None})
+    models = sum(entry["rate"] is not None for entry in summary["models"].values())
+    listed = ", ".join(f"1/{rate}" for rate in rates)
+    return f"{count(len(systems), 'system')}, {count(models, 'model')}; latent values per pixel: {listed}"
+
+
+def _conditions(known: Mapping[str, Any]) -> str:
+    height, width = known["size"]
+    return (
+        f"Images: slices that show the head, {height} × {width}; "
+        f"{known['training_images']} of {count(known['training_subjects'], 'training subject')}, scored on "
+        f"{known['test_images']} of {count(known['test_subjects'], 'test subject')}. Training: {known['budget']} each "
+        "unless the table says otherwise; the weights are those of the best validation PSNR. Bits per voxel: "
+        f"{known['quantisation_levels']} grey levels over 0 to {known['quantisation_top']:.3g} (the largest training "
+        f"value, network units), uniform dequantisation. Distances between distributions: {known['features']} "
+        f"features of the test slices against as many as {known['draws']} samples."
+    )
+
+
+def _verdict(rows: list[dict[str, Any]], rate: int) -> str:
+    """Return who leads at a rate, in one sentence."""
+    means = sorted(
+        (
+            (entry["mean"], row["system"])
+            for row in rows
+            if row["rate"] == rate and (entry := table.value_of(row, "head/psnr"))
+        ),
+        reverse=True,
+    )
+    if not means:
+        return f"One latent value for {rate} pixels: nothing was measured."
+    text = f"One latent value for {rate} pixels: {means[0][1]} has the highest PSNR in the head, {means[0][0]:.2f} dB"
+    return text + (f"; next is {means[1][1]} with {means[1][0]:.2f} dB." if len(means) > 1 else ".")
+
+
+def _table(rows: list[dict[str, Any]], rate: int | None) -> dict[str, Any]:
+    own = [row for row in rows if row["rate"] == rate]
+    names = table.shown_columns(own)
+    best = {name: table.best_of(own, name) for name in names}
+    return {
+        "caption": f"One latent value for {rate} pixels" if rate else "For comparison: nothing of this is a model",
+        "columns": [(table.SHOWN[name], _arrow(name)) for name in names],
+        "rows": [
+            {
+                "name": row["system"],
+                "kind": KINDS.get(row["kind"], row["kind"]),
+                "ours": row["kind"] == "wavelet",
+                "seeds": count(len(row["seeds"]), "training") if len(row["seeds"]) > 1 else "",
+                "cells": [_cell(row, name, best[name]) for name in names],
+            }
+            for row in own
+        ],
+    }
+
+
+def _arrow(name: str) -> str:
+    if name in table.NO_CONTEST or name == "whole/energy_high":
+        return ""
+    return "lower" if name.split("/")[-1] in table.LOWER_IS_BETTER else "higher"
+
+
+def _cell(row: Mapping[str, Any], name: str, best: float | None) -> dict[str, Any]:
+    entry = table.value_of(row, name)
+    if entry is None:
+        return {"mean": "–", "interval": "", "seeds": "", "best": False, "note": "not defined"}
+    low, high = entry.get("low"), entry.get("high")
+    spread = len(row["seeds"]) > 1 and entry["seeds_low"] != entry["seeds_high"]
+    ends = (table.number(entry[key], name) for key in ("seeds_low", "seeds_high"))
+    return {
+        "mean": table.number(entry["mean"], name),
+        "interval": "" if low is None else f"{table.number(low, name)} – {table.number(high, name)}",
+        "seeds": " to ".join(ends) if spread else "",
+        "best": best is not None and entry["mean"] == best,
+        "note": entry.get("note", ""),
+    }
+
+
+def _against_rate(rows: list[dict[str, Any]]) -> str | None:
+    """Return PSNR in the head against the number of latent values, one line per system."""
+    lines: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    kinds = {row["system"]: row["kind"] for row in rows}
+    for row in rows:
+        if row["rate"] is not None and (entry := table.value_of(row, "head/psnr")):
+            lines.setdefault(row["system"], []).append((row["rate"], entry))
+    if not lines:
+        return None
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axis = figure.subplots()
+        alike: dict[str, int] = {}
+        said = []
+        for system, points in lines.items():
+            kind = kinds[system]
+            nth = alike[kind] = alike.get(kind, -1) + 1
+            points = sorted(points, key=lambda point: point[0])
+            means = [entry["mean"] for _, entry in points]
+            below = [m - (m if e["low"] is None else e["low"]) for m, (_, e) in zip(means, points, strict=True)]
+            above = [(m if e["high"] is None else e["high"]) - m for m, (_, e) in zip(means, points, strict=True)]
+            axis.errorbar(
+                [1 / rate for rate, _ in points],
+                means,
+                yerr=(below, above),
+                color=VARIABLES[_COLOURS.get(kind, "input")],
+                linestyle=figures.DASHES[nth % len(figures.DASHES)],
+                marker=_MARKERS[nth % len(_MARKERS)],
+                markersize=4,
+                linewidth=1.4,
+                elinewidth=0.8,
+                label=figures.plain(system),
+            )
+            said.append(
+                f"{system} " + ", ".join(f"{m:.2f} at 1/{rate}" for m, (rate, _) in zip(means, points, strict=True))
+            )
+        rates = sorted({rate for points in lines.values() for rate, _ in points})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks([1 / rate for rate in rates], [f"1/{rate}" for rate in rates])
+        axis.set_xlabel("latent values per pixel")
+        axis.set_ylabel("PSNR in the head (dB)")
+        axis.grid()
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return figures.svg(
+            figure,
+            "Generative models: PSNR in the head in dB against latent values per pixel: " + "; ".join(said) + ".",
+        )
+
+
+def _first_models(inputs: GenerativeInputs, rates: list[int]) -> Iterator[str]:
+    """Yield the first training of every system at the middle rate, or at the one nearest to it that it has."""
+    if not rates:
+        return
+    middle = rates[len(rates) // 2]
+    models = inputs.summary["models"]
+    for system in dict.fromkeys(entry["system"] for entry in models.values() if entry["rate"] is not None):
+        own = {model: entry for model, entry in models.items() if entry["system"] == system}
+        yield min(own, key=lambda model: (abs(math.log(own[model]["rate"] / middle)), own[model]["seed"]))
+
+
+def _loaded(inputs: GenerativeInputs, model: str, *names: str) -> list[NDArray[np.float32]] | None:
+    path = inputs.pictures.get(model)
+    if path is None or not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        if not set(names) <= set(arrays.files):
+            return None
+        return [_turned(arrays[name].astype(np.float32), inputs.radiological) for name in names]
+
+
+def _turned(images: NDArray[np.float32], radiological: bool) -> NDArray[np.float32]:
+    return np.stack([panels.radiological(image) for image in images]) if radiological and len(images) else images
+
+
+def _samples(inputs: GenerativeInputs, models: list[str]) -> Iterator[dict[str, str]]:
+    found = {model: loaded[0] for model in models if (loaded := _loaded(inputs, model, "samples"))}
+    for model, images in found.items():
+        columns = math.ceil(math.sqrt(len(images)))
+        yield {
+            "name": model,
+            "image": grid(images, columns, _PIXELS // len(found)),
+            "alt": f"{len(images)} samples of {model}, drawn one after the other, none left out",
+        }
+
+
+def _neighbours(inputs: GenerativeInputs, models: list[str]) -> Iterator[dict[str, str]]:
+    for model in models:
+        loaded = _loaded(inputs, model, "samples", "neighbours")
+        if loaded is None:
+            continue
+        pairs = np.concatenate([images[:_NEIGHBOURS] for images in loaded])
+        yield {
+            "name": model,
+            "image": grid(pairs, min(_NEIGHBOURS, len(loaded[0])), _PIXELS // 8),
+            "alt": f"Samples of {model} above, the training image nearest to each below",
+        }
+
+
+def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield, for each rate, the same test slices in truth and by the first training of every system."""
+    models = inputs.summary["models"]
+    for rate in rates:
+        rows: list[tuple[str, NDArray[np.float32]]] = []
+        for model, entry in models.items():
+            if entry["rate"] != rate or entry["seed"] != 1:
+                continue
+            loaded = _loaded(inputs, model, "truths", "reconstructions")
+            if loaded is not None:
+                rows = rows or [("truth", loaded[0])]
+                rows.append((entry["system"], loaded[1]))
+        if rows:
+            names = ", ".join(name for name, _ in rows)
+            yield {
+                "rate": rate,
+                "names": [name for name, _ in rows],
+                "image": grid(np.concatenate([images for _, images in rows]), len(rows[0][1]), _PIXELS // 4),
+                "alt": f"Test slices at one latent value for {rate} pixels; rows from the top: {names}",
+            }
+
+
+def grid(images: NDArray[np.float32], columns: int, pixels: int) -> str:
+    """Return images (n, H, W) in rows of `columns` as one PNG address of at most about so many pixels, one window."""
+    count_, height, width = images.shape
+    rows = math.ceil(count_ / columns)
+    canvas = np.zeros((rows * (height + 2) - 2, columns * (width + 2) - 2), np.float32)
+    for k, image in enumerate(panels.scaled(np.nan_to_num(images), *_WINDOW)):
+        top, left = (k // columns) * (height + 2), (k % columns) * (width + 2)
+        canvas[top : top + height, left : left + width] = image
+    picture = Image.fromarray(np.uint8(255 * canvas + 0.5))
+    if (factor := math.sqrt(pixels / canvas.size)) < 1:
+        size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return panels.address(picture)

@@ -1,0 +1,341 @@
+"""The study of generative models: each trained, its prior after it, scored; references; the table."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medwvae import paths, provenance
+from medwvae.config import Config, slice_for
+from medwvae.config_generative import GenerativeModel
+from medwvae.errors import ConfigError, InputError
+from medwvae.files import atomic
+from medwvae.progress import say
+from medwvae.stages.training import Job, fit, state_digest
+
+if TYPE_CHECKING:
+    from medwvae.data.loaders import Case
+    from medwvae.generative.images import Images
+    from medwvae.generative.scoring import Scored, Settings
+    from medwvae.names import Part
+    from medwvae.nets.latent import LatentModel
+
+LEAST = 4
+"""Images of a kind: precision and recall look at the third neighbour."""
+REFERENCES = "references"
+"""Stands in the place of a model's id for lossless codecs and training images."""
+
+
+def train_generative(config: Config, model: str, threads: int) -> None:
+    """Train one generative model, from its last checkpoint if there is one; validation PSNR chooses the weights."""
+    one = _named(config, model)
+    system = config.generative.systems[one.system]
+    if not system.trained:
+        raise ConfigError(f"{one.system} is a control: nothing in it is trained")
+    import torch
+
+    from medwvae import build
+    from medwvae.data.loaders import SliceSampler
+    from medwvae.degradation import Autoencode
+    from medwvae.train import Validation
+
+    torch.set_num_threads(threads)
+    data, degrade = config.generative.data, Autoencode()
+    fit(
+        config,
+        Job(
+            title=f"train {one.id}",
+            build=lambda: build.latent_model(config, one.system, one.rate),
+            sampler=SliceSampler(_cases(config, "train"), data.size, mirror="left-right" if data.mirror else "none"),
+            degrade=degrade,
+            validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
+            settings=build.generative_training(config, one),
+            digest=_digest(config, "train_generative", one),
+            weights=paths.generative_model(config.root, one.id),
+            history=paths.generative_history(config.root, one.id),
+            meta={
+                "task": "generative",
+                "network": one.id,
+                "config": json.dumps(slice_for(config, "train_generative", None, one.id)),
+            },
+        ),
+    )
+
+
+def train_prior(config: Config, model: str, threads: int) -> None:
+    """Train the prior on a trained model's latent, from its last checkpoint if there is one."""
+    one = _named(config, model)
+    if not getattr(config.generative.systems[one.system], "prior", False):
+        raise ConfigError(
+            f"{one.system} has no prior to train; say `prior: true` under generative.systems.{one.system}"
+        )
+    import torch
+
+    from medwvae import build
+    from medwvae.data.loaders import SliceSampler
+    from medwvae.degradation import Autoencode
+    from medwvae.generative.images import gathered
+    from medwvae.seeding import seed_for
+    from medwvae.train import Validation
+
+    torch.set_num_threads(threads)
+    data, degrade, train = config.generative.data, Autoencode(), _cases(config, "train")
+    images = gathered(train).values
+    settings = build.prior_training(config, one)
+
+    def built() -> Any:
+        diffusion = build.prior(config, _autoencoder(config, one)).diffusion
+        generator = torch.Generator().manual_seed(seed_for(settings.seed, "measure"))
+        batches = ((part, None) for part in torch.split(images, config.generative.fidelity.batch))
+        diffusion.measure(batches, generator)
+        diffusion.latent.requires_grad_(False)
+        return diffusion
+
+    fit(
+        config,
+        Job(
+            title=f"train prior {one.id}",
+            build=built,
+            sampler=SliceSampler(train, data.size, mirror="left-right" if data.mirror else "none"),
+            degrade=degrade,
+            validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
+            settings=settings,
+            digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),
+            weights=paths.generative_prior(config.root, one.id),
+            history=paths.generative_prior_history(config.root, one.id),
+            meta={
+                "task": "prior",
+                "network": one.id,
+                "config": json.dumps(slice_for(config, "train_prior", None, one.id)),
+            },
+            measure="PSNR of half denoised latents",
+        ),
+    )
+
+
+def score_generative(config: Config, model: str, threads: int = 1) -> None:
+    """Score one generative model on the test subjects' slices."""
+    one = _named(config, model)
+    import torch
+
+    from medwvae.generative.scoring import score_model
+    from medwvae.train import device_for
+
+    torch.set_num_threads(threads)
+    system = config.generative.systems[one.system]
+    train, test = _train_and_test(config)
+    built = trained_model(config, one.id).to(device_for(config.train.accelerator))
+    found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
+    found.facts |= _training_facts(config, one)
+    names = {"system": one.system, "kind": system.kind, "rate": one.rate, "seed": one.seed}
+    _write(config, one.id, {one.id: found}, {one.id: names})
+    say(f"score {one.id}: {len(test)} slices of {len(set(test.subjects))} test subjects")
+
+
+def generative_references(config: Config, threads: int = 1) -> None:
+    """Score what the models are held against: lossless codecs, and training images in the place of samples."""
+    import torch
+
+    from medwvae.generative.scoring import score_references
+
+    torch.set_num_threads(threads)
+    train, test = _train_and_test(config)
+    settings = _settings(config, max(train.maxima.values()))
+    found = score_references(test, train, settings)
+    kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
+    conditions = {
+        "size": list(config.generative.data.size),
+        "test_images": len(test),
+        "test_subjects": len(set(test.subjects)),
+        "training_images": len(train),
+        "training_subjects": len(set(train.subjects)),
+        "quantisation_top": max(train.maxima.values()),
+        "quantisation_levels": settings.quantisation.levels,
+        "quantisation_step": settings.quantisation.step,
+        "draws": settings.draws,
+        "budget": config.generative.budget,
+        "features": settings.features.name,
+    }
+    names = {name: {"system": name, "kind": kind, "rate": None, "seed": None} for name, kind in kinds.items()}
+    _write(config, REFERENCES, found, names, conditions)
+
+
+def generative_report(config: Config) -> None:
+    """Write generative.csv and generative.json, and print the table."""
+    root = config.root
+    models = [*config.generative.models(), REFERENCES]
+    for model in models:
+        if not paths.generative_scores(root, model).is_file():
+            stage = "generative-references" if model == REFERENCES else f"score-generative --model {model}"
+            raise InputError(f"{paths.generative_scores(root, model)} is missing; run `medwvae {stage}` first")
+    import pandas as pd
+    from rich.console import Console
+
+    from medwvae.evaluate import write_table
+    from medwvae.generative import table
+
+    tables = [pd.read_csv(paths.generative_scores(root, model), dtype={"subject": str}) for model in models]
+    scores = pd.concat([part.dropna(axis=1, how="all") for part in tables], ignore_index=True)
+    scores = scores.reindex(columns=table.COLUMNS)
+    read = {model: json.loads(paths.generative_facts(root, model).read_text(encoding="utf-8")) for model in models}
+    facts = {name: facts for model in models for name, facts in read[model]["models"].items()}
+    rows = table.summary(scores, facts)
+    summary = {"run": config.run, "conditions": read[REFERENCES]["conditions"], "rows": rows, "models": facts}
+    write_table(paths.generative_table(root), scores)
+    _write_json(paths.generative_summary(root), summary)
+    Console().print(table.render_text_table(rows))
+
+
+def trained_model(config: Config, model: str) -> "LatentModel":
+    """Return a generative model of the study by its id, trained and with its prior, on the CPU, ready to use.
+
+    Raises
+    ------
+    ConfigError
+        If the study has no such model.
+    InputError
+        If it has not been trained yet.
+    """
+    from medwvae import build
+
+    one = _named(config, model)
+    built = _autoencoder(config, one)
+    if getattr(config.generative.systems[one.system], "prior", False):
+        path = paths.generative_prior(config.root, one.id)
+        with_prior = build.prior(config, built)
+        with_prior.diffusion.load_state_dict(_weights(path, f"train-prior --model {one.id}"))
+        built = with_prior
+    return built.eval()
+
+
+def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
+    """Return a trained model without the prior that was fitted to its latent."""
+    from medwvae import build
+
+    built = build.latent_model(config, model.system, model.rate)
+    if config.generative.systems[model.system].trained:
+        path = paths.generative_model(config.root, model.id)
+        built.load_state_dict(_weights(path, f"train-generative --model {model.id}"))
+    return built.eval()
+
+
+def _weights(path: Path, stage: str) -> Any:
+    from medwvae import checkpoint
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run `medwvae {stage}` first")
+    return checkpoint.load(path)["weights"]
+
+
+def _named(config: Config, model: str) -> GenerativeModel:
+    models = config.generative.models()
+    if model not in models:
+        have = ", ".join(models) or "none; name some under generative.systems"
+        raise ConfigError(f"the study has no generative model {model!r}; have: {have}")
+    return models[model]
+
+
+def _cases(config: Config, part: "Part") -> "list[Case]":
+    from medwvae.data.loaders import load_cases
+    from medwvae.generative.images import framed
+
+    return framed(load_cases(paths.prepared_index(config.root), part), config.generative.data.size)
+
+
+def _train_and_test(config: Config) -> "tuple[Images, Images]":
+    """Return every training image and the test images that are scored.
+
+    Raises
+    ------
+    InputError
+        If there are too few of them to compare distributions.
+    """
+    from medwvae.generative.images import gathered
+
+    train = gathered(_cases(config, "train"))
+    test = gathered(_cases(config, "test"), config.generative.fidelity.slices)
+    if min(len(test), len(train)) < LEAST:
+        raise InputError(
+            f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "
+            "raise generative.fidelity.slices, or add subjects"
+        )
+    return train, test
+
+
+def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) -> str:
+    code = provenance.stage_code(stage, config.generative.systems[model.system].module)
+    return state_digest(config, slice_for(config, stage, None, model.id), code, *files)
+
+
+def _settings(config: Config, top: float) -> "Settings":
+    from medwvae.fidelity.features import features_named
+    from medwvae.generative.likelihood import Quantisation
+    from medwvae.generative.scoring import Settings
+
+    c = config.generative
+    return Settings(
+        features=features_named(c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None),
+        quantisation=Quantisation.of(c.fidelity.bits, top),
+        draws=c.fidelity.draws,
+        shown=c.samples,
+        importance_draws=c.fidelity.importance_draws,
+        importance_images=c.fidelity.importance_images,
+        batch=c.fidelity.batch,
+        seed=config.seed,
+    )
+
+
+def _training_facts(config: Config, model: GenerativeModel) -> dict[str, Any]:
+    """Return what the checkpoints know of a model's training and of its prior's."""
+    from medwvae import checkpoint
+
+    system = config.generative.systems[model.system]
+    if not system.trained:
+        return {"parameters": 0, "encoder_parameters": 0}
+    meta = checkpoint.load(paths.generative_model(config.root, model.id))["meta"]
+    known = {name: meta[name] for name in ("training_seconds", "images_per_s", "steps", "precision")}
+    if getattr(system, "prior", False):
+        prior = checkpoint.load(paths.generative_prior(config.root, model.id))["meta"]
+        known |= {"prior_seconds": prior["training_seconds"], "prior_steps": prior["steps"]}
+    return known | {"best_validation_psnr": meta["best"]}
+
+
+def _write(
+    config: Config,
+    place: str,
+    found: "dict[str, Scored]",
+    names: dict[str, dict[str, Any]],
+    conditions: dict[str, Any] | None = None,
+) -> None:
+    """Write scores, facts and pictures into the folder of a model (or of the references)."""
+    import numpy as np
+    import pandas as pd
+
+    from medwvae.evaluate import write_table
+    from medwvae.generative.reconstruction import table
+
+    root = config.root
+    tables = [table(one.scores, {"run": config.run, **names[m], "model": m}) for m, one in found.items() if one.scores]
+    pictures = {name: array for one in found.values() for name, array in one.pictures.items()}
+    path = paths.generative_pictures(root, place)
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        small: dict[str, Any] = {name: array.astype(np.float16) for name, array in pictures.items()}
+        np.savez(handle, **small)
+    facts = {
+        "models": {
+            m: names[m] | {name: _plain(value) for name, value in one.facts.items()} for m, one in found.items()
+        },
+        "conditions": conditions or {},
+    }
+    _write_json(paths.generative_facts(root, place), facts)
+    write_table(paths.generative_scores(root, place), pd.concat(tables, ignore_index=True))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value for JSON: a number that is not finite becomes None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

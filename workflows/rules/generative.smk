@@ -1,0 +1,119 @@
+"""The study of generative models: train, prior, score, per model; references; the table. Off without systems.
+The resumable state lies under state/ and is not declared, as in train.smk."""
+
+MODELS = study.generative.models()
+
+
+def reads_of_model(stage):
+    """`reads` of a stage as a params function over the wildcard `model`."""
+    return lambda wildcards: reads(stage, method=wildcards.model)
+
+
+def weights_of(wildcards):
+    """What a model's scores are computed from; a control has no weights."""
+    return stages.generative_weights(study, wildcards.model)
+
+
+rule train_generative:
+    input:
+        paths.prepared_index(root),
+    output:
+        model=paths.generative_model(root, "{model}"),
+        history=paths.generative_history(root, "{model}"),
+    log:
+        paths.log(root, "train-{model}"),
+    benchmark:
+        paths.benchmark(root, "train-{model}")
+    threads: study.train.threads
+    resources:
+        mem_mb=8000,
+        runtime=24 * 60,
+        gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
+    params:
+        reads=reads_of_model("train_generative"),
+    shell:
+        medwvae("train-generative", "--model {wildcards.model} --threads {threads}")
+
+
+rule train_prior:
+    input:
+        paths.prepared_index(root),
+        model=paths.generative_model(root, "{model}"),
+    output:
+        prior=paths.generative_prior(root, "{model}"),
+        history=paths.generative_prior_history(root, "{model}"),
+    log:
+        paths.log(root, "train-prior-{model}"),
+    benchmark:
+        paths.benchmark(root, "train-prior-{model}")
+    threads: study.train.threads
+    resources:
+        mem_mb=8000,
+        runtime=24 * 60,
+        gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
+    params:
+        reads=reads_of_model("train_prior"),
+    shell:
+        medwvae("train-prior", "--model {wildcards.model} --threads {threads}")
+
+
+rule score_generative:
+    input:
+        index=paths.prepared_index(root),
+        weights=weights_of,
+    output:
+        scores=paths.generative_scores(root, "{model}"),
+        facts=paths.generative_facts(root, "{model}"),
+        pictures=paths.generative_pictures(root, "{model}"),
+    log:
+        paths.log(root, "score-{model}"),
+    benchmark:
+        paths.benchmark(root, "score-{model}")
+    resources:
+        mem_mb=6000,
+        runtime=120,
+        gpu=int(study.train.accelerator != "cpu"),
+    params:
+        reads=reads_of_model("score_generative"),
+    shell:
+        medwvae("score-generative", "--model {wildcards.model} --threads {threads}")
+
+
+rule generative_references:
+    input:
+        paths.prepared_index(root),
+    output:
+        scores=paths.generative_scores(root, stages.REFERENCES),
+        facts=paths.generative_facts(root, stages.REFERENCES),
+        pictures=paths.generative_pictures(root, stages.REFERENCES),
+    log:
+        paths.log(root, "generative-references"),
+    benchmark:
+        paths.benchmark(root, "generative-references")
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        reads=reads("generative_references"),
+    shell:
+        medwvae("generative-references", "--threads {threads}")
+
+
+rule generative_report:
+    input:
+        scores=[paths.generative_scores(root, m) for m in [*MODELS, stages.REFERENCES]],
+        facts=[paths.generative_facts(root, m) for m in [*MODELS, stages.REFERENCES]],
+    output:
+        table=paths.generative_table(root),
+        summary=paths.generative_summary(root),
+    log:
+        paths.log(root, "generative-report"),
+    benchmark:
+        paths.benchmark(root, "generative-report")
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        reads=reads("generative_report"),
+    shell:
+        medwvae("generative-report")
