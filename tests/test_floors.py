@@ -35,13 +35,14 @@ FLOORS = (
     ),
     (
         "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
-        "baselines.tuning report report.figures report.page report.panels report.tables report.words",
+        "baselines.tuning latents latents.edit latents.figures latents.heatmap latents.holes latents.impute "
+        "latents.interpolate latents.places latents.sample report report.figures report.page report.panels report.tables report.words",
         "work on the data",
     ),
     ("build", "configuration to objects"),
     (
         "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
-        "stages.privacy cli",
+        "stages.latents stages.privacy cli",
         "entries",
     ),
 )
@@ -52,7 +53,7 @@ MODULES = sorted(
 )
 ROOMS = [module for module in MODULES if module != "medwvae"]
 KNOWS_CONFIG = {"medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
-    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting", "export")
+    f"medwvae.stages.{name}" for name in ("plan", "cohort", "training", "restoration", "reporting", "export", "latents")
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 

@@ -2,6 +2,7 @@
 
 from medwvae.stages.cohort import ingest, phantom, preprocess, split
 from medwvae.stages.export import export
+from medwvae.stages.latents import edit, heatmap, impute, interpolate, sample
 from medwvae.stages.plan import methods_of, networks_trained, source_of, write_config
 from medwvae.stages.privacy import deidentify
 from medwvae.stages.reporting import report
@@ -10,15 +11,20 @@ from medwvae.stages.training import train
 
 __all__ = [
     "deidentify",
+    "edit",
     "evaluate",
     "export",
+    "heatmap",
+    "impute",
     "ingest",
+    "interpolate",
     "methods_of",
     "networks_trained",
     "phantom",
     "preprocess",
     "report",
     "restore",
+    "sample",
     "source_of",
     "split",
     "train",
