@@ -321,7 +321,16 @@ def edit(
     for label, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
         hide(path, label)
     stages.edit(
-        source, out, gain, inside=inside or (), mask=mask, wavelet=wavelet, levels=levels, mode=mode, dims=dims, axis=axis
+        source,
+        out,
+        gain,
+        inside=inside or (),
+        mask=mask,
+        wavelet=wavelet,
+        levels=levels,
+        mode=mode,
+        dims=dims,
+        axis=axis,
     )
 
 

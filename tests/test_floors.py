@@ -36,7 +36,8 @@ FLOORS = (
     (
         "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
         "baselines.tuning latents latents.edit latents.figures latents.heatmap latents.holes latents.impute "
-        "latents.interpolate latents.places latents.sample report report.figures report.page report.panels report.tables report.words",
+        "latents.interpolate latents.places latents.sample "
+        "report report.figures report.page report.panels report.tables report.words",
         "work on the data",
     ),
     ("build", "configuration to objects"),

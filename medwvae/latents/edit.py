@@ -68,7 +68,7 @@ def edit(
         names = (*coefficients.names(level), "a" * spatial_dims)
         chosen = [weights[f"{name}{level}"] != 0 for name in names if f"{name}{level}" in weights]
         if chosen:
-            reached = reached | support(coefficients, level, torch.stack(torch.broadcast_tensors(*chosen)).any(0))
+            reached = reached | support(coefficients, level, torch.stack(chosen).any(0))
     change = idwt(coefficients.map(lambda name, level, band: _weighted(band, weights.get(f"{name}{level}"))))
     return torch.where(reached, image + change, image)
 
@@ -98,9 +98,7 @@ def _weighted(band: Tensor, weight: Tensor | None) -> Tensor:
     return torch.zeros_like(band) if weight is None else band * weight.to(band.real.dtype)
 
 
-def _weights(
-    coefficients: Coefficients, gains: Gains, mask: Tensor | None, inside: Gains | None
-) -> dict[str, Tensor]:
+def _weights(coefficients: Coefficients, gains: Gains, mask: Tensor | None, inside: Gains | None) -> dict[str, Tensor]:
     """Return gain − 1 of every coefficient of the subbands that change, (B or 1, 1, *spatial of the level) each."""
     device = coefficients.approximation.device
     if mask is None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from medwvae.files import atomic
@@ -28,7 +29,7 @@ def grid(images: Array, *, columns: int | None = None, high: float | None = None
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     figure, axes = _panels(rows, columns, images.shape[1:])
-    for axis, image in zip(axes.flat, images, strict=False):
+    for axis, image in zip(axes.ravel().tolist(), images, strict=False):
         _grey(axis, image, high or window(images))
     return figure
 
@@ -55,7 +56,8 @@ def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Fi
                 _grey(axis, image, high)
                 if n == 0:
                     axis.set_title(_plain(name), loc="left")
-        left, right = (figure.add_subplot(cell) for cell in rows[len(images)].subgridspec(1, 2))
+        below = rows[len(images)].subgridspec(1, 2)
+        left, right = (figure.add_subplot(cell) for cell in (below[0], below[1]))
         for colour, (name, one) in zip(_colours(len(measured)), measured.items(), strict=True):
             middles = (np.arange(len(one.rmse)) + 0.5) / len(one.rmse)
             left.plot(middles, one.rmse, "o-", color=colour, markersize=3, label=_plain(name))
@@ -87,7 +89,7 @@ def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
 
 
 def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figure:
-    """Return filled-in images: one row per image, a column (N, H, W) each in grey (NaN: missing), then the deviation."""
+    """Return a row per image: its versions (N, H, W) by column in grey (NaN: missing), then the deviation."""
     first = next(iter(images.values()))
     figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:], colour_bar=True)
     high = max(window(column) for column in images.values())
@@ -105,7 +107,7 @@ def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figu
 
 
 def save(path: Path, figure: Figure, alt: str) -> None:
-    """Write a figure as PNG, atomically, its words in the file's `Description`; the same figure gives the same bytes."""
+    """Write a figure as PNG, atomically, with its words as the file's `Description`; no date, no version."""
     with atomic(path) as temporary:
         FigureCanvasAgg(figure)
         figure.savefig(temporary, format="png", dpi=150, metadata={"Description": alt, "Software": None})
@@ -123,8 +125,7 @@ def _panels(
     height, width = shape
     with matplotlib.rc_context(_STYLE):
         size = (_INCH * columns + colour_bar, (_INCH * height / width + 0.25 * colour_bar) * rows)
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
         axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

@@ -16,7 +16,8 @@ def block(shape: Sequence[int], centre: Sequence[int], size: int) -> Tensor:
     """
     known = torch.ones(tuple(shape), dtype=torch.bool)
     spans = [slice(c - size // 2, c - size // 2 + size) for c in centre]
-    if size < 1 or len(spans) != len(shape) or any(s.start < 0 or s.stop > n for s, n in zip(spans, shape, strict=True)):
+    fits = len(spans) == len(shape) and all(s.start >= 0 and s.stop <= n for s, n in zip(spans, shape, strict=True))
+    if size < 1 or not fits:
         raise ValueError(
             f"a block of {size} around {tuple(centre)} does not lie within an image of shape {tuple(shape)}"
         )

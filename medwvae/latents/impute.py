@@ -222,6 +222,6 @@ def _best(model: LatentModel, x: Tensor, known: Tensor, steps: int, label: Tenso
         return loss
 
     with torch.enable_grad():
-        optimiser.step(closure)
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return model.decode(z, shape, label).float()

@@ -1,5 +1,6 @@
 """Walks through a latent from one image to another, and how smooth they are."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,15 +109,15 @@ def between(a: Latent, b: Latent, t: float, kind: WalkKind = "spherical") -> Lat
     """Return the latent at t in [0, 1] between two of one image each: a at 0, b at 1.
 
     `spherical` turns the whole vector, all parts together: sin((1 − t)ω) a + sin(tω) b over sin ω, where ω is the angle
-    between a and b (Shoemake 1985). Where they are parallel or opposite there is no such turn, and it is linear.
+    between a and b (Shoemake 1985). Where they are parallel, opposite or zero there is no such turn: it is linear.
     """
     weights = (1 - t, t)
     if kind == "spherical":
         x, y = (torch.cat([part.double().flatten() for part in z]) for z in (a, b))
-        cosine = float(x @ y / (x.norm() * y.norm()).clamp(min=1e-300))
-        angle = float(np.arccos(np.clip(cosine, -1, 1)))
+        norms = float(x.norm() * y.norm())
+        angle = float(np.arccos(np.clip(float(x @ y) / norms, -1, 1))) if norms else 0.0
         if np.sin(angle) > 1e-6:
-            weights = tuple(float(np.sin(part * angle) / np.sin(angle)) for part in weights)
+            weights = (float(np.sin((1 - t) * angle) / np.sin(angle)), float(np.sin(t * angle) / np.sin(angle)))
     return tuple(weights[0] * p + weights[1] * q for p, q in zip(a, b, strict=True))
 
 
@@ -143,7 +144,7 @@ def smoothness(
     if len(images) < 3:
         raise ValueError(f"a walk's smoothness needs at least 3 images, got {len(images)}")
     walked = images.cpu().double().numpy()
-    steps = list(zip(walked[:-1], walked[1:], strict=True))
+    steps = list(itertools.pairwise(walked))
     rmse = np.array([_rmse(x, y) for x, y in steps])
     dims: Literal[2, 3] = 3 if model.dims == 3 else 2
     dissimilarity = np.array([1 - ssim(x, y, data_range=data_range, kind="gaussian", dims=dims) for x, y in steps])
@@ -164,7 +165,7 @@ def smoothness(
 
 def _residual(model: LatentModel, images: Tensor, label: Tensor | None, batch: int) -> NDArray[np.float64]:
     parts = []
-    for piece in images.split(batch):
+    for piece in torch.split(images, batch):
         again = model.reconstruct(piece, None if label is None else label.expand(len(piece)))
         parts.append((again - piece).double().flatten(1).square().mean(1).sqrt())
     return torch.cat(parts).cpu().numpy()

@@ -74,10 +74,10 @@ def reach(wavelet: str, levels: int) -> int:
         raise ValueError(f"levels count from 1 (finest), got {levels}")
     bank = filter_bank(wavelet)
     responses = [np.array(taps) for taps in (bank.rec_low, bank.rec_high)]
-    pattern = (np.abs(responses) > 0).any(0).astype(np.float64)
+    pattern = np.asarray((np.abs(responses) > 0).any(0), np.float64)
     for _ in range(levels - 1):
         responses = [np.convolve(_upsampled(response), bank.rec_low) for response in responses]
-        pattern = np.convolve(_upsampled(pattern), np.abs(bank.rec_low) > 0)
+        pattern = np.asarray(np.convolve(_upsampled(pattern), (np.abs(bank.rec_low) > 0).astype(np.float64)))
     taps = np.arange(len(pattern))
     used = taps[pattern > 0]
     centres = [int(np.floor((taps * r**2).sum() / (r**2).sum() + HALF)) for r in responses]
@@ -134,8 +134,12 @@ def regions(coefficients: Coefficients, level: int, mask: Tensor) -> dict[str, t
 
 
 def support(coefficients: Coefficients, level: int, chosen: Tensor) -> Tensor:
-    """Return the voxels that the chosen coefficients of a level can change: bool (M, 1, *spatial of the level) to
-    (M, 1, *spatial of the image).
+    """Return the voxels that a level's chosen coefficients can change, bool (M, 1, *spatial of the image).
+
+    Parameters
+    ----------
+    chosen : Tensor
+        bool, (M, 1, *spatial of the level).
     """
     footprints = [torch.from_numpy(axis.footprint).float() for axis in places(coefficients, level)]
     return _any_along(chosen.cpu(), footprints).to(chosen.device)

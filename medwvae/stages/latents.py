@@ -80,10 +80,11 @@ def interpolate(
     import torch
 
     from medwvae.latents import figures
-    from medwvae.latents.interpolate import smoothness, walk
+    from medwvae.latents.interpolate import WalkKind, smoothness, walk
     from medwvae.latents.sample import labels_for
 
-    if kind not in ("linear", "spherical"):
+    way: WalkKind = "linear" if kind == "linear" else "spherical"
+    if kind != way:
         raise InputError(f"--kind is {kind}, expected linear or spherical")
     _use(threads)
     folder = out or paths.latent_uses(config.root, "-".join(models))
@@ -94,8 +95,9 @@ def interpolate(
         model = _load_model(config, name)
         a, b = (_image(case, model.dims) for case in ends)
         with _said(), torch.no_grad():
-            own = labels_for(model, label, 1)
-            walked = walk(model, a, b, steps=steps, kind=kind, label=own)
+            # Beside a model with classes, one without takes no notice of the label.
+            own = labels_for(model, label if model.classes or len(models) == 1 else None, 1)
+            walked = walk(model, a, b, steps=steps, kind=way, label=own)
             top = max(case.prepared.maximum for case in ends)
             measured[name] = smoothness(model, walked, data_range=top, label=own)
         images[name] = walked.numpy()
@@ -155,7 +157,8 @@ def impute(
     if built.dims == 2:
         rivals["biharmonic"] = _biharmonic(truth, known)
     errors = {
-        name: float((image - truth)[~known.expand(truth.shape)].square().mean().sqrt()) for name, image in rivals.items()
+        name: float((image - truth)[~known.expand(truth.shape)].square().mean().sqrt())
+        for name, image in rivals.items()
     }
     deviation = None if answer.deviation is None else answer.deviation.numpy()
     arrays = {"truth": truth.numpy(), "known": known.numpy(), "image": answer.image.numpy()}
@@ -198,7 +201,7 @@ def edit(
         raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
     if out.resolve() == source.resolve():
         raise InputError("the edited volume would replace the one that it is made from; give another name")
-    volume, affine = nifti.read(source)
+    volume, affine = nifti.read(_present(source))
     inner = None if mask is None else _on_grid(mask, volume, affine)
     with _said():
         if inner is None and inside:
@@ -240,7 +243,7 @@ def heatmap(
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} is no name of a PNG file; end it in .png")
-    volume, affine = nifti.read(source)
+    volume, affine = nifti.read(_present(source))
     across = _across(affine, axis)
     size = volume.shape[across]
     chosen = size // 2 if index is None else index
@@ -253,9 +256,7 @@ def heatmap(
         coefficients: Coefficients = dwt(_tensor(image), _levels(levels), dims, wavelet, mode)
         maps = heatmaps(coefficients)
     shown = {
-        level: {
-            name: _display((one[0, 0, chosen] if dims == 3 else one[0, 0]).numpy()) for name, one in bands.items()
-        }
+        level: {name: _display((one[0, 0, chosen] if dims == 3 else one[0, 0]).numpy()) for name, one in bands.items()}
         for level, bands in maps.items()
     }
     figure = figures.heatmaps(_display(slices[chosen] - slices.min()), shown)
@@ -367,7 +368,7 @@ def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.floa
     from medwvae.errors import Refusal
 
     try:
-        mask, own = nifti.read(path)
+        mask, own = nifti.read(_present(path))
     except Refusal as error:
         raise Refusal(f"the mask: {error}") from error
     if mask.shape != volume.shape:
@@ -379,6 +380,12 @@ def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.floa
             "draw it on the volume's own grid, or resample it onto that"
         )
     return np.asarray(mask != 0)
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is no file")
+    return path
 
 
 def _across(affine: "NDArray[np.float64]", axis: int | None) -> int:
