@@ -342,7 +342,10 @@ def heatmap(
     levels: LevelCount = "3",
     mode: BorderMode = "symmetric",
     dims: Annotated[int, typer.Option("--dims", help="2: of the slice alone, or 3: of the volume.")] = 2,
-    axis: AcrossAxis = None,
+    axis: Annotated[
+        int | None,
+        typer.Option("--axis", help="0 sagittal, 1 coronal, 2 axial; by default across the thickest voxels."),
+    ] = None,
     index: Annotated[int | None, typer.Option("--index", help="The slice to show; by default the middle.")] = None,
 ) -> None:
     """Draw the magnitude of a volume's wavelet coefficients per level and orientation."""

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
@@ -79,12 +80,12 @@ def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
     for row, (level, bands) in enumerate(maps.items()):
         if row == 0:
             _grey(axes[row, 0], image, window(image))
-            axes[row, 0].set_title("image")
+            _title(axes[row, 0], "image")
         for column, name in enumerate(names, start=1):
             if name in bands:
                 shown = axes[row, column].imshow(bands[name], cmap=MAP, vmin=0, vmax=1, interpolation="nearest")
-                axes[row, column].set_title(f"{name}{level}")
-    figure.colorbar(shown, ax=axes, shrink=0.6, label="|coefficient| / largest of its level")
+                _title(axes[row, column], f"{name}{level}")
+    _bar(figure, axes, shown, "|coefficient| / largest of its level")
     return figure
 
 
@@ -94,15 +95,15 @@ def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figu
     figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:], colour_bar=True)
     high = max(window(column) for column in images.values())
     for column, (name, values) in enumerate(images.items()):
-        axes[0, column].set_title(_plain(name))
+        _title(axes[0, column], name)
         for axis, image in zip(axes[:, column], values, strict=True):
             _grey(axis, image, high)
     if deviation is not None:
         top = float(deviation.max()) or 1.0
-        axes[0, -1].set_title("standard deviation")
+        _title(axes[0, -1], "standard deviation")
         for axis, values in zip(axes[:, -1], deviation, strict=True):
             shown = axis.imshow(values, cmap=MAP, vmin=0, vmax=top, interpolation="nearest")
-        figure.colorbar(shown, ax=axes, shrink=0.6, label="standard deviation")
+        _bar(figure, axes, shown, "standard deviation")
     return figure
 
 
@@ -136,6 +137,15 @@ def _grey(axis: Axes, image: Array, high: float) -> None:
     axis.set_axis_off()
     colours = matplotlib.colormaps["gray"].with_extremes(bad="#56b4e9")
     axis.imshow(np.ma.masked_invalid(image), cmap=colours, vmin=0, vmax=high, interpolation="nearest")
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(_plain(text), fontsize=_STYLE["axes.titlesize"])
+
+
+def _bar(figure: Figure, axes: NDArray[np.object_], shown: AxesImage, text: str) -> None:
+    with matplotlib.rc_context(_STYLE):
+        figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.6, label=text)
 
 
 def _colours(count: int) -> list[str]:

@@ -219,7 +219,14 @@ def edit(
         ).numpy()
     result = np.ascontiguousarray(_unbatch(edited, across).astype(np.float32))
     nifti.write(out, result, affine)
-    say(f"edit: {np.mean(result != volume):.1%} of the voxels changed, by {np.abs(result - volume).max():.4g} at most")
+    change = result.astype(np.float64) - volume
+    for place, voxels in {"everywhere": None, "outside the mask": False, "inside the mask": True}.items():
+        if (voxels is None) == (inner is None):
+            part = change if inner is None else change[inner == voxels]
+            kept = np.mean(part == 0)
+            say(
+                f"edit: changed {place} by {np.sqrt(np.mean(part**2)):.4g} (RMS); {kept:.1%} of its voxels are the same"
+            )
 
 
 def heatmap(
@@ -237,13 +244,15 @@ def heatmap(
     import numpy as np
 
     from medwvae.data import nifti
+    from medwvae.geometry import to_ras
     from medwvae.latents import figures
     from medwvae.latents.heatmap import heatmaps
     from medwvae.wavelets import dwt
 
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} is no name of a PNG file; end it in .png")
-    volume, affine = nifti.read(_present(source))
+    # In the closest RAS+, so that every volume is shown the same way up.
+    volume, affine = to_ras(*nifti.read(_present(source)))
     across = _across(affine, axis)
     size = volume.shape[across]
     chosen = size // 2 if index is None else index
