@@ -27,6 +27,16 @@ Overrides = Annotated[
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
 TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
+LatentName = Annotated[str, typer.Option("--model", help="A trained generative model of the study.")]
+LabelNumber = Annotated[int | None, typer.Option("--label", help="Class, for a model that has classes.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder; by default latents/MODEL of the study.")]
+VolumeIn = Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume; only read.")]
+WaveletName = Annotated[str, typer.Option("--wavelet", help="Family, by PyWavelets' name.")]
+LevelCount = Annotated[str, typer.Option("--levels", help="One number, or one per axis, as 3,3,1.")]
+BorderMode = Annotated[str, typer.Option("--mode", help="Border mode, see docs/wavelets.md.")]
+AcrossAxis = Annotated[
+    int | None, typer.Option("--axis", help="Across the slices: 0, 1 or 2; by default the thickest voxels'.")
+]
 
 Log = Annotated[Path | None, typer.Option("--log", help="Also write plain progress lines to this file.")]
 
@@ -247,6 +257,146 @@ def export(
         uncertainty=uncertainty,
         deidentified=deidentified,
     )
+
+
+@app.command()
+def sample(
+    model: LatentName,
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
+    shape: Annotated[
+        str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
+    ] = None,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Factor of the prior's spread.")] = 1.0,
+    label: LabelNumber = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="By default the study's.")] = None,
+    out: OutFolder = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
+) -> None:
+    """Draw images from a generative model's prior: a grid, the arrays; volumes of a 3D model as NIfTI."""
+    from medwvae import stages
+
+    config = _load(files, overrides)
+    stages.sample(
+        config, model, threads, count=count, shape=shape, temperature=temperature, label=label, seed=seed, out=out
+    )
+
+
+@app.command()
+def interpolate(
+    model: Annotated[list[str], typer.Option("--model", help="A generative model; repeatable, side by side.")],
+    first: Annotated[str | None, typer.Option("--from", help="Test subject; by default the first.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Test subject; by default the second.")] = None,
+    steps: Annotated[int, typer.Option("--steps", min=3, help="Images on the walk, its ends included.")] = 9,
+    kind: Annotated[str, typer.Option("--kind", help="linear or spherical.")] = "spherical",
+    label: LabelNumber = None,
+    out: OutFolder = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
+) -> None:
+    """Walk through a latent between two subjects, and measure how smooth the walk is."""
+    from medwvae import stages
+
+    config = _load(files, overrides)
+    stages.interpolate(config, model, threads, first=first, last=last, steps=steps, kind=kind, label=label, out=out)
+
+
+@app.command()
+def impute(
+    model: LatentName,
+    count: Annotated[int, typer.Option("--count", min=1, help="Test subjects, one image each.")] = 4,
+    hole: Annotated[int, typer.Option("--hole", min=1, help="Side of the block that is missing, in voxels.")] = 24,
+    missing_slices: Annotated[
+        str | None, typer.Option("--missing-slices", help="Slices that are missing instead, as 10,11; 3D models only.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="chain (with a spread) or map.")] = "chain",
+    sweeps: Annotated[int, typer.Option("--sweeps", min=2, help="Steps; the chain leaves the first half out.")] = 100,
+    label: LabelNumber = None,
+    out: OutFolder = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
+) -> None:
+    """Take a block out of test subjects' images, fill it in by a generative model, and score that."""
+    from medwvae import stages
+
+    stages.impute(
+        _load(files, overrides),
+        model,
+        threads,
+        count=count,
+        hole=hole,
+        missing_slices=missing_slices,
+        method=method,
+        sweeps=sweeps,
+        label=label,
+        out=out,
+    )
+
+
+@app.command()
+def edit(
+    source: VolumeIn,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New NIfTI volume, float32, on the same grid.")],
+    gain: Annotated[
+        list[str],
+        typer.Option("--gain", metavar="NAME=FACTOR", help="level1=0, dd2=1.5, details=0.5, ...; outside the mask."),
+    ],
+    inside: Annotated[
+        list[str] | None, typer.Option("--gain-inside", metavar="NAME=FACTOR", help="The same, inside the mask.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="NIfTI on the volume's grid; what is not zero lies inside.")
+    ] = None,
+    wavelet: WaveletName = "db4",
+    levels: LevelCount = "3",
+    mode: BorderMode = "symmetric",
+    dims: Annotated[int, typer.Option("--dims", help="3, or 2: slice by slice.")] = 3,
+    axis: AcrossAxis = None,
+) -> None:
+    """Multiply a volume's wavelet coefficients by gains: smooth the background, leave the lesion."""
+    from medwvae import stages
+    from medwvae.progress import hide
+
+    for label, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
+        hide(path, label)
+    stages.edit(
+        source,
+        out,
+        gain,
+        inside=inside or (),
+        mask=mask,
+        wavelet=wavelet,
+        levels=levels,
+        mode=mode,
+        dims=dims,
+        axis=axis,
+    )
+
+
+@app.command()
+def heatmap(
+    source: VolumeIn,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="PNG.")],
+    wavelet: WaveletName = "db4",
+    levels: LevelCount = "3",
+    mode: BorderMode = "symmetric",
+    dims: Annotated[int, typer.Option("--dims", help="2: of the slice alone, or 3: of the volume.")] = 2,
+    axis: Annotated[
+        int | None,
+        typer.Option("--axis", help="0 sagittal, 1 coronal, 2 axial; by default across the thickest voxels."),
+    ] = None,
+    index: Annotated[int | None, typer.Option("--index", help="The slice to show; by default the middle.")] = None,
+) -> None:
+    """Draw the magnitude of a volume's wavelet coefficients per level and orientation."""
+    from medwvae import stages
+    from medwvae.progress import hide
+
+    for label, path in (("volume", source), ("out", out)):
+        hide(path, label)
+    stages.heatmap(source, out, wavelet=wavelet, levels=levels, mode=mode, dims=dims, axis=axis, index=index)
 
 
 def main() -> None:

@@ -93,6 +93,11 @@ def latent(root: Path, task: str, method: str, name: str) -> Path:
     return restored(root, task, method) / f"{name}_latent.npz"
 
 
+def latent_uses(root: Path, model: str) -> Path:
+    """Return the folder of what was drawn, walked and filled in with a trained model's latent."""
+    return root / "latents" / model
+
+
 def scores(root: Path, task: str) -> Path:
     """Return one task's metrics per subject; the per-volume table lies beside it."""
     return root / "scores" / f"{task}.csv"

@@ -11,6 +11,7 @@ from medwvae.stages.generation import (
     train_prior,
     trained_model,
 )
+from medwvae.stages.latents import edit, heatmap, impute, interpolate, sample
 from medwvae.stages.plan import generative_weights, methods_of, module_of, networks_trained, source_of, write_config
 from medwvae.stages.privacy import deidentify
 from medwvae.stages.reporting import report
@@ -20,12 +21,16 @@ from medwvae.stages.training import train
 __all__ = [
     "REFERENCES",
     "deidentify",
+    "edit",
     "evaluate",
     "export",
     "generative_references",
     "generative_report",
     "generative_weights",
+    "heatmap",
+    "impute",
     "ingest",
+    "interpolate",
     "methods_of",
     "module_of",
     "networks_trained",
@@ -33,6 +38,7 @@ __all__ = [
     "preprocess",
     "report",
     "restore",
+    "sample",
     "score_generative",
     "source_of",
     "split",

@@ -1,0 +1,1 @@
+"""What people do with a latent: draw, walk, edit, look, fill in."""

@@ -1,0 +1,157 @@
+"""Figures of what is done with a latent: arrays in, Matplotlib figures out; the caller gives the words."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from medwvae.files import atomic
+from medwvae.latents.interpolate import Smoothness
+
+Array = NDArray[np.floating]
+
+MAP = "cividis"
+"""The same to people with and without a colour vision deficiency (Nuñez, Anderton and Renslow 2018)."""
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+_STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}
+_INCH = 1.3
+
+
+def grid(images: Array, *, columns: int | None = None, high: float | None = None) -> Figure:
+    """Return images (N, H, W) side by side in grey, all in one window from 0 to `high` (by default 99.9 % of them)."""
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    figure, axes = _panels(rows, columns, images.shape[1:])
+    for axis, image in zip(axes.ravel().tolist(), images, strict=False):
+        _grey(axis, image, high or window(images))
+    return figure
+
+
+def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Figure:
+    """Return walks by model: a row of images (n, H, W) each, and below, distance per step and residual along the way.
+
+    Parameters
+    ----------
+    images, measured
+        By what the legend calls the model; the same keys, the same n.
+    """
+    first = next(iter(images.values()))
+    count, shape = len(first), first.shape[1:]
+    height = _INCH * shape[0] / shape[1]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_INCH * count, (height + 0.2) * len(images) + 2.2), layout="constrained")
+        rows = figure.add_gridspec(len(images) + 1, 1, height_ratios=[height + 0.2] * len(images) + [2.0])
+        high = max(window(row) for row in images.values())
+        for k, (name, row) in enumerate(images.items()):
+            cells = rows[k].subgridspec(1, count, wspace=0.03)
+            for n, image in enumerate(row):
+                axis = figure.add_subplot(cells[n])
+                _grey(axis, image, high)
+                if n == 0:
+                    axis.set_title(_plain(name), loc="left")
+        below = rows[len(images)].subgridspec(1, 2)
+        left, right = (figure.add_subplot(cell) for cell in (below[0], below[1]))
+        for colour, (name, one) in zip(_colours(len(measured)), measured.items(), strict=True):
+            middles = (np.arange(len(one.rmse)) + 0.5) / len(one.rmse)
+            left.plot(middles, one.rmse, "o-", color=colour, markersize=3, label=_plain(name))
+            right.plot(np.linspace(0, 1, len(one.residual)), one.residual, "o-", color=colour, markersize=3)
+        left.set_ylabel("RMSE to the next image")
+        right.set_ylabel("RMSE to own reconstruction")
+        for axis in (left, right):
+            axis.set_xlabel("place on the walk")
+            axis.set_ylim(bottom=0)
+            axis.grid(linewidth=0.5, alpha=0.5)
+        left.legend(frameon=False)
+    return figure
+
+
+def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
+    """Return an image (H, W) and its maps by level (rows) and orientation (columns), each map from 0 to 1."""
+    names = list(dict.fromkeys(name for bands in maps.values() for name in bands))
+    figure, axes = _panels(len(maps), 1 + len(names), image.shape, colour_bar=True)
+    for row, (level, bands) in enumerate(maps.items()):
+        if row == 0:
+            _grey(axes[row, 0], image, window(image))
+            _title(axes[row, 0], "image")
+        for column, name in enumerate(names, start=1):
+            if name in bands:
+                shown = axes[row, column].imshow(bands[name], cmap=MAP, vmin=0, vmax=1, interpolation="nearest")
+                _title(axes[row, column], f"{name}{level}")
+    _bar(figure, axes, shown, "|coefficient| / largest of its level")
+    return figure
+
+
+def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figure:
+    """Return a row per image: its versions (N, H, W) by column in grey (NaN: missing), then the deviation."""
+    first = next(iter(images.values()))
+    figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:], colour_bar=True)
+    high = max(window(column) for column in images.values())
+    for column, (name, values) in enumerate(images.items()):
+        _title(axes[0, column], name)
+        for axis, image in zip(axes[:, column], values, strict=True):
+            _grey(axis, image, high)
+    if deviation is not None:
+        top = float(deviation.max()) or 1.0
+        _title(axes[0, -1], "standard deviation")
+        for axis, values in zip(axes[:, -1], deviation, strict=True):
+            shown = axis.imshow(values, cmap=MAP, vmin=0, vmax=top, interpolation="nearest")
+        _bar(figure, axes, shown, "standard deviation")
+    return figure
+
+
+def save(path: Path, figure: Figure, alt: str) -> None:
+    """Write a figure as PNG, atomically, with its words as the file's `Description`; no date, no version."""
+    with atomic(path) as temporary:
+        FigureCanvasAgg(figure)
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Description": alt, "Software": None})
+
+
+def window(images: Array) -> float:
+    """Return what is shown white: the value that 99.9 % of the finite pixels do not exceed; 1 for black images."""
+    finite = images[np.isfinite(images)]
+    return max(float(np.quantile(finite, 0.999)), 0.0) or 1.0 if finite.size else 1.0
+
+
+def _panels(
+    rows: int, columns: int, shape: tuple[int, ...], *, colour_bar: bool = False
+) -> tuple[Figure, NDArray[np.object_]]:
+    height, width = shape
+    with matplotlib.rc_context(_STYLE):
+        size = (_INCH * columns + colour_bar, (_INCH * height / width + 0.25 * colour_bar) * rows)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
+        axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _grey(axis: Axes, image: Array, high: float) -> None:
+    axis.set_axis_off()
+    colours = matplotlib.colormaps["gray"].with_extremes(bad="#56b4e9")
+    axis.imshow(np.ma.masked_invalid(image), cmap=colours, vmin=0, vmax=high, interpolation="nearest")
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(_plain(text), fontsize=_STYLE["axes.titlesize"])
+
+
+def _bar(figure: Figure, axes: NDArray[np.object_], shown: AxesImage, text: str) -> None:
+    with matplotlib.rc_context(_STYLE):
+        figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.6, label=text)
+
+
+def _colours(count: int) -> list[str]:
+    return [_COLOURS[k % len(_COLOURS)] for k in range(count)]
+
+
+def _plain(text: str) -> str:
+    # A dollar sign would start mathematics, and a leading underscore would hide a line from the legend.
+    return text.replace("$", r"\$").lstrip("_")

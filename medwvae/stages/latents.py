@@ -1,0 +1,489 @@
+"""What people do with a latent: of a study's trained model, or of any NIfTI volume's own wavelet coefficients."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medwvae import paths
+from medwvae.config import Config
+from medwvae.errors import ConfigError, InputError
+from medwvae.files import atomic
+from medwvae.progress import say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from medwvae.data.loaders import Case
+    from medwvae.nets.latent import LatentModel
+    from medwvae.wavelets import Coefficients
+
+
+def sample(
+    config: Config,
+    model: str,
+    threads: int,
+    *,
+    count: int,
+    shape: str | None = None,
+    temperature: float = 1.0,
+    label: int | None = None,
+    seed: int | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Write images from a model's prior: samples.npz and samples.png; of a 3D model, NIfTI volumes too."""
+    import numpy as np
+
+    from medwvae.latents import figures
+    from medwvae.latents.sample import sample as draw
+    from medwvae.latents.sample import write_volume
+
+    _use(threads)
+    folder = out or paths.latent_uses(config.root, model)
+    built = _load_model(config, model)
+    size = _numbers(shape, "--shape") if shape else _image_shape(config)
+    with _said():
+        seeds = config.seed if seed is None else seed
+        images = draw(built, count, size, seed=seeds, label=label, temperature=temperature).numpy()
+    _write_arrays(folder / "samples.npz", images=images)
+    if built.dims == 3:
+        affine = _affine_like(_cases(config), size)
+        for k, image in enumerate(images):
+            write_volume(folder / f"sample_{k:03d}.nii.gz", _tensor(image), affine)
+    figure = figures.grid(_display(images[:, 0]))
+    figures.save(folder / "samples.png", figure, f"{count} samples of {model}, temperature {temperature:g}")
+    say(f"sample: {count} images of shape {'x'.join(map(str, images.shape[2:]))} in {folder}")
+    # The largest values tell a collapsed or diverged prior at a glance.
+    say(f"sample: values {np.min(images):.3g} to {np.max(images):.3g} (air 0, the reference intensity of the head 1)")
+    return folder
+
+
+def interpolate(
+    config: Config,
+    models: Sequence[str],
+    threads: int,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    steps: int = 9,
+    kind: str = "spherical",
+    label: int | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Walk between the middle slices of two test subjects through each model's latent, and measure the walks.
+
+    Writes walk.npz (the images by model), walk.json (the measures) and walk.png.
+    """
+    import torch
+
+    from medwvae.latents import figures
+    from medwvae.latents.interpolate import WalkKind, smoothness, walk
+    from medwvae.latents.sample import labels_for
+
+    way: WalkKind = "linear" if kind == "linear" else "spherical"
+    if kind != way:
+        raise InputError(f"--kind is {kind}, expected linear or spherical")
+    _use(threads)
+    folder = out or paths.latent_uses(config.root, "-".join(models))
+    cases = _cases(config)
+    ends = [_of_subject(cases, subject, k) for k, subject in enumerate((first, last))]
+    images, measured = {}, {}
+    for name in models:
+        model = _load_model(config, name)
+        a, b = (_image(case, model.dims) for case in ends)
+        with _said(), torch.no_grad():
+            # Beside a model with classes, one without takes no notice of the label.
+            own = labels_for(model, label if model.classes or len(models) == 1 else None, 1)
+            walked = walk(model, a, b, steps=steps, kind=way, label=own)
+            top = max(case.prepared.maximum for case in ends)
+            measured[name] = smoothness(model, walked, data_range=top, label=own)
+        images[name] = walked.numpy()
+    _write_arrays(folder / "walk.npz", **images)
+    facts = {
+        name: one.summary() | {"rmse": one.rmse.tolist(), "residual": one.residual.tolist()}
+        for name, one in measured.items()
+    }
+    _write_json(folder / "walk.json", {"subjects": [case.subject for case in ends], "kind": kind, "models": facts})
+    figure = figures.walks({name: _display(row[:, 0]) for name, row in images.items()}, measured)
+    figures.save(folder / "walk.png", figure, f"{kind} walk between two subjects by {', '.join(models)}")
+    for name, one in measured.items():
+        say(f"interpolate {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in one.summary().items()))
+    return folder
+
+
+def impute(
+    config: Config,
+    model: str,
+    threads: int,
+    *,
+    count: int = 4,
+    hole: int = 24,
+    missing_slices: str | None = None,
+    method: str = "chain",
+    sweeps: int = 100,
+    label: int | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Fill a block (or, with a 3D model, slices) that is taken out of the first test subjects' images, and score it.
+
+    Writes imputed.npz, imputed.json (RMSE in the hole beside mean and biharmonic filling) and imputed.png.
+    """
+    import numpy as np
+    import torch
+
+    from medwvae.latents import figures
+    from medwvae.latents.impute import impute as fill
+    from medwvae.latents.impute import impute_by_gradient, mean_filled
+    from medwvae.latents.sample import labels_for
+
+    if method not in ("chain", "map"):
+        raise InputError(f"--method is {method}, expected chain or map")
+    _use(threads)
+    folder = out or paths.latent_uses(config.root, model)
+    built = _load_model(config, model)
+    cases = _one_each(_cases(config))[:count]
+    truth = torch.cat([_image(case, built.dims) for case in cases])
+    with _said():
+        known = torch.stack([_known(case, built.dims, hole, missing_slices, config.seed) for case in cases])[:, None]
+        own = labels_for(built, label, len(cases))
+        if method == "chain":
+            answer = fill(built, truth, known, sweeps=sweeps, discard=sweeps // 2, seed=config.seed, label=own)
+        else:
+            answer = impute_by_gradient(built, truth, known, steps=sweeps, label=own)
+    rivals = {"mean": mean_filled(truth, known), model: answer.image}
+    if built.dims == 2:
+        rivals["biharmonic"] = _biharmonic(truth, known)
+    errors = {
+        name: float((image - truth)[~known.expand(truth.shape)].square().mean().sqrt())
+        for name, image in rivals.items()
+    }
+    deviation = None if answer.deviation is None else answer.deviation.numpy()
+    arrays = {"truth": truth.numpy(), "known": known.numpy(), "image": answer.image.numpy()}
+    _write_arrays(folder / "imputed.npz", **arrays, **({} if deviation is None else {"deviation": deviation}))
+    facts = {"subjects": [c.subject for c in cases], "method": method, "sweeps": sweeps, "rmse_in_hole": errors}
+    _write_json(folder / "imputed.json", facts)
+    given = np.where(known.numpy(), truth.numpy(), np.nan)
+    columns = {"truth": truth.numpy(), "given": given, **{name: image.numpy() for name, image in rivals.items()}}
+    figure = figures.imputed(
+        {name: _display(values[:, 0]) for name, values in columns.items()},
+        None if deviation is None else _display(deviation[:, 0]),
+    )
+    words = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
+    figures.save(folder / "imputed.png", figure, f"Missing pixels filled in; RMSE in the hole: {words}")
+    say(f"impute: RMSE in the hole: {words}")
+    return folder
+
+
+def edit(
+    source: Path,
+    out: Path,
+    gains: Sequence[str],
+    *,
+    inside: Sequence[str] = (),
+    mask: Path | None = None,
+    wavelet: str = "db4",
+    levels: str = "3",
+    mode: Any = "symmetric",
+    dims: int = 3,
+    axis: int | None = None,
+) -> None:
+    """Write a NIfTI volume with its wavelet coefficients multiplied by gains, outside and inside a mask."""
+    import numpy as np
+    import torch
+
+    from medwvae.data import nifti
+    from medwvae.latents.edit import edit as change
+
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
+    if out.resolve() == source.resolve():
+        raise InputError("the edited volume would replace the one that it is made from; give another name")
+    volume, affine = nifti.read(_present(source))
+    inner = None if mask is None else _on_grid(mask, volume, affine)
+    with _said():
+        if inner is None and inside:
+            raise ValueError("gains inside a mask need a mask: add --mask")
+        across = _across(affine, axis) if dims == 2 else None
+        edited = change(
+            _tensor(_batch(volume, across).astype(np.float64)),
+            _gains(gains),
+            None if inner is None else torch.from_numpy(_batch(inner, across)),
+            inside=_gains(inside) if inside else None,
+            levels=_levels(levels),
+            spatial_dims=_dims(dims),
+            wavelet=wavelet,
+            mode=mode,
+        ).numpy()
+    result = np.ascontiguousarray(_unbatch(edited, across).astype(np.float32))
+    nifti.write(out, result, affine)
+    change = result.astype(np.float64) - volume
+    for place, voxels in {"everywhere": None, "outside the mask": False, "inside the mask": True}.items():
+        if (voxels is None) == (inner is None):
+            part = change if inner is None else change[inner == voxels]
+            kept = np.mean(part == 0)
+            say(
+                f"edit: changed {place} by {np.sqrt(np.mean(part**2)):.4g} (RMS); {kept:.1%} of its voxels are the same"
+            )
+
+
+def heatmap(
+    source: Path,
+    out: Path,
+    *,
+    wavelet: str = "db4",
+    levels: str = "3",
+    mode: Any = "symmetric",
+    dims: int = 2,
+    axis: int | None = None,
+    index: int | None = None,
+) -> None:
+    """Write a figure of |coefficient| per level and orientation of one slice of a NIfTI volume."""
+    import numpy as np
+
+    from medwvae.data import nifti
+    from medwvae.geometry import to_ras
+    from medwvae.latents import figures
+    from medwvae.latents.heatmap import heatmaps
+    from medwvae.wavelets import dwt
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} is no name of a PNG file; end it in .png")
+    # In the closest RAS+, so that every volume is shown the same way up.
+    volume, affine = to_ras(*nifti.read(_present(source)))
+    across = _across(affine, axis)
+    size = volume.shape[across]
+    chosen = size // 2 if index is None else index
+    if not 0 <= chosen < size:
+        raise InputError(f"--index is {chosen}; the volume has slices 0 to {size - 1} along axis {across}")
+    slices = np.ascontiguousarray(np.moveaxis(volume, across, 0).astype(np.float64))
+    with _said():
+        # In 3D the maps come from all slices, and one of them is shown.
+        image = slices[None, None] if _dims(dims) == 3 else slices[None, None, chosen]
+        coefficients: Coefficients = dwt(_tensor(image), _levels(levels), dims, wavelet, mode)
+        maps = heatmaps(coefficients)
+    shown = {
+        level: {name: _display((one[0, 0, chosen] if dims == 3 else one[0, 0]).numpy()) for name, one in bands.items()}
+        for level, bands in maps.items()
+    }
+    figure = figures.heatmaps(_display(slices[chosen] - slices.min()), shown)
+    figures.save(out, figure, f"Magnitude of {wavelet} coefficients per level and orientation, slice {chosen}")
+    say(f"heatmap: {len(maps)} levels, slice {chosen} along axis {across}")
+
+
+def _load_model(config: Config, name: str) -> "LatentModel":
+    """Return a trained model of the study, ready to use."""
+    from medwvae.stages.generation import trained_model  # type: ignore[import-not-found, unused-ignore]
+
+    model: LatentModel = trained_model(config, name)
+    return model
+
+
+def _cases(config: Config) -> "list[Case]":
+    """Return the test subjects' prepared volumes, in the frame of the study's generative models."""
+    from medwvae.data.loaders import load_cases
+    from medwvae.generative.images import framed  # type: ignore[import-not-found, unused-ignore]
+
+    cases: list[Case] = framed(load_cases(paths.prepared_index(config.root), "test"), _image_shape(config))
+    return cases
+
+
+def _image_shape(config: Config) -> tuple[int, ...]:
+    return tuple(config.generative.data.size)  # type: ignore[attr-defined, unused-ignore]
+
+
+def _use(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Turn what the rooms below say about their arguments into an error of the user's."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _of_subject(cases: "Sequence[Case]", subject: str | None, place: int) -> "Case":
+    """Return the first volume of a subject, or of the subject in this place of the list."""
+    first = _one_each(cases)
+    if subject is None:
+        if place >= len(first):
+            raise InputError(f"a walk needs {place + 1} test subjects, the study has {len(first)}")
+        return first[place]
+    found = [case for case in first if case.subject == subject]
+    if not found:
+        raise ConfigError(f"no test subject {subject!r}; have: {', '.join(case.subject for case in first)}")
+    return found[0]
+
+
+def _one_each(cases: "Sequence[Case]") -> "list[Case]":
+    first = {case.subject: case for case in reversed(cases)}
+    return [first[subject] for subject in sorted(first)]
+
+
+def _middle(case: "Case") -> int:
+    tissue = case.prepared.tissue_slices()
+    return int(tissue[len(tissue) // 2])
+
+
+def _image(case: "Case", dims: int) -> "Tensor":
+    """Return the middle slice (1, 1, H, W), or the whole volume (1, 1, S, H, W)."""
+    slices = case.slices()
+    return slices[:, 0][None, None] if dims == 3 else slices[_middle(case)][None]
+
+
+def _known(case: "Case", dims: int, hole: int, missing: str | None, seed: int) -> "Tensor":
+    """Return the known voxels of a case's image: slices are missing, or a block somewhere in the head."""
+    import numpy as np
+
+    from medwvae.latents.holes import block, missing_slices
+    from medwvae.seeding import seed_for
+
+    head = case.prepared.head if dims == 3 else case.prepared.head[_middle(case)]
+    if missing is not None:
+        return missing_slices(head.shape, _numbers(missing, "--missing-slices"))
+    fits = np.zeros_like(head)
+    fits[tuple(slice(hole // 2, n - (hole - hole // 2) + 1) for n in head.shape)] = True
+    places = np.argwhere(head & fits)
+    if not len(places):
+        raise ValueError(f"a hole of {hole} voxels does not fit into images of shape {head.shape}")
+    centre = places[np.random.default_rng(seed_for(seed, "hole", case.subject)).integers(len(places))]
+    return block(head.shape, [int(n) for n in centre], hole)
+
+
+def _biharmonic(truth: "Tensor", known: "Tensor") -> "Tensor":
+    """Fill each image (N, 1, H, W) by the smoothest surface (Damelin and Hoang 2018), as scikit-image does."""
+    import numpy as np
+    from skimage.restoration import inpaint_biharmonic
+
+    filled = [
+        inpaint_biharmonic(np.where(k, x, 0).astype(np.float64), ~k)
+        for x, k in zip(truth[:, 0].numpy(), known[:, 0].numpy(), strict=True)
+    ]
+    return _tensor(np.stack(filled)[:, None].astype(np.float32))
+
+
+def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.float64]") -> "NDArray[np.bool_]":
+    """Read a mask; every voxel that is not zero lies inside."""
+    import numpy as np
+
+    from medwvae.data import nifti
+    from medwvae.errors import Refusal
+
+    try:
+        mask, own = nifti.read(_present(path))
+    except Refusal as error:
+        raise Refusal(f"the mask: {error}") from error
+    if mask.shape != volume.shape:
+        shapes = ["x".join(map(str, array.shape)) for array in (mask, volume)]
+        raise InputError(f"the mask has {shapes[0]} voxels, the volume {shapes[1]}: draw it on the volume's own grid")
+    if not np.allclose(own, affine, atol=1e-3):
+        raise InputError(
+            "the mask has as many voxels as the volume, but they lie elsewhere in the patient (another affine): "
+            "draw it on the volume's own grid, or resample it onto that"
+        )
+    return np.asarray(mask != 0)
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is no file")
+    return path
+
+
+def _across(affine: "NDArray[np.float64]", axis: int | None) -> int:
+    """Return the axis across the slices: the given one, or that of the thickest voxels."""
+    from medwvae.data.transforms import slice_axis
+    from medwvae.geometry import spacing_of
+
+    if axis is None:
+        return slice_axis(spacing_of(affine), "acquired")
+    if axis not in (0, 1, 2):
+        raise InputError(f"--axis is {axis}, expected 0, 1 or 2")
+    return axis
+
+
+def _batch(volume: "NDArray[Any]", across: int | None) -> "NDArray[Any]":
+    """Return a volume as a batch: one image (1, 1, X, Y, Z), or its slices (S, 1, H, W)."""
+    import numpy as np
+
+    return np.ascontiguousarray(volume[None, None] if across is None else np.moveaxis(volume, across, 0)[:, None])
+
+
+def _unbatch(images: "NDArray[Any]", across: int | None) -> "NDArray[Any]":
+    import numpy as np
+
+    return images[0, 0] if across is None else np.moveaxis(images[:, 0], 0, across)
+
+
+def _dims(dims: int) -> int:
+    if dims not in (2, 3):
+        raise ValueError(f"--dims is {dims}; 2 works slice by slice, 3 on the volume")
+    return dims
+
+
+def _gains(texts: Sequence[str]) -> dict[str, float]:
+    """Read 'level1=0', 'ad2=1.5', 'details=0.5', ..."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise InputError(f"the gain {text!r} is not of the form NAME=FACTOR, as in level1=0") from None
+    return found
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; expected whole numbers with commas between") from None
+
+
+def _levels(text: str) -> int | tuple[int, ...]:
+    numbers = _numbers(text, "--levels")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _affine_like(cases: "Sequence[Case]", shape: Sequence[int]) -> "NDArray[np.float64]":
+    """Return the affine of a volume that is nobody's: the first test volume's voxel size, the origin in the middle."""
+    import numpy as np
+
+    from medwvae.geometry import spacing_of
+
+    spacing = np.array(spacing_of(cases[0].prepared.affine))
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
+    return affine
+
+
+def _display(images: "NDArray[Any]") -> "NDArray[Any]":
+    """Turn slices (..., H, W) of a RAS+ volume for display; of volumes (N, S, H, W), the middle slice of each."""
+    if images.ndim == 4:
+        images = images[:, images.shape[1] // 2]
+    return images.swapaxes(-1, -2)[..., ::-1, ::-1]
+
+
+def _tensor(array: "NDArray[Any]") -> "Tensor":
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def _write_arrays(path: Path, **arrays: "NDArray[Any]") -> None:
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type, unused-ignore]
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
