@@ -44,7 +44,7 @@ def sample(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
-    size = _numbers(shape, "--shape") if shape else _image_shape(config)
+    size = _numbers(shape, "--shape") if shape else config.generative.data.size
     with _said():
         seeds = config.seed if seed is None else seed
         images = draw(built, count, size, seed=seeds, label=label, temperature=temperature).numpy()
@@ -219,10 +219,10 @@ def edit(
         ).numpy()
     result = np.ascontiguousarray(_unbatch(edited, across).astype(np.float32))
     nifti.write(out, result, affine)
-    change = result.astype(np.float64) - volume
+    difference = result.astype(np.float64) - volume
     for place, voxels in {"everywhere": None, "outside the mask": False, "inside the mask": True}.items():
         if (voxels is None) == (inner is None):
-            part = change if inner is None else change[inner == voxels]
+            part = difference if inner is None else difference[inner == voxels]
             kept = np.mean(part == 0)
             say(
                 f"edit: changed {place} by {np.sqrt(np.mean(part**2)):.4g} (RMS); {kept:.1%} of its voxels are the same"
@@ -275,23 +275,17 @@ def heatmap(
 
 def _load_model(config: Config, name: str) -> "LatentModel":
     """Return a trained model of the study, ready to use."""
-    from medwvae.stages.generation import trained_model  # type: ignore[import-not-found, unused-ignore]
+    from medwvae.stages.generation import trained_model
 
-    model: LatentModel = trained_model(config, name)
-    return model
+    return trained_model(config, name)
 
 
 def _cases(config: Config) -> "list[Case]":
     """Return the test subjects' prepared volumes, in the frame of the study's generative models."""
     from medwvae.data.loaders import load_cases
-    from medwvae.generative.images import framed  # type: ignore[import-not-found, unused-ignore]
+    from medwvae.generative.images import framed
 
-    cases: list[Case] = framed(load_cases(paths.prepared_index(config.root), "test"), _image_shape(config))
-    return cases
-
-
-def _image_shape(config: Config) -> tuple[int, ...]:
-    return tuple(config.generative.data.size)  # type: ignore[attr-defined, unused-ignore]
+    return framed(load_cases(paths.prepared_index(config.root), "test"), config.generative.data.size)
 
 
 def _use(threads: int) -> None:
