@@ -40,6 +40,11 @@ def is_singular(affine: NDArray[np.float64], *, tolerance: float = 1e-4) -> bool
     return bool(abs(np.linalg.det(matrix[:3, :3] / lengths)) < tolerance)
 
 
+def is_plausible(spacing: tuple[float, ...]) -> bool:
+    """Return whether voxels of this size, mm, can be of a patient: 1 µm to 100 mm along every axis."""
+    return all(0.001 <= mm <= 100 for mm in spacing)
+
+
 def shear_of(affine: NDArray[np.float64]) -> float:
     """Return the largest cosine between two array axes: 0 for a grid with right angles."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

@@ -28,6 +28,9 @@ REGIONS: Final[tuple[Region, ...]] = get_args(Region)
 Part = Literal["train", "val", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
+ImageKind = Literal["cifar10", "celeba_hq", "mnist"]
+"""Sets of photographs and digits, on which generative models are compared outside medicine."""
+
 Modality = Literal["MR", "CT"]
 Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]
 """Image weighting. `unknown` is honest: the header did not say."""

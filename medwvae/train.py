@@ -4,7 +4,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
-from medwvae.data.loaders import Case, SliceSampler
+from medwvae.data.loaders import Case, Sampler
 from medwvae.degradation import Degradation, Simulated
-from medwvae.errors import TrainingError
+from medwvae.errors import InputError, TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
-from medwvae.nets.restorer import Restorer
+from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
 
@@ -68,10 +68,27 @@ Report = Callable[[float, dict[str, float]], None]
 """Called after every step with the fraction of the budget that is spent and the newest figures."""
 
 
-class Validation:
-    """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects."""
+Score = Callable[[Callable[[Any], Any], torch.device], float]
+"""Called with a model in evaluation mode and its device; the larger its answer, the better the model."""
 
-    def __init__(self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int) -> None:
+
+class Validation:
+    """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Contrasts that a label can name (`SliceSampler.classes`); more than one for models that read labels.
+
+    Raises
+    ------
+    InputError
+        If a volume has a contrast that is none of several classes.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int, classes: Sequence[str] = ()
+    ) -> None:
         per_case = max(1, slices // len(cases))
         self.items: list[tuple[str, Simulated, Tensor, float]] = []
         for case in cases:
@@ -80,6 +97,9 @@ class Validation:
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
             simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
+            if len(classes) > 1:
+                label = torch.full((per_case,), _class_of(case, classes))
+                simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
             head = torch.from_numpy(case.prepared.head)[chosen][:, None]
             self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
@@ -122,9 +142,9 @@ def device_for(accelerator: str) -> str:
 
 def train(
     build: Callable[[], Restorer],
-    sampler: SliceSampler,
+    sampler: Sampler,
     degrade: Degradation,
-    validation: Validation,
+    validation: Score,
     settings: Settings,
     state_dir: Path,
     report: Report = lambda fraction, figures: None,
@@ -205,11 +225,12 @@ def train(
         spent = _fraction(progress, settings)
         rate = learning_rate_at(spent, settings.learning_rate, settings.warmup)
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        images, maxima = sampler.draw(settings.batch, generator)
-        simulated = degrade(images, maxima, generator, False)
+            group["lr"] = rate * group["factor"]
+        drawn = sampler.draw(settings.batch, generator)
+        simulated = degrade(drawn.images, drawn.maxima, generator, False)
         truth = simulated.truth.to(fabric.device)
-        estimate = model(simulated.measurement.to(fabric.device), truth)
+        measurement = replace(simulated.measurement, label=drawn.labels)
+        estimate = model(measurement.to(fabric.device), truth)
         loss = loss_of(estimate.image, truth) + estimate.penalty if estimate.loss is None else estimate.loss
         value = float(fabric.all_reduce(loss.detach()) if parallel else loss.detach())
         if not math.isfinite(value):
@@ -269,10 +290,18 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def _groups(module: Restorer, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1."""
+    """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1.
+
+    `factor` multiplies the learning rate of a group.
+    """
+    scales = module.log_scales()
     kernels = [p for p in module.parameters() if p.ndim > 2]
-    others = [p for p in module.parameters() if p.ndim <= 2]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    others = [p for p in module.parameters() if p.ndim <= 2 and all(p is not scale for scale in scales)]
+    groups = [
+        {"params": kernels, "weight_decay": weight_decay, "factor": 1.0},
+        {"params": others, "weight_decay": 0.0, "factor": 1.0},
+    ]
+    return groups + ([{"params": scales, "weight_decay": 0.0, "factor": SCALE_RATE}] if scales else [])
 
 
 def _fraction(progress: Progress, settings: Settings) -> float:
@@ -290,6 +319,15 @@ def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return average
 
 
+def _class_of(case: Case, classes: Sequence[str]) -> int:
+    if case.contrast not in classes:
+        raise InputError(
+            f"validation volume {case.volume} has the contrast {case.contrast}, but training knows "
+            f"{', '.join(classes)}; leave it out with preprocess.contrasts, or split anew"
+        )
+    return classes.index(case.contrast)
+
+
 def _not_finite(what: str, step: int, last: Path) -> TrainingError:
     where = f"last good weights: {last}" if last.exists() else "no checkpoint was written yet"
     return TrainingError(
@@ -302,7 +340,7 @@ def _weights(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def _validate(fabric: Any, module: torch.nn.Module, validation: Validation) -> float:
+def _validate(fabric: Any, module: torch.nn.Module, validation: Score) -> float:
     module.eval()
     # Latent noise of a module in training mode must not depend on when validation ran: `eval` draws none.
     with fabric.autocast():

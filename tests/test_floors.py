@@ -11,43 +11,52 @@ from medwvae.provenance import PACKAGE, imports_of
 
 FLOORS = (
     (
-        "names errors seeding files config config_base config_generative config_io paths provenance progress",
+        "config config_base config_generative config_io errors files names paths progress provenance seeding",
         "vocabulary, configuration, paths",
     ),
     (
-        "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
-        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices "
-        "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
+        "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
+        "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
+        "geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
+        "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
+        "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
     ),
     (
-        "nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet nets.latent losses nets "
-        "nets.diffusion_prior",
+        "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
+        "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
+        "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.restorer nets.unet "
+        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae",
         "networks",
     ),
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
-        "data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records data.dicom.repair "
-        "data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells data.dicom.values "
-        "data.dicom_export data.dicom_export_header data.dicom_export_map data.dicom_export_modules "
-        "data.dicom_export_source data.dicom_write data.export data.header_words data.identifiers data.ingest "
-        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
-        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records "
-        "data.sources data.splits data.subjects data.transforms",
+        "data.dicom.jpegls data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records "
+        "data.dicom.repair data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells "
+        "data.dicom.values data.dicom_export data.dicom_export_header data.dicom_export_map "
+        "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.header_words "
+        "data.identifiers data.image_sets data.image_sets.cifar10 data.image_sets.folder data.image_sets.images "
+        "data.image_sets.mnist data.image_sets.plain_pickle data.image_sets.read data.image_sets.sampling "
+        "data.image_sets.scaling data.ingest data.loaders data.manifest data.nifti data.phantom "
+        "data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers data.phantom.shapes "
+        "data.phantom.signal data.records data.sources data.splits data.subjects data.transforms",
         "data",
     ),
     (
-        "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
-        "baselines.tuning report report.figures report.generative report.page report.panels report.tables report.words "
+        "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.table",
+        "generative.table report report.figures report.generative report.page report.panels "
+        "report.tables report.words restore train",
         "work on the data",
     ),
-    ("build", "configuration to objects"),
     (
-        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
-        "stages.generation stages.privacy cli",
+        "build",
+        "configuration to objects",
+    ),
+    (
+        "cli stages stages.cohort stages.export stages.generation stages.plan stages.privacy stages.reporting "
+        "stages.restoration stages.training",
         "entries",
     ),
 )

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint, train
-from medwvae.data.loaders import SliceSampler
+from medwvae.data.loaders import SliceSampler, contrasts_of
 from medwvae.degradation import Autoencode, Denoise, Simulated
 from medwvae.errors import InputError, TrainingError
 from medwvae.metrics import psnr
@@ -300,7 +300,7 @@ def test_crops_lie_inside_tissue_slices():
     chosen = numbered("a", shape)
     tissue = set(chosen.prepared.tissue_slices().tolist())
     assert 0 < len(tissue) < shape[0]
-    images, maxima = SliceSampler([chosen], (16, 12)).draw(200, torch.Generator().manual_seed(0))
+    images, maxima, _ = SliceSampler([chosen], (16, 12)).draw(200, torch.Generator().manual_seed(0))
     assert images.shape == (200, 1, 16, 12)
     assert torch.equal(maxima, torch.full((200,), float(np.prod(shape))))
     slices, rows, columns = np.unravel_index(images[:, 0].numpy().astype(int) - 1, shape)
@@ -315,7 +315,7 @@ def test_crops_lie_inside_tissue_slices():
 
 def test_small_slices_are_padded_with_zeros_around():
     chosen = numbered("a", (9, 10, 13))
-    images, _ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))
+    images, *_ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))
     for image in images[:, 0]:
         rows, columns = image.nonzero(as_tuple=True)
         assert (int(rows.max() - rows.min()), int(columns.max() - columns.min())) == (9, 12)
@@ -325,7 +325,7 @@ def test_small_slices_are_padded_with_zeros_around():
 
 def test_whole_slices_are_padded_to_the_largest_and_to_a_multiple():
     sampler = SliceSampler([numbered("a", (9, 10, 13)), numbered("b", (9, 12, 9))], None, multiple=8)
-    images, maxima = sampler.draw(30, torch.Generator().manual_seed(0))
+    images, maxima, _ = sampler.draw(30, torch.Generator().manual_seed(0))
     assert images.shape == (30, 1, 16, 16)
     assert set(maxima.tolist()) == {9 * 10 * 13, 9 * 12 * 9}
     assert all(int((image > 0).sum()) in (130, 108) for image in images)
@@ -336,6 +336,60 @@ def test_the_generator_decides_the_slices():
     one, two, other = (sampler.draw(8, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+def of_contrasts(*contrasts):
+    return [dataclasses.replace(case(name, seed=seed), contrast=name) for seed, name in enumerate(contrasts)]
+
+
+def test_slices_of_several_contrasts_are_labelled_in_the_order_of_the_vocabulary():
+    cases = of_contrasts("flair", "t1w", "ct")
+    sampler = SliceSampler(cases, (16, 12))
+    assert sampler.classes == contrasts_of(cases) == ("t1w", "flair", "ct")
+    drawn = sampler.draw(60, torch.Generator().manual_seed(0))
+    assert drawn.labels is not None
+    assert drawn.labels.dtype == torch.int64
+    by_class = [float(next(c for c in cases if c.contrast == name).maximum()) for name in sampler.classes]
+    assert torch.equal(drawn.maxima, torch.tensor(by_class)[drawn.labels])
+    assert set(drawn.labels.tolist()) == {0, 1, 2}
+    assert SliceSampler(cases[:1], (16, 12)).draw(2, torch.Generator()).labels is None
+
+
+def test_labels_do_not_change_what_is_drawn():
+    one = [case("a"), case("b", seed=1)]
+    two = [dataclasses.replace(one[0], contrast="t2w"), one[1]]
+    draws = [SliceSampler(cases, (16, 12)).draw(9, torch.Generator().manual_seed(4)) for cases in (one, two)]
+    assert torch.equal(draws[0].images, draws[1].images)
+
+
+def test_the_loop_and_the_validation_hand_labels_on(tmp_path):
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+
+    class Reads(WaveletVAE):
+        def forward(self, measurement, truth=None):
+            assert measurement.label is not None
+            assert measurement.label.shape == (len(measurement.start),)
+            seen[self.training] |= set(measurement.label.tolist())
+            return super().forward(measurement, truth)
+
+    sampler = SliceSampler(of_contrasts("t2w", "t1w"), (16, 12))
+    validation = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1, classes=sampler.classes)
+    train.train(
+        lambda: Reads(objective="sparse", widths=(4, 4), blocks=0),
+        sampler,
+        Autoencode(),
+        validation,
+        SETTINGS,
+        tmp_path,
+    )
+    assert seen == {True: {0, 1}, False: {1}}
+    plain_one = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1)
+    assert plain_one.items[0][1].measurement.label is None
+
+
+def test_a_contrast_that_training_does_not_know_cannot_validate():
+    with pytest.raises(InputError, match="has the contrast flair, but training knows t1w, t2w; leave it out"):
+        train.Validation(of_contrasts("flair"), Autoencode(), 3, seed=1, classes=("t1w", "t2w"))
 
 
 # --- validation ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ _SUFFIX: Final[dict[Contrast, str]] = {
 }
 _README: Final = """Volumes that medwvae converted from DICOM or NIfTI, a BIDS derivative dataset.
 
-Voxels as they were acquired, none resampled; axes turned to the nearest RAS+, float32, CT in Hounsfield units, MR in
+Voxels as they were acquired, none resampled; axes turned to the nearest RAS+, CT in Hounsfield units, MR in
 the scanner's units. Several volumes of one subject, session and weighting are numbered as runs. CT and MR of unknown
 weighting (suffix MRI) have no name in BIDS yet and stand in .bidsignore. Faces are not removed.
 """

@@ -3,11 +3,12 @@
 import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from medwvae.data.sources import Image
 from medwvae.errors import InputError, Refusal
 from medwvae.files import sha256_of
 from medwvae.geometry import spacing_of, to_ras
+
+_NO_WORKERS: Final = "the worker processes of ingest end before they read anything; check memory and system limits"
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ def convert(
     advance
         Called with (images done, images in all).
 
+
     Raises
     ------
     InputError
-        If a worker dies.
+        If worker processes cannot be started.
     """
     versions = provenance.versions()
     code = [provenance.stage_code("ingest"), *(versions[name] for name in ("nibabel", "pydicom"))]
@@ -62,7 +66,7 @@ def convert(
     finished = len(jobs) - len(missing)
     if finished:
         advance(finished, len(jobs))
-    for n, record in zip(missing, _run([jobs[n] for n in missing], workers), strict=True):
+    for n, record in _run({n: jobs[n] for n in missing}, workers):
         found[n] = record
         finished += 1
         advance(finished, len(jobs))
@@ -78,26 +82,57 @@ def _key(image: Image, code: list[str], secret: bytes) -> str:
         return records.key_of((), [[str(path) for path in image.files], depends], secret)
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[Record]:
-    if workers <= 1 or len(jobs) < 2:
-        yield from map(_convert, jobs)
-        return
-    try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-            try:
-                yield from pool.map(_convert, jobs)
-            except BaseException:  # an interruption must not wait for the thousand images that are queued
-                pool.shutdown(cancel_futures=True)
-                raise
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker of ingest died, probably for want of memory; use fewer workers (what is finished is kept)"
-        ) from error
+def _run(jobs: dict[int, _Job], workers: int) -> Iterator[tuple[int, Record]]:
+    """Yield the record of every job as it is done; what ends a process is read in one of its own, at last."""
+    suspects = {n: job for n, job in jobs.items() if records.was_begun(job.state, job.key)}
+    others = {n: job for n, job in jobs.items() if n not in suspects}
+    if workers <= 1 or len(others) < 2:
+        for n, job in others.items():
+            yield n, _convert(job)
+        others = {}
+    while others:
+        try:
+            for n, record in _in_pool(others, workers):
+                del others[n]
+                yield n, record
+        except BrokenProcessPool:
+            lost = {n: job for n, job in others.items() if records.was_begun(job.state, job.key)}
+            if not lost:
+                raise InputError(_NO_WORKERS) from None
+            suspects |= lost
+            others = {n: job for n, job in others.items() if n not in lost}
+    for n, job in suspects.items():
+        try:
+            yield from _in_pool({n: job}, 1)
+        except BrokenProcessPool:
+            if not records.was_begun(job.state, job.key):
+                raise InputError(_NO_WORKERS) from None
+            reason = "reading the image ended the process: the file is damaged, or memory ran out; export it again"
+            yield n, Record("", (Part(reason=reason, number=job.image.part),))
+
+
+def _in_pool(jobs: dict[int, _Job], workers: int) -> Iterator[tuple[int, Record]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        try:
+            futures = {pool.submit(_convert, job): n for n, job in jobs.items()}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:  # an interruption must not wait for the thousand images that are queued
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _convert(job: _Job) -> Record:
-    """Read, turn to RAS+ and write one image; whatever is wrong with it becomes a reason. The record comes last."""
+    """Read, turn to RAS+ and write one image; whatever is wrong with it becomes a reason. The record comes last.
+
+    A decoder of damaged pixels can end the process: a mark says which image was being read.
+    """
+    with records.begun(job.state, job.key):
+        return _read(job)
+
+
+def _read(job: _Job) -> Record:
     digests: list[str] = []
     try:
         if job.image.refusal:
@@ -135,7 +170,7 @@ def _parts(job: _Job, digests: list[str]) -> Iterator[Part]:
             yield Part(reason=str(refusal), number=number)
             continue
         path = job.state / f"{job.key}-{k}.nii.gz"
-        nifti.write(path, np.asarray(canonical, dtype=np.float32), turned)
+        nifti.write(path, nifti.compact(np.asarray(canonical, dtype=np.float32)), turned)
         yield Part(
             number=number,
             shape="x".join(str(n) for n in canonical.shape),

@@ -1,4 +1,4 @@
-"""A folder of DICOM and NIfTI to canonical NIfTI volumes (RAS+, mm, float32) and manifest rows, without identifiers.
+"""A folder of DICOM and NIfTI to canonical NIfTI volumes (RAS+, mm) and manifest rows, without identifiers.
 
 Images are converted one by one into a state that survives an interruption; only when all are known are they named and
 put in place, as a BIDS derivative dataset.
@@ -66,8 +66,9 @@ def ingest(
     source
         Folder of DICOM (found by content) and NIfTI (found by suffix), in any mixture; it is only read.
     out
-        Folder that becomes a BIDS derivative dataset: volumes (float32, RAS+, mm, CT in HU), each with a `.json` of
-        allowed header fields beside it; see `bids.derivative` for their names. `Row.file` is relative to its parent.
+        Folder that becomes a BIDS derivative dataset: volumes (RAS+, mm, CT in HU; int16 where that keeps every value,
+        else float32), each with a `.json` of allowed header fields beside it; `bids.derivative` gives their names.
+        `Row.file` is relative to its parent.
     subjects
         `pseudonym` names subjects by a keyed hash and numbers their sessions; `keep` keeps the letters and digits of
         the original names.

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medwvae.data.transforms import Prepared
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Part
+from medwvae.names import CONTRASTS, Part
 
 Mirror = Literal["both", "left-right", "none"]
 INDEX_COLUMNS = ("volume", "subject", "contrast", "part")
@@ -82,6 +82,38 @@ def load_cases(index: Path, part: Part) -> list[Case]:
     ]
 
 
+class Draw(NamedTuple):
+    """Images to train on.
+
+    Attributes
+    ----------
+    images : Tensor
+        (B, C, H, W), float32.
+    maxima : Tensor
+        Largest value of the volume of each image, (B,).
+    labels : Tensor or None
+        Class of each image, int64, (B,); None where there is nothing to tell apart.
+    """
+
+    images: Tensor
+    maxima: Tensor
+    labels: Tensor | None = None
+
+
+class Sampler(Protocol):
+    """What the training loop draws its images from."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+        """Return `batch` random images that follow from the generator alone."""
+        ...
+
+
+def contrasts_of(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the contrasts that occur, in the order of `names.CONTRASTS`: the classes of slices."""
+    order: list[str] = [*CONTRASTS]
+    return tuple(sorted({case.contrast for case in cases}, key=order.index))
+
+
 class SliceSampler:
     """Random slices: a volume uniformly, a tissue slice of it uniformly, a crop, mirrored by chance.
 
@@ -95,6 +127,11 @@ class SliceSampler:
         Whole slices are padded to multiples of this.
     mirror : {"both", "left-right", "none"}
         In-plane axes that chance mirrors; "left-right" leaves a head upright (and a sagittal slice as it is).
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Contrasts of the volumes. Where there are several, draws are labelled with their index here.
     """
 
     def __init__(
@@ -110,11 +147,13 @@ class SliceSampler:
             "left-right": upright,
             "none": [()] * len(cases),
         }[mirror]
+        self.classes = contrasts_of(cases)
+        self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return slices (batch, 1, h, w) in network units and the maxima of their volumes (batch,)."""
+    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+        """Return slices (batch, 1, h, w) in network units, the maxima of their volumes and their contrasts."""
 
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator))
@@ -126,7 +165,8 @@ class SliceSampler:
             section = self._cropped(section, integer)
             flips = [axis for axis in self.axes[k] if integer(2)]
             slices.append(section.flip(flips) if flips else section)
-        return torch.stack(slices)[:, None], self.maxima[chosen]
+        labels = self.labels[chosen] if len(self.classes) > 1 else None
+        return Draw(torch.stack(slices)[:, None], self.maxima[chosen], labels)
 
     def _cropped(self, section: Tensor, integer: Callable[[int], int]) -> Tensor:
         missing = [max(want - have, 0) for want, have in zip(self.crop, section.shape, strict=True)]

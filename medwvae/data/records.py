@@ -6,7 +6,8 @@ The records and the volumes lie in a private state, named by a keyed hash: no na
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,27 @@ def save(state: Path, key: str, record: Record) -> None:
     """Write a record; its volumes are there already, so whoever finds it finds them."""
     with atomic(state / f"{key}.json") as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
+
+
+@contextmanager
+def begun(state: Path, key: str) -> Iterator[None]:
+    """Mark an image as being read; the mark stays where the process ends within."""
+    mark = _mark(state, key)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def was_begun(state: Path, key: str) -> bool:
+    """Return whether a process ended while it read this image: by its fault, by a kill, or with the machine."""
+    return _mark(state, key).exists()
+
+
+def _mark(state: Path, key: str) -> Path:
+    return state / f"{key}.begun"
 
 
 def stamped(path: Path) -> dict[str, Any]:

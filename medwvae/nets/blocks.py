@@ -43,6 +43,43 @@ def pad_to_multiple(x: Tensor, multiple: int, dims: int) -> Tensor:
     return F.pad(x, padding, mode="replicate") if any(padding) else x
 
 
+def space_to_depth(x: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Move blocks of `factors` samples to channels: (B, C, *spatial) to (B, C·Πf, *spatial / f), exactly invertible."""
+    dims = len(factors)
+    split = [size for n, f in zip(x.shape[2:], factors, strict=True) for size in (n // f, f)]
+    grids, inner = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+    return x.reshape(*x.shape[:2], *split).permute(0, 1, *inner, *grids).flatten(1, 1 + dims)
+
+
+def depth_to_space(x: Tensor, factors: tuple[int, ...]) -> Tensor:
+    """Undo `space_to_depth`."""
+    dims = len(factors)
+    blocks = torch.unflatten(x, 1, (-1, *factors))
+    order = [axis for k in range(dims) for axis in (2 + dims + k, 2 + k)]  # each grid axis before its own samples
+    shape = [n * f for n, f in zip(x.shape[2:], factors, strict=True)]
+    return blocks.permute(0, 1, *order).reshape(len(x), -1, *shape)
+
+
+class SpaceToDepth(nn.Module):
+    """`space_to_depth` as a layer."""
+
+    def __init__(self, factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, *spatial) to (B, C·Πf, *spatial / f)."""
+        return space_to_depth(x, self.factors)
+
+
+class DepthToSpace(SpaceToDepth):
+    """`depth_to_space` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C·Πf, *spatial) to (B, C, *spatial · f)."""
+        return depth_to_space(x, self.factors)
+
+
 def crop_to(x: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
     """Undo `pad_to_multiple`: keep the first `shape` samples of the spatial axes."""
     index: tuple[EllipsisType | slice, ...] = (..., *(slice(0, size) for size in shape))

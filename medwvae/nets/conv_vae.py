@@ -1,12 +1,12 @@
-"""The conventional rival: a convolutional VAE with a spatial Gaussian latent (Kingma and Welling 2014)."""
+"""The conventional rival in restoration: a convolutional VAE, Gaussian latent on a grid (Kingma and Welling 2014)."""
 
-import itertools
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medwvae.nets.blocks import conv, crop_to, pad_to_multiple, residuals
+from medwvae.nets.blocks import crop_to, pad_to_multiple
+from medwvae.nets.conv_bodies import conv_decoder, conv_encoder
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
 
@@ -37,21 +37,8 @@ class ConvVAE(Restorer):
     ) -> None:
         super().__init__()
         self.dims, self.beta, self.multiple = dims, beta, 2 ** (len(widths) - 1)
-        down: list[nn.Module] = [conv(dims, channels + conditions, widths[0]), residuals(dims, widths[0], blocks)]
-        up: list[nn.Module] = []
-        for fine, coarse in itertools.pairwise(widths):
-            down += [conv(dims, fine, coarse, stride=2), residuals(dims, coarse, blocks)]
-            up = [
-                residuals(dims, coarse, blocks),
-                nn.Upsample(scale_factor=2),
-                conv(dims, coarse, fine),
-                nn.ReLU(),
-                *up,
-            ]
-        self.encoder = nn.Sequential(*down, conv(dims, widths[-1], 2 * latent, kernel=1))
-        self.decoder = nn.Sequential(
-            conv(dims, latent, widths[-1]), *up, residuals(dims, widths[0], blocks), conv(dims, widths[0], channels)
-        )
+        self.encoder = conv_encoder(dims, channels + conditions, 2 * latent, widths, blocks)
+        self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Encode the start image, sample z in training (its mean otherwise), decode; see `Restorer.forward`."""

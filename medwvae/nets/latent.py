@@ -193,6 +193,10 @@ class LatentModel(Restorer):
         """Return the learned σ_x, for the history."""
         return {"x": float(self.log_sigma.detach().exp())} if self.likelihood == "gaussian" else {}
 
+    def log_scales(self) -> list[nn.Parameter]:
+        """See `Restorer.log_scales`."""
+        return [self.log_sigma] if self.log_sigma.requires_grad else []
+
     def _no_label(self, count: int, device: torch.device) -> Tensor | None:
         return torch.zeros(count, dtype=torch.int64, device=device) if self.classes else None
 

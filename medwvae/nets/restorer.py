@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from medwvae.operators import Measurement
 
+SCALE_RATE = 10.0
+
 
 @dataclass
 class Estimate:
@@ -40,6 +42,13 @@ class Restorer(nn.Module):
     def scales(self) -> dict[str, float]:
         """Learned noise scale s by subband, for the history; empty where a network has none."""
         return {}
+
+    def log_scales(self) -> list[nn.Parameter]:
+        """Return the parameters that are logarithms of scales; they train `SCALE_RATE` times as fast as the others.
+
+        Adam moves every parameter by about the learning rate a step, too little for what has to fall by decades.
+        """
+        return []
 
     @torch.no_grad()
     def restore(self, measurement: Measurement, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:

@@ -80,7 +80,8 @@ def test_a_mixed_tree_becomes_volumes_and_rows(clinic, tmp_path):
     for row in good:
         image = nib.load(out.parent / row.file)
         assert codes_of(image.affine) == ("R", "A", "S")
-        assert image.get_data_dtype() == np.float32
+        assert image.get_data_dtype() in (np.float32, np.int16)
+        assert (image.dataobj.slope, image.dataobj.inter) == (1, 0)
         assert row.shape == "x".join(map(str, image.shape))
         beside = out.parent / row.file.replace(".nii.gz", ".json")
         assert json.loads(beside.read_text())["Contrast"] == row.contrast
@@ -459,6 +460,46 @@ def test_a_killed_ingest_leaves_nothing_half_written(tmp_path):
     for row in rows:
         assert hashlib.sha256((out.parent / row.file).read_bytes()).hexdigest() == row.result_sha256
     assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+KILLER = """
+import os, sys
+from pathlib import Path
+from medwvae.data import convert, ingest
+inspect = convert.nifti.inspect
+def killed(path):
+    if "killer" in path.name:
+        os.abort()
+    return inspect(path)
+convert.nifti.inspect = killed  # in the workers, too: they import this file
+if __name__ == "__main__":
+    rows = ingest.ingest(Path(sys.argv[1]), Path(sys.argv[2]), key_file=Path(sys.argv[3]), workers=int(sys.argv[4]))
+    for row in rows:
+        print(row.status, row.reason)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_ends_the_process_stops_no_other(tmp_path, workers):
+    """A decoder in C that aborts cannot be caught: the image is read alone, and refused."""
+    for k in range(4):
+        put(tmp_path / "in" / f"p{k}_T1.nii.gz", k)
+    put(tmp_path / "in" / "killer_T1.nii.gz", 9)
+    (tmp_path / "call.py").write_text(KILLER)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "call.py", "in", "run/canonical", "private/key", str(workers)]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def call():
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    if workers == 1:  # nobody is left to go on, but the next call knows
+        assert call().returncode == -signal.SIGABRT
+    said = call()
+    assert said.returncode == 0, said.stderr
+    lines = sorted(said.stdout.splitlines())
+    assert [line.split()[0] for line in lines] == ["ok"] * 4 + ["refused"]
+    assert "ended the process" in lines[-1]
 
 
 def test_only_what_changed_is_read_again(archive, tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from medwvae.degradation import Denoise, Recon, Superres
 from medwvae.nets.blocks import pad_to_multiple
 from medwvae.nets.conv_vae import ConvVAE
 from medwvae.nets.unet import UNet
-from medwvae.nets.wavelet_vae import NoiseScale, WaveletVAE
+from medwvae.nets.wavelet_encoder import NoiseScale
+from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, to_kspace
 from medwvae.restore import FLIPS
 from medwvae.wavelets import dwt

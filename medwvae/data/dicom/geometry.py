@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from medwvae.data.dicom.records import Frame, Part, Stack
 from medwvae.data.dicom.stacks import MIN_SLICES
 from medwvae.errors import Refusal
-from medwvae.geometry import LPS_TO_RAS
+from medwvae.geometry import LPS_TO_RAS, is_plausible, spacing_of
 
 GAP_TOLERANCE: Final = 0.02
 """The largest deviation of a gap between slices from the median gap, as a fraction of it."""
@@ -85,6 +85,9 @@ def check(part: Part, *, on_gap: OnGap = "refuse", on_tilt: OnTilt = "refuse") -
     lps[:3, 1] = along_column * spacing[0]
     lps[:3, 2] = step
     lps[:3, 3] = position[0]
+    if not is_plausible(size := spacing_of(lps)):
+        words = " x ".join(f"{mm:g}" for mm in size)
+        raise Refusal(f"the voxels would be {words} mm: the header's spacing or positions are wrong; export it again")
     if part.count > 1:
         notes |= {"VolumeOfSeries": part.number, "VolumesInSeries": part.count}
     return Stack(tuple(frames[k] for k in order), LPS_TO_RAS @ lps, depth, places, shift, notes | _timing(frames))

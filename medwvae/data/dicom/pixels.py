@@ -14,6 +14,7 @@ from nibabel.orientations import apply_orientation, io_orientation, ornt_transfo
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, iter_pixels, pixel_array
 
+from medwvae.data.dicom import jpegls
 from medwvae.data.dicom.records import File, Frame, Pixels, Stack, Volume
 from medwvae.data.dicom.repair import resampled, sheared
 from medwvae.data.dicom.values import read
@@ -54,9 +55,11 @@ def load(stack: Stack) -> Volume:
                 place = next(done)
                 padded |= _scale(image, stack.frames[place], voxels[:, :, place].T, exact)
             missing = next(done, None)
-        except (Refusal, OSError, MemoryError):
+        except (Refusal, MemoryError):
             raise
         except Exception as error:  # decoders raise whatever damaged bytes provoke
+            if isinstance(error, OSError) and error.errno:  # the machine is to blame; pydicom's own have no number
+                raise
             which = f"slice {min(places) + 1} of {len(stack.frames)}" if len(places) == 1 else "a slice"
             raise Refusal(f"the pixels of {which} cannot be decoded: the file is damaged; export it again") from error
         if missing is not None:
@@ -120,6 +123,8 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
         if file.native is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if file.decoder == "gdcm":
+                    jpegls.check(read(file.path, pixels=True))
                 yield from iter_pixels(file.path, indices=indices, decoding_plugin=file.decoder)
             return
         with file.path.open("rb") as handle:
@@ -136,6 +141,8 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if file.decoder == "gdcm":
+                jpegls.check(dataset)
             image = pixel_array(dataset, decoding_plugin=file.decoder)
             if "ModalityLUTSequence" in dataset:
                 image = apply_modality_lut(image, dataset)

@@ -1,6 +1,5 @@
 """Is a file DICOM, and single values of its header, read without pydicom's costly conversion of every element."""
 
-import math
 import re
 import struct
 import warnings
@@ -17,6 +16,7 @@ _LONG: Final = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT"))  # VRs with a four
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _TEXT: Final = frozenset(("CS", "DS", "IS", "UI", "SH", "LO", "TM", "DA", "DT", "AS"))
 _HEAD: Final = 1024
+_LARGEST: Final = 1e30  # no header means more, and products of a few such numbers do not overflow
 
 
 def is_dicom(path: Path) -> bool:
@@ -89,7 +89,7 @@ def text(dataset: pydicom.Dataset, tag: int) -> str:
 
 
 def numbers(dataset: pydicom.Dataset, tag: int) -> tuple[float, ...]:
-    """Return the values of an element as finite numbers; none where one of them is not."""
+    """Return the values of an element as numbers; none where one of them is not finite, or absurdly large."""
     element = _element(dataset, tag)
     try:
         if isinstance(element, RawDataElement) and (code := _BINARY.get(element.VR or _vr(tag))):
@@ -101,7 +101,7 @@ def numbers(dataset: pydicom.Dataset, tag: int) -> tuple[float, ...]:
         found = tuple(float(value) for value in values)
     except (ValueError, struct.error):
         return ()
-    return found if all(map(math.isfinite, found)) else ()
+    return found if all(abs(value) <= _LARGEST for value in found) else ()
 
 
 def first(dataset: pydicom.Dataset, tag: int) -> float | None:

@@ -1,0 +1,7 @@
+"""Sets of photographs and digits for the generative models: CIFAR-10, CelebA-HQ, MNIST; random draws from them."""
+
+from medwvae.data.image_sets.images import ImageSet
+from medwvae.data.image_sets.read import read_image_set
+from medwvae.data.image_sets.sampling import ImageSampler, ImageValidation
+
+__all__ = ["ImageSampler", "ImageSet", "ImageValidation", "read_image_set"]

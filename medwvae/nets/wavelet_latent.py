@@ -1,0 +1,301 @@
+"""The Wavelet-VAE as a generative model: z is a set of wavelet coefficients, in paper mode and in ELBO mode.
+
+Kiruluta (arXiv 2504.13214) for the paper mode; docs/model.md has the mathematics of both.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medwvae.losses import LOSSES, Loss
+from medwvae.nets.blocks import conv, crop_to, pad_to_multiple
+from medwvae.nets.detail_prior import DetailPrior, draw_laplace, laplace_divergence, laplace_log_density
+from medwvae.nets.latent import (
+    Bound,
+    Latent,
+    LatentModel,
+    Likelihood,
+    Posterior,
+    gaussian_divergence,
+    gaussian_log_density,
+    per_image,
+)
+from medwvae.nets.restorer import Estimate
+from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
+from medwvae.operators import Measurement
+from medwvae.wavelets import Coefficients, idwt, synthesise
+
+Objective = Literal["sparse", "elbo"]
+Refinement = Literal["none", "convolution", "wavelet"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which subbands are the latent: all details of the levels above `cut`, and `extra` ones of level `cut` itself."""
+
+    cut: int
+    extra: int
+
+    def of(self, level: int, dims: int) -> int:
+        """Return the number of detail subbands of a level that are kept, the first in the order of their names."""
+        if level > self.cut:
+            return (1 << dims) - 1
+        return self.extra if level == self.cut else 0
+
+
+def kept_subbands(rate: int, dims: int) -> Kept:
+    """Return the subbands that hold one value for every `rate` pixels.
+
+    Raises
+    ------
+    ValueError
+        If the rate is no power of two.
+    """
+    power = int(rate).bit_length() - 1
+    if rate < 1 or 2**power != rate:
+        raise ValueError(f"a rate is a power of two (pixels per latent value), got {rate}")
+    whole, rest = divmod(power, dims)
+    return Kept(whole + 1, (1 << (dims - rest)) - 1) if rest else Kept(whole, 0)
+
+
+class WaveletLatentVAE(LatentModel):
+    """q(c | x) = N(ĉ(x), s²) over wavelet coefficients c; x̂ = r(W⁻¹ c).
+
+    Parameters
+    ----------
+    objective : {"sparse", "elbo"}
+        `sparse` is the paper's: image loss + λ Σ |ĉ details| [+ β KL of the approximation to N(0, 1)], no density.
+        `elbo` is a variational autoencoder whose prior is p(a_J) Π p(d_j | a_j), Laplace (`DetailPrior`).
+    rate : int
+        Pixels per latent value; the finest subbands are not kept, and what a decoder knows of them it predicts.
+    widths, blocks : tuple of int, int
+        Of the encoder; as many levels as widths.
+    wavelet : str
+        Family by PyWavelets' name, periodic at the border.
+    noise, initial_noise
+        See `NoiseScale`.
+    refine : {"none", "convolution", "wavelet"}
+        r: nothing, two convolutions at full resolution (the paper's), or a network in the wavelet domain, the encoder's
+        twin.
+    prior_width, prior_blocks : int
+        Of the `DetailPrior`.
+    loss, sparsity, kl_weight
+        Image loss, λ and β of the `sparse` objective; `sparsity_kind` "kl" puts KL(N(ĉ, s²) ‖ N(0, 1)) on the details
+        in place of |ĉ|.
+    """
+
+    def __init__(
+        self,
+        *,
+        objective: Objective,
+        rate: int = 1,
+        channels: int = 1,
+        dims: int = 2,
+        classes: int = 0,
+        widths: tuple[int, ...] = (32, 48, 64),
+        blocks: int = 2,
+        wavelet: str = "haar",
+        noise: NoiseKind = "subband",
+        initial_noise: float = 0.1,
+        refine: Refinement = "wavelet",
+        refine_widths: tuple[int, ...] | None = None,
+        prior_width: int = 32,
+        prior_blocks: int = 2,
+        loss: Loss = "mse",
+        sparsity: float = 1e-3,
+        sparsity_kind: Literal["l1", "kl"] = "l1",
+        kl_weight: float = 0.0,
+        likelihood: Likelihood = "gaussian",
+        beta: float = 1.0,
+        free_nats: float = 0.0,
+    ) -> None:
+        super().__init__(
+            channels=channels, dims=dims, classes=classes, likelihood=likelihood, beta=beta, free_nats=free_nats
+        )
+        self.objective, self.levels, self.wavelet = objective, len(widths), wavelet
+        self.kept = kept_subbands(rate, dims)
+        if self.kept.cut > self.levels:
+            raise ValueError(f"a rate of {rate} drops {self.kept.cut} levels, but the transform has {self.levels}")
+        self.image_loss, self.sparsity, self.sparsity_kind, self.kl_weight = loss, sparsity, sparsity_kind, kl_weight
+        self.encoder = CoefficientEncoder(channels, widths, blocks, dims, classes, wavelet)
+        self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
+        self.refinement: nn.Module | None = None
+        if refine == "convolution":
+            width = (refine_widths or (16,))[0]
+            self.refinement = nn.Sequential(
+                conv(dims, channels, width), nn.ReLU(), conv(dims, width, channels, zero=True)
+            )
+        elif refine == "wavelet":
+            self.refinement = CoefficientEncoder(channels, refine_widths or widths, blocks, dims, classes, wavelet)
+        self.refine = refine
+        if objective == "elbo":
+            self.prior = DetailPrior(channels, self.levels, dims, prior_width, prior_blocks, classes)
+            self.coarse_mean = nn.Parameter(torch.zeros(channels))
+            self.coarse_log_scale = nn.Parameter(torch.full((channels,), self.levels * dims / 2 * math.log(2)))
+        else:
+            self.has_density = False
+            self.log_sigma.requires_grad_(False)
+
+    def encode(self, x: Tensor, label: Tensor | None = None) -> Posterior:
+        """See `LatentModel.encode`; an image of any size is padded to a multiple of 2^J."""
+        padded = pad_to_multiple(x, 2**self.levels, self.dims)
+        coefficients = cast(Coefficients, self.encoder(padded, self._one_hot(label)))
+        means = [coefficients.approximation]
+        scales = [self.noise("a", self.levels).reshape(1)]
+        for level, details in zip(range(self.levels, 0, -1), coefficients.details, strict=True):
+            if count := self.kept.of(level, self.dims):
+                means.append(details[:, :count].flatten(1, 2))
+                s = self.noise("d", level)[:, :count].expand(-1, count, self.channels, *([1] * self.dims))
+                scales.append(s.flatten(1, 2))
+        return Posterior(tuple(means), tuple(scales))
+
+    def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
+        """See `LatentModel.decode`."""
+        with torch.autocast(z[0].device.type, enabled=False):
+            image = idwt(self.coefficients(z))
+        if self.refine == "convolution" and self.refinement is not None:
+            image = image + self.refinement(image).float()
+        elif self.refinement is not None:
+            refined = self.refinement(image, self._one_hot(label))
+            with torch.autocast(z[0].device.type, enabled=False):
+                image = idwt(refined)
+        return crop_to(image, shape)
+
+    def coefficients(self, z: Latent) -> Coefficients:
+        """Return z as wavelet coefficients, zero where a subband is not kept."""
+        approximation, parts = z[0].float(), iter(z[1:])
+        bands = 2**self.dims - 1
+        shape = tuple(approximation.shape[2:])
+        details, shapes = [], []
+        for level in range(self.levels, 0, -1):
+            stack = approximation.new_zeros((len(approximation), bands, self.channels, *shape))
+            if count := self.kept.of(level, self.dims):
+                part = torch.unflatten(next(parts).float(), 1, (count, self.channels))
+                stack = part if count == bands else torch.cat((part, stack[:, count:]), dim=1)
+            details.append(stack)
+            shape = tuple(2 * size for size in shape)
+            shapes.append(shape)
+        axes = (tuple(range(self.dims)),) * self.levels
+        return Coefficients(approximation, tuple(details), tuple(shapes), axes, self.wavelet)
+
+    def divergence(self, posterior: Posterior, z: Latent, label: Tensor | None = None) -> Latent | None:
+        """See `LatentModel.divergence`; closed form, given the coarser coefficients that were drawn."""
+        if self.objective == "sparse":
+            return None
+        mean, deviation = posterior.mean[0], posterior.scale[0]
+        location, scale = self._coarse()
+        ratio = deviation / scale
+        coarse = gaussian_divergence((mean - location) / scale, ratio)
+        terms = [coarse]
+        for k, (location, scale) in enumerate(self._conditionals(z, label), start=1):
+            terms.append(laplace_divergence(posterior.mean[k], posterior.scale[k], location, scale))
+        return tuple(terms)
+
+    def log_prior(self, z: Latent, label: Tensor | None = None) -> Tensor:
+        """See `LatentModel.log_prior`."""
+        total = per_image(gaussian_log_density(z[0], *self._coarse()))
+        for part, (location, scale) in zip(z[1:], self._conditionals(z, label), strict=True):
+            total = total + per_image(laplace_log_density(part, location, scale))
+        return total
+
+    def draw(
+        self,
+        count: int,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+        label: Tensor | None = None,
+        temperature: float = 1.0,
+        coarse: Tensor | None = None,
+    ) -> Latent:
+        """See `LatentModel.draw`; `coarse` gives a_J, drawn by another prior, in place of the Gaussian."""
+        device = self.log_sigma.device
+        if coarse is None:
+            location, scale = self._coarse()
+            size = tuple(-(-n // 2**self.levels) for n in shape)
+            noise = torch.randn((count, self.channels, *size), generator=generator, device=device)
+            coarse = location + temperature * scale * noise
+        z: Latent = (coarse,)
+        while len(z) < self._parts():
+            location, scale = next(itertools.islice(self._conditionals(z, label), len(z) - 1, None))
+            z = (*z, draw_laplace(location, scale, generator, temperature))
+        return z
+
+    def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
+        """See `LatentModel.forward`."""
+        if truth is None or self.objective == "elbo":
+            return super().forward(measurement, truth)
+        posterior = self.encode(truth, measurement.label)
+        image = self.decode(posterior.sample(), tuple(truth.shape[2:]), measurement.label)
+        terms = self._sparse_terms(posterior)
+        penalty = torch.stack(list(terms.values())).sum() if terms else image.new_zeros(())
+        loss = LOSSES[self.image_loss](image, truth) + penalty
+        return Estimate(image, penalty, {name: term.detach() for name, term in terms.items()}, loss=loss)
+
+    def bound(
+        self, x: Tensor, label: Tensor | None = None, generator: torch.Generator | None = None, *, free: bool = False
+    ) -> Bound:
+        """See `LatentModel.bound`; paper mode has none."""
+        if not self.has_density:
+            raise ValueError("the paper's objective defines no density, so there is no bound")
+        return super().bound(x, label, generator, free=free)
+
+    def log_scales(self) -> list[nn.Parameter]:
+        """See `Restorer.log_scales`."""
+        own = [self.noise.log_s] if self.noise.log_s.requires_grad else []
+        if self.objective == "elbo":
+            own += [self.prior.log_scale, self.coarse_log_scale]
+        return super().log_scales() + own
+
+    def scales(self) -> dict[str, float]:
+        """Learned s by subband, and σ_x."""
+        return super().scales() | self.noise.by_subband() if self.has_density else self.noise.by_subband()
+
+    def _parts(self) -> int:
+        return 1 + sum(self.kept.of(level, self.dims) > 0 for level in range(1, self.levels + 1))
+
+    def _one_hot(self, label: Tensor | None) -> Tensor | None:
+        if not self.classes or label is None:
+            return None
+        return F.one_hot(label, self.classes).float().reshape(len(label), self.classes, *([1] * self.dims))
+
+    def _coarse(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of p(a_J), broadcastable to it."""
+        shape = (1, self.channels, *([1] * self.dims))
+        return self.coarse_mean.reshape(shape), self.coarse_log_scale.exp().reshape(shape)
+
+    def _conditionals(self, z: Latent, label: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield location and scale of p(d_j | a_j), from the coarsest level on, as far as z reaches and one further."""
+        approximation = z[0].float()
+        for k, level in enumerate(range(self.levels, 0, -1), start=1):
+            count = self.kept.of(level, self.dims)
+            if not count:
+                return
+            location, scale = self.prior(approximation, level, label)
+            width = count * self.channels
+            yield location[:, :width], scale[:, :width]
+            if count < 2**self.dims - 1 or k >= len(z):
+                return
+            with torch.autocast(approximation.device.type, enabled=False):
+                details = torch.unflatten(z[k].float(), 1, (count, self.channels))
+                approximation = synthesise(approximation, details, wavelet=self.wavelet)
+
+    def _sparse_terms(self, posterior: Posterior) -> dict[str, Tensor]:
+        """λ · mean |ĉ details|, or their divergence from N(0, 1), and β · divergence of the approximation; means."""
+        terms = {}
+        details = list(zip(posterior.mean[1:], posterior.scale[1:], strict=True))
+        if details and self.sparsity:
+            count = sum(mean.numel() for mean, _ in details)
+            if self.sparsity_kind == "l1":
+                total = torch.stack([mean.abs().sum() for mean, _ in details]).sum()
+            else:
+                total = torch.stack([gaussian_divergence(m, s.expand_as(m)).sum() for m, s in details]).sum()
+            terms["sparsity"] = self.sparsity * total / count
+        if self.kl_weight:
+            terms["kl"] = self.kl_weight * gaussian_divergence(posterior.mean[0], posterior.scale[0]).mean()
+        return terms

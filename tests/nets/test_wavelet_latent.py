@@ -1,0 +1,217 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medwvae.nets.detail_prior import DetailPrior, draw_laplace, laplace_divergence, laplace_log_density
+from medwvae.nets.latent import gaussian_log_density
+from medwvae.nets.wavelet_latent import WaveletLatentVAE, kept_subbands
+from medwvae.operators import Measurement
+from medwvae.wavelets import dwt
+
+SHAPES = {2: (21, 30), 3: (9, 16, 12)}
+
+
+def model(objective="elbo", *, seed=0, **choices):
+    torch.manual_seed(seed)
+    settings_: dict[str, Any] = {"widths": (4, 6), "blocks": 1, "prior_width": 8, "prior_blocks": 1} | choices
+    return WaveletLatentVAE(objective=objective, **settings_)
+
+
+def shaken(network, spread=0.05):
+    """Return the network with weights that are no longer the silent ones of the start."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += spread * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def image(shape, batch=2, seed=3):
+    return torch.rand((batch, 1, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+@given(
+    rate=st.sampled_from([1, 2, 4, 8, 16]),
+    dims=st.sampled_from([2, 3]),
+    sizes=st.tuples(*[st.integers(5, 19)] * 3),
+    refine=st.sampled_from(["none", "convolution", "wavelet"]),
+)
+@settings(deadline=None, max_examples=25)
+def test_a_latent_has_one_value_for_every_rate_pixels(rate, dims, sizes, refine):
+    network = model(rate=rate, dims=dims, refine=refine)
+    shape = sizes[:dims]
+    x = image(shape)
+    padded = [-(-n // 4) * 4 for n in shape]
+    assert network.latent_values(shape) * rate == math.prod(padded)
+    assert network.reconstruct(x).shape == x.shape
+    z = network.draw(3, shape, torch.Generator().manual_seed(0))
+    assert [part.shape[1:] for part in z] == [part.shape[1:] for part in network.encode(x).mean]
+
+
+@pytest.mark.parametrize("rate", [0, 3, 12, -4])
+def test_rates_are_powers_of_two(rate):
+    with pytest.raises(ValueError, match="power of two"):
+        kept_subbands(rate, 2)
+
+
+def test_a_rate_that_needs_more_levels_is_refused():
+    with pytest.raises(ValueError, match="levels"):
+        model(rate=64, widths=(4, 4))
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db4", "bior4.4"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_untrained_encoder_is_the_transform_and_full_rate_loses_nothing(wavelet, dims):
+    network = model(dims=dims, wavelet=wavelet, refine="wavelet")
+    x = image((16, 24, 8)[:dims])
+    expected = dwt(x, 2, dims, wavelet=wavelet)
+    mean = network.encode(x).mean
+    assert torch.allclose(mean[0], expected.approximation, atol=1e-5)
+    for part, details in zip(mean[1:], expected.details, strict=True):
+        assert torch.allclose(part, details.flatten(1, 2), atol=1e-5)
+    assert torch.allclose(network.reconstruct(x), x, atol=1e-5)
+
+
+def test_what_is_not_kept_is_zero_without_a_refinement():
+    network = model(rate=4, refine="none")
+    x = image((16, 24))
+    kept = dwt(network.reconstruct(x), 2)
+    assert torch.allclose(kept.details[1], torch.zeros(()), atol=1e-6)
+    assert torch.allclose(kept.details[0], dwt(x, 2).details[0], atol=1e-5)
+
+
+@given(mean=st.floats(-3, 3), deviation=st.floats(0.01, 3), location=st.floats(-3, 3), scale=st.floats(0.05, 3))
+@settings(deadline=None, max_examples=20)
+def test_the_divergence_is_that_of_monte_carlo(mean, deviation, location, scale):
+    m, s, mu, b = (torch.tensor(v, dtype=torch.float64) for v in (mean, deviation, location, scale))
+    x = m + s * torch.randn(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    terms = gaussian_log_density(x, m, s) - laplace_log_density(x, mu, b)
+    error = float(terms.std()) / math.sqrt(len(x))
+    assert float(laplace_divergence(m, s, mu, b)) == pytest.approx(float(terms.mean()), abs=5 * error + 1e-9)
+    assert float(laplace_divergence(m, s, mu, b)) >= 0
+
+
+def test_laplace_draws_have_their_mean_and_spread():
+    mean, scale = torch.full((200_000,), 2.0), torch.full((200_000,), 0.5)
+    x = draw_laplace(mean, scale, torch.Generator().manual_seed(0), 1.0)
+    assert float(x.mean()) == pytest.approx(2.0, abs=0.01)
+    assert float((x - 2).abs().mean()) == pytest.approx(0.5, abs=0.01)  # b, the mean absolute deviation
+    assert torch.equal(draw_laplace(mean, scale, torch.Generator().manual_seed(0), 0.0), mean)
+
+
+@pytest.mark.parametrize("rate", [1, 4, 8, 16])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_bound_is_the_mean_of_the_log_weights(rate, dims):
+    network = shaken(model(rate=rate, dims=dims, classes=2, initial_noise=0.3)).eval()
+    x, label = image((8, 12, 8)[:dims]), torch.tensor([0, 1])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        bounds = [network.bound(x, label, generator) for _ in range(300)]
+        closed = torch.stack([-(b.distortion + b.rate) for b in bounds])
+        weights = torch.stack([network.log_weight(x, label, generator) for _ in range(300)])
+    error = (closed.var(0) / 300 + weights.var(0) / 300).sqrt()
+    assert bool(((closed.mean(0) - weights.mean(0)).abs() < 5 * error).all())
+    importance = torch.logsumexp(weights, 0) - math.log(300)
+    assert bool((importance > closed.mean(0)).all())  # Burda, Grosse and Salakhutdinov 2016
+
+
+def test_draws_follow_the_generator_and_the_temperature():
+    network = shaken(model(rate=4)).eval()
+    with torch.no_grad():
+        first, again, other = (network.sample(2, (21, 30), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+        cold = [network.sample(1, (21, 30), torch.Generator().manual_seed(s), temperature=0.0) for s in (0, 1)]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(*cold)
+
+
+def test_a_label_changes_encoder_prior_and_decoder():
+    network = shaken(model(classes=3, rate=4)).eval()
+    x = image((16, 16), batch=1)
+    zero, two = torch.tensor([0]), torch.tensor([2])
+    z = network.encode(x, zero).mean
+    with torch.no_grad():
+        assert not torch.equal(z[0], network.encode(x, two).mean[0])
+        assert not torch.equal(network.decode(z, (16, 16), zero), network.decode(z, (16, 16), two))
+        assert float(network.log_prior(z, zero)) != float(network.log_prior(z, two))
+
+
+def test_the_prior_reads_every_level_alike():
+    """An image twice as large, each pixel doubled, has at level 2 what it had at level 1, in units of the transform."""
+    prior = shaken(DetailPrior(1, 2, 2, width=8, blocks=1))
+    torch.nn.init.zeros_(prior.embedding.weight)
+    torch.nn.init.zeros_(prior.log_scale)
+    x = image((8, 8))
+    doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine, coarse = (dwt(x, 1).approximation, dwt(doubled, 2).approximation)
+    for one, two in zip(prior(fine, 1), prior(coarse, 2), strict=True):
+        assert torch.allclose(2 * one, two, rtol=1e-3, atol=1e-5)
+
+
+def trained(network, steps, seed=0):
+    """Train on smooth images with an edge; return the network."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    ramp = torch.linspace(0, 1, 16)
+    for _ in range(steps):
+        place = torch.rand((8, 1, 1, 1), generator=generator)
+        x = (ramp[:, None] > place).float() * ramp + 0.05 * torch.randn((8, 1, 16, 16), generator=generator)
+        estimate = network(Measurement(x), x)
+        optimiser.zero_grad()
+        estimate.loss.backward()
+        optimiser.step()
+    return network
+
+
+def test_s_collapses_in_paper_mode_and_not_in_elbo_mode():
+    """Nothing pays for small noise in the one; the entropy of q does in the other (docs/model.md)."""
+    paper = trained(model("sparse", refine="none", noise="level", sparsity=1e-3), 150)
+    elbo = trained(model("elbo", refine="none", noise="level"), 150)
+    longer = trained(model("sparse", refine="none", noise="level", sparsity=1e-3), 300)
+    s = {name: max(network.noise.by_subband().values()) for name, network in (("paper", paper), ("longer", longer))}
+    assert s["longer"] < s["paper"] < 0.06  # from 0.1, and still falling
+    assert min(elbo.noise.by_subband().values()) > 0.02
+
+
+def test_fixed_noise_stays():
+    network = trained(model("sparse", noise="fixed", initial_noise=0.1), 5)
+    assert list(network.scales().values()) == pytest.approx([0.1] * 7)
+
+
+@pytest.mark.parametrize("kind", ["l1", "kl"])
+def test_sparsity_lowers_the_details(kind):
+    x = image((16, 16))
+    sizes = []
+    for sparsity in (0.0, 1.0):
+        network = trained(model("sparse", sparsity=sparsity, sparsity_kind=kind, refine="none"), 40)
+        with torch.no_grad():
+            sizes.append(float(torch.cat([part.abs().flatten() for part in network.encode(x).mean[1:]]).mean()))
+    assert sizes[1] < sizes[0]
+
+
+def test_paper_mode_has_no_bound():
+    with pytest.raises(ValueError, match="no density"):
+        model("sparse").bound(image((8, 8)))
+
+
+def test_the_square_error_is_the_same_in_the_wavelet_domain():
+    network = shaken(model(rate=4))
+    x = image((16, 24))
+    with torch.no_grad():
+        error = x - network.reconstruct(x)
+    assert float(dwt(error, 2).pack().square().sum()) == pytest.approx(float(error.square().sum()), rel=1e-5)
+
+
+def test_elbo_training_lowers_the_bound():
+    x = image((16, 16), batch=8, seed=9) * 0.05 + torch.linspace(0, 1, 16)
+    before = model(rate=4)
+    with torch.no_grad():
+        start = float((lambda b: b.distortion + b.rate)(before.bound(x)).mean())
+    after = trained(before, 80)
+    with torch.no_grad():
+        assert float((lambda b: b.distortion + b.rate)(after.bound(x)).mean()) < start
