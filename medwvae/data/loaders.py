@@ -141,12 +141,13 @@ class SliceSampler:
         self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
         self.maxima = torch.tensor([case.prepared.maximum for case in cases])
         # The first axis in plane runs from left to right, but for sagittal slices.
-        upright = [(0,) if case.prepared.axis != 0 else () for case in cases]
-        self.axes: list[tuple[int, ...]] = {
+        upright: list[tuple[int, ...]] = [(0,) if case.prepared.axis != 0 else () for case in cases]
+        axes: dict[Mirror, list[tuple[int, ...]]] = {
             "both": [(0, 1)] * len(cases),
             "left-right": upright,
             "none": [()] * len(cases),
-        }[mirror]
+        }
+        self.axes = axes[mirror]
         self.classes = contrasts_of(cases)
         self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
