@@ -10,35 +10,8 @@ from torch import Tensor
 from medwvae.errors import ConfigError
 from medwvae.nets.latent import Latent, LatentModel, Posterior
 from medwvae.nets.normal_prior import Options
-from medwvae.wavelets import Coefficients, Mode, dwt, idwt, subband_names
-
-
-def kept_subbands(rate: int, dims: int = 2, extra: tuple[str, ...] | None = None) -> tuple[int, tuple[str, ...]]:
-    """Return which subbands hold pixels / `rate` values: (level L, names of the detail subbands kept there).
-
-    All levels coarser than L are kept, which is the approximation of level L, and of level L the named ones. In 2D:
-    rate 4 drops the finest level, 16 the two finest, and 8 is 16 with one detail subband of level 2.
-
-    Parameters
-    ----------
-    extra : tuple of str, optional
-        The detail subbands; by default those with the fewest `d`, in storage order ('ad' in 2D).
-
-    Raises
-    ------
-    ConfigError
-        If no set of subbands has this rate, or `extra` are not as many as it takes.
-    """
-    level = max(1, math.ceil(math.log(max(rate, 1), 2**dims) - 1e-9))
-    positions = 2 ** (dims * level)
-    if rate < 2 or positions % rate:
-        raise ConfigError(f"no whole number of subbands in {dims}D holds 1/{rate} of the pixels")
-    count = positions // rate - 1
-    names = sorted(subband_names(dims)[1:], key=lambda name: name.count("d"))
-    chosen = tuple(names[:count]) if extra is None else tuple(extra)
-    if len(set(chosen)) != count or not set(chosen) <= set(names):
-        raise ConfigError(f"rate {rate} takes {count} detail subbands of level {level} out of {names}, not {chosen}")
-    return level, chosen
+from medwvae.nets.rates import kept_subbands
+from medwvae.wavelets import Coefficients, Mode, dwt, idwt
 
 
 class Control(LatentModel):

@@ -6,13 +6,13 @@ Kiruluta (arXiv 2504.13214) for the paper mode; docs/model.md has the mathematic
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medwvae.errors import ConfigError
 from medwvae.losses import LOSSES, Loss
 from medwvae.nets.blocks import conv, crop_to, pad_to_multiple
 from medwvae.nets.detail_prior import DetailPrior, draw_laplace, laplace_divergence, laplace_log_density
@@ -26,6 +26,7 @@ from medwvae.nets.latent import (
     gaussian_log_density,
     per_image,
 )
+from medwvae.nets.rates import kept_subbands
 from medwvae.nets.restorer import Estimate
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
 from medwvae.operators import Measurement
@@ -33,35 +34,6 @@ from medwvae.wavelets import Coefficients, idwt, synthesise
 
 Objective = Literal["sparse", "elbo"]
 Refinement = Literal["none", "convolution", "wavelet"]
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Which subbands are the latent: all details of the levels above `cut`, and `extra` ones of level `cut` itself."""
-
-    cut: int
-    extra: int
-
-    def of(self, level: int, dims: int) -> int:
-        """Return the number of detail subbands of a level that are kept, the first in the order of their names."""
-        if level > self.cut:
-            return (1 << dims) - 1
-        return self.extra if level == self.cut else 0
-
-
-def kept_subbands(rate: int, dims: int) -> Kept:
-    """Return the subbands that hold one value for every `rate` pixels.
-
-    Raises
-    ------
-    ValueError
-        If the rate is no power of two.
-    """
-    power = int(rate).bit_length() - 1
-    if rate < 1 or 2**power != rate:
-        raise ValueError(f"a rate is a power of two (pixels per latent value), got {rate}")
-    whole, rest = divmod(power, dims)
-    return Kept(whole + 1, (1 << (dims - rest)) - 1) if rest else Kept(whole, 0)
 
 
 class WaveletLatentVAE(LatentModel):
@@ -120,8 +92,8 @@ class WaveletLatentVAE(LatentModel):
         )
         self.objective, self.levels, self.wavelet = objective, len(widths), wavelet
         self.kept = kept_subbands(rate, dims)
-        if self.kept.cut > self.levels:
-            raise ValueError(f"a rate of {rate} drops {self.kept.cut} levels, but the transform has {self.levels}")
+        if self.kept.level > self.levels:
+            raise ConfigError(f"a rate of {rate} needs {self.kept.level} levels, the transform has {self.levels}")
         self.image_loss, self.sparsity, self.sparsity_kind, self.kl_weight = loss, sparsity, sparsity_kind, kl_weight
         self.encoder = CoefficientEncoder(channels, widths, blocks, dims, classes, wavelet)
         self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
@@ -149,10 +121,10 @@ class WaveletLatentVAE(LatentModel):
         means = [coefficients.approximation]
         scales = [self.noise("a", self.levels).reshape(1)]
         for level, details in zip(range(self.levels, 0, -1), coefficients.details, strict=True):
-            if count := self.kept.of(level, self.dims):
-                means.append(details[:, :count].flatten(1, 2))
-                s = self.noise("d", level)[:, :count].expand(-1, count, self.channels, *([1] * self.dims))
-                scales.append(s.flatten(1, 2))
+            if kept := self.kept.indices(level, self.dims):
+                means.append(details[:, kept].flatten(1, 2))
+                s = self.noise("d", level).expand(-1, details.shape[1], self.channels, *([1] * self.dims))
+                scales.append(s[:, kept].flatten(1, 2))
         return Posterior(tuple(means), tuple(scales))
 
     def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
@@ -175,9 +147,8 @@ class WaveletLatentVAE(LatentModel):
         details, shapes = [], []
         for level in range(self.levels, 0, -1):
             stack = approximation.new_zeros((len(approximation), bands, self.channels, *shape))
-            if count := self.kept.of(level, self.dims):
-                part = torch.unflatten(next(parts).float(), 1, (count, self.channels))
-                stack = part if count == bands else torch.cat((part, stack[:, count:]), dim=1)
+            if kept := self.kept.indices(level, self.dims):
+                stack[:, kept] = torch.unflatten(next(parts).float(), 1, (len(kept), self.channels))
             details.append(stack)
             shape = tuple(2 * size for size in shape)
             shapes.append(shape)
@@ -257,7 +228,7 @@ class WaveletLatentVAE(LatentModel):
         return super().scales() | self.noise.by_subband() if self.has_density else self.noise.by_subband()
 
     def _parts(self) -> int:
-        return 1 + sum(self.kept.of(level, self.dims) > 0 for level in range(1, self.levels + 1))
+        return 1 + sum(bool(self.kept.indices(level, self.dims)) for level in range(1, self.levels + 1))
 
     def _one_hot(self, label: Tensor | None) -> Tensor | None:
         if not self.classes or label is None:
@@ -273,16 +244,18 @@ class WaveletLatentVAE(LatentModel):
         """Yield location and scale of p(d_j | a_j), from the coarsest level on, as far as z reaches and one further."""
         approximation = z[0].float()
         for k, level in enumerate(range(self.levels, 0, -1), start=1):
-            count = self.kept.of(level, self.dims)
-            if not count:
+            kept = self.kept.indices(level, self.dims)
+            if not kept:
                 return
-            location, scale = self.prior(approximation, level, label)
-            width = count * self.channels
-            yield location[:, :width], scale[:, :width]
-            if count < 2**self.dims - 1 or k >= len(z):
+            density = (
+                torch.unflatten(each, 1, (-1, self.channels)) for each in self.prior(approximation, level, label)
+            )
+            location, scale = (each[:, kept].flatten(1, 2) for each in density)
+            yield location, scale
+            if len(kept) < 2**self.dims - 1 or k >= len(z):
                 return
             with torch.autocast(approximation.device.type, enabled=False):
-                details = torch.unflatten(z[k].float(), 1, (count, self.channels))
+                details = torch.unflatten(z[k].float(), 1, (len(kept), self.channels))
                 approximation = synthesise(approximation, details, wavelet=self.wavelet)
 
     def _sparse_terms(self, posterior: Posterior) -> dict[str, Tensor]:

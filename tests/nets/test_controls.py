@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medwvae.errors import ConfigError
-from medwvae.nets.controls import KeptSubbands, LargestCoefficients, kept_subbands
+from medwvae.nets.controls import KeptSubbands, LargestCoefficients
+from medwvae.nets.rates import kept_subbands
 from medwvae.operators import Measurement
 from medwvae.wavelets import dwt
 
@@ -18,6 +19,7 @@ def images(*shape, seed=0):
 
 
 def test_which_subbands_a_rate_keeps():
+    assert kept_subbands(1) == (1, ("ad", "da", "dd"))
     assert kept_subbands(4) == (1, ())
     assert kept_subbands(16) == (2, ())
     assert kept_subbands(8) == (2, ("ad",))
@@ -25,7 +27,7 @@ def test_which_subbands_a_rate_keeps():
     assert kept_subbands(8, 3) == (1, ())
     assert kept_subbands(4, 3) == (1, ("aad",))
     assert kept_subbands(16, 3) == (2, ("aad", "ada", "daa"))
-    for wrong in ({"rate": 3}, {"rate": 1}, {"rate": 4, "extra": ("ad",)}, {"rate": 8, "extra": ("xx",)}):
+    for wrong in ({"rate": 3}, {"rate": 0}, {"rate": 4, "extra": ("ad",)}, {"rate": 8, "extra": ("xx",)}):
         with pytest.raises(ConfigError):
             kept_subbands(**wrong)
 
