@@ -84,7 +84,7 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     ConfigError
         If the system cannot have that rate, or its latent has another number of values.
     """
-    section, size = config.generative.systems[system], config.generative.data.size
+    section, size = config.generative.systems[system], config.generative.slices.size
     own = section.model_dump(exclude=set(section.not_the_models))
     try:
         model = _latent_model(section.kind, own, size, rate)

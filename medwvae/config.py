@@ -252,45 +252,6 @@ class ReportConfig(Section):
     subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
 
 
-class ImageDataConfig(Section):
-    """What every set of photographs or digits has."""
-
-    path: str = Field(min_length=1, description="folder (or .tar.gz of CIFAR-10) with the files")
-    size: Positive | None = Field(
-        None, description="scale to this many pixels a side (bicubic up, Lanczos down); null = as they are"
-    )
-    mirror: bool = Field(False, description="mirror training images left to right by chance")
-    validation: Fraction = Field(0.1, description="fraction of the training images for validation; of a folder, of all")
-
-
-class CIFAR10Config(ImageDataConfig):
-    """CIFAR-10, its `python version`."""
-
-    kind: Literal["cifar10"] = Field(description="pickled batches in a folder or their archive")
-
-
-class CelebAHQConfig(ImageDataConfig):
-    """CelebA-HQ, or any folder of photographs."""
-
-    kind: Literal["celeba_hq"] = Field(description="PNG, JPEG or WebP files in a folder")
-    test: Fraction = Field(0.1, description="fraction of the images for the report, by a hash of each file's name")
-
-    @model_validator(mode="after")
-    def _leaves_some(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise ValueError(f"validation + test = {self.validation + self.test:g} leaves no image to train on")
-        return self
-
-
-class MNISTConfig(ImageDataConfig):
-    """MNIST."""
-
-    kind: Literal["mnist"] = Field(description="idx files, gzipped or not")
-
-
-ImageData = Annotated[CIFAR10Config | CelebAHQConfig | MNISTConfig, Field(discriminator="kind")]
-
-
 class Config(Section):
     """A study: data, split, tasks, networks, budgets, report."""
 

@@ -1,10 +1,11 @@
 """The study of generative models: which systems, at which rates, on which images, and how they are scored."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from medwvae.config_base import BudgetText, Crop, Positive, Section, Several
+from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
+from medwvae.errors import ConfigError
 
 Seeds = Positive | dict[Positive, Positive]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -18,6 +19,56 @@ class SliceDataConfig(Section):
         (96, 128), description="height and width of every image: slices are padded with zeros or cut about their middle"
     )
     mirror: bool = Field(True, description="mirror training slices left to right by chance (where the plane has both)")
+
+
+class ImageDataConfig(Section):
+    """What every set of photographs or digits has."""
+
+    path: str = Field(min_length=1, description="folder (or .tar.gz of CIFAR-10) with the files")
+    size: Positive | None = Field(
+        None, description="scale to this many pixels a side (bicubic up, Lanczos down); null = as they are"
+    )
+    mirror: bool = Field(False, description="mirror training images left to right by chance")
+    validation: Fraction = Field(0.1, description="fraction of the training images for validation; of a folder, of all")
+
+
+class CIFAR10Config(ImageDataConfig):
+    """CIFAR-10, its `python version`."""
+
+    kind: Literal["cifar10"] = Field(description="pickled batches in a folder or their archive")
+
+
+class CelebAHQConfig(ImageDataConfig):
+    """CelebA-HQ, or any folder of photographs."""
+
+    kind: Literal["celeba_hq"] = Field(description="PNG, JPEG or WebP files in a folder")
+    test: Fraction = Field(0.1, description="fraction of the images for the report, by a hash of each file's name")
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test = {self.validation + self.test:g} leaves no image to train on")
+        return self
+
+
+class MNISTConfig(ImageDataConfig):
+    """MNIST."""
+
+    kind: Literal["mnist"] = Field(description="idx files, gzipped or not")
+
+
+def _kind_of(data: Any) -> Any:
+    """Return the kind of a set of images; slices may leave it out."""
+    return data.get("kind", "slices") if isinstance(data, dict) else getattr(data, "kind", None)
+
+
+AnyData = Annotated[
+    Annotated[SliceDataConfig, Tag("slices")]
+    | Annotated[CIFAR10Config, Tag("cifar10")]
+    | Annotated[CelebAHQConfig, Tag("celeba_hq")]
+    | Annotated[MNISTConfig, Tag("mnist")],
+    Discriminator(_kind_of),
+]
 
 
 class SystemConfig(Section):
@@ -187,7 +238,9 @@ class GenerativeModel(NamedTuple):
 class GenerativeConfig(Section):
     """Generative models on equal terms: same images, training time and number of latent values; off without systems."""
 
-    data: SliceDataConfig = SliceDataConfig()
+    data: AnyData = Field(
+        SliceDataConfig(), description="slices of the study, or a set of images: cifar10 celeba_hq mnist"
+    )
     budget: BudgetText = Field("3 min", description="training of each model, the same for all")
     rates: Several[Positive] = Field((4, 8, 16), min_length=1, description="pixels per latent value")
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
@@ -200,18 +253,32 @@ class GenerativeConfig(Section):
 
     @model_validator(mode="after")
     def _laws(self) -> Self:
-        pixels = self.data.size[0] * self.data.size[1]
+        size = self.data.size if isinstance(self.data, SliceDataConfig) else (self.data.size or 1,) * 2
+        pixels = size[0] * size[1]
         for name, system in self.systems.items():
             for rate in system.rates or self.rates:
-                if pixels % rate:
+                if pixels > 1 and pixels % rate:
                     raise ValueError(
-                        f"systems.{name}: images of {self.data.size[0]} x {self.data.size[1]} = {pixels} pixels have "
+                        f"systems.{name}: images of {size[0]} x {size[1]} = {pixels} pixels have "
                         f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
                     )
                 self._seeds_of(name, rate)
             if getattr(system, "prior", False) and self.prior.kind == "none":
                 raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
         return self
+
+    @property
+    def slices(self) -> SliceDataConfig:
+        """The frame of the slices.
+
+        Raises
+        ------
+        ConfigError
+            For a set of images, which the stages of the study do not take yet.
+        """
+        if not isinstance(self.data, SliceDataConfig):
+            raise ConfigError(f"generative.data.kind {self.data.kind}: the study runs on slices only so far")
+        return self.data
 
     def models(self) -> dict[str, GenerativeModel]:
         """Return every model of the study by its id: system by system, rate by rate, seeds from 1."""

@@ -81,6 +81,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return value | {"deep_2": value["deep_2"].model_copy(update={"blocks": 7})}
     if name == "seeds":
         return value | {8: 3}
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={"mirror": False})
     if name == "parts":
         return 1
     if name == "rates":

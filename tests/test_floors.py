@@ -69,7 +69,7 @@ MODULES = sorted(
 ROOMS = [module for module in MODULES if module != "medwvae"]
 KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
     f"medwvae.stages.{name}"
-    for name in ("plan", "cohort", "training", "generation", "restoration", "reporting", "export")
+    for name in ("plan", "cohort", "training", "generation", "latents", "restoration", "reporting", "export")
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
 

@@ -40,7 +40,7 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     from medwvae.train import Validation
 
     torch.set_num_threads(threads)
-    data, degrade = config.generative.data, Autoencode()
+    data, degrade = config.generative.slices, Autoencode()
     fit(
         config,
         Job(
@@ -79,7 +79,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     from medwvae.train import Validation
 
     torch.set_num_threads(threads)
-    data, degrade, train = config.generative.data, Autoencode(), _cases(config, "train")
+    data, degrade, train = config.generative.slices, Autoencode(), _cases(config, "train")
     images = gathered(train).values
     settings = build.prior_training(config, one)
 
@@ -144,7 +144,7 @@ def generative_references(config: Config, threads: int = 1) -> None:
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
     conditions = {
-        "size": list(config.generative.data.size),
+        "size": list(config.generative.slices.size),
         "test_images": len(test),
         "test_subjects": len(set(test.subjects)),
         "training_images": len(train),
@@ -239,7 +239,7 @@ def _cases(config: Config, part: "Part") -> "list[Case]":
     from medwvae.data.loaders import load_cases
     from medwvae.generative.images import framed
 
-    return framed(load_cases(paths.prepared_index(config.root), part), config.generative.data.size)
+    return framed(load_cases(paths.prepared_index(config.root), part), config.generative.slices.size)
 
 
 def _train_and_test(config: Config) -> "tuple[Images, Images]":

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from medwvae.config import CelebAHQConfig, CIFAR10Config
+from medwvae.config_generative import CelebAHQConfig, CIFAR10Config
 from medwvae.data.image_sets import ImageSampler, ImageSet, ImageValidation, folder, mnist, read_image_set
 from medwvae.data.image_sets.images import held_out
 from medwvae.data.image_sets.plain_pickle import read_pickle
