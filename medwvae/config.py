@@ -4,7 +4,7 @@ Each stage reads only its own slice (`slice_for`), so that a change under `repor
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
