@@ -14,7 +14,11 @@ from medwvae.names import NETWORKS
 
 try:
     # Our own merge, so that a mistake is answered with its file, line and the nearest valid name.
-    study = load(workflow.config_settings.configfiles, workflow.config_settings.config)
+    given = stages.direct(
+        load(workflow.config_settings.configfiles, workflow.config_settings.config)
+    )
+    # Paths of the user's can name a patient, and Snakemake records what it reads.
+    study = stages.neutral(given)
 except MedwvaeError as error:
     raise SystemExit(f"medwvae: error: {error}")
 

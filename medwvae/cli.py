@@ -35,13 +35,8 @@ def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
     from medwvae.progress import hide
 
     config = load(files or (), overrides or ())
-    for label, path in (
-        ("input", config.input),
-        ("ingest.demographics", config.ingest.demographics),
-        ("split.file", config.split.file),
-    ):
-        if path:
-            hide(path, label)
+    for label, path in config.own_paths.items():
+        hide(path, label)
     return config
 
 

@@ -43,7 +43,7 @@ def ingest(config: Config, threads: int) -> None:
     c, root = config.ingest, config.root
     with bar("ingest") as shown:
         rows = ingestion.ingest(
-            source_of(config),
+            source_of(config).resolve(),  # the table that leads back must not lead through a link of the study's
             paths.canonical(root),
             subjects=c.subjects if config.input else "keep",  # a phantom is no patient
             pattern=c.pattern,

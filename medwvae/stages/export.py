@@ -82,7 +82,7 @@ def _one(
         _derivation(config, task, method),
         uncertainty=uncertainty,
         hidden=_hidden(config, subject) if deidentified else None,
-        around=source_of(config),
+        around=source_of(config).resolve(),
         number=_number(config, name),
     )
 
@@ -113,7 +113,7 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
                     derivation,
                     uncertainty=uncertain if uncertain.is_file() else None,
                     hidden=_hidden(config, row.subject) if deidentified else None,
-                    around=source_of(config),
+                    around=source_of(config).resolve(),
                     number=_number(config, row.volume),
                     scanned=scanned,
                 )

@@ -16,7 +16,7 @@ def medwvae(stage, arguments=""):
 def reads(stage, task=None, method=None):
     """Digest of the configuration slice and of the code that a stage's result depends on."""
     code = provenance.stage_code(stage, method)
-    return provenance.digest_of([slice_for(study, stage, task, method), code])
+    return provenance.digest_of([slice_for(given, stage, task, method), code])
 
 
 def reads_of(stage, method):
