@@ -189,7 +189,11 @@ def export(
 ) -> None:
     """Write restored volumes as derived DICOM series, and as NIfTI, on the grid of their source."""
     from medwvae import stages
+    from medwvae.progress import hide
 
+    for label, path in (("source", source), ("volume", volume), ("uncertainty", uncertainty), ("out", out)):
+        if path:
+            hide(path, label)
     stages.export(
         _load(files, overrides),
         out,

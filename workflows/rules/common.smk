@@ -1,7 +1,6 @@
 """What the rules share: the command, and the digests that decide whether a result is still valid."""
 
 import shlex
-import sys
 
 # The medwvae beside this Python, also where its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
