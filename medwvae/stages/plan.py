@@ -48,16 +48,17 @@ def direct(config: Config) -> Config:
     for key, path in config.own_paths.items():
         link = Path(path)
         if link.is_symlink() and link.parent.resolve() == private:
-            target = os.readlink(link)
-            targets[key] = target if os.path.isabs(target) else os.path.relpath(private / target)
+            target = link.readlink()
+            targets[key] = str(target) if target.is_absolute() else os.path.relpath(private / target)
     return config.with_paths(targets)
 
 
 def _link(private: Path, key: str, path: str) -> Path:
     """Return the link that leads to a path; one relative to here stays right when the whole folder is moved."""
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = os.path.normpath(path) if os.path.isabs(path) else os.path.relpath(path, private.resolve())
-    suffix = Path(path).suffix.lower() if path.lower().endswith((".csv", ".tsv")) else ""
+    whole = Path(path)
+    target = whole if whole.is_absolute() else Path(os.path.relpath(whole, private.resolve()))
+    suffix = whole.suffix.lower() if whole.suffix.lower() in (".csv", ".tsv") else ""
     for number in count(1):
         link = private / f"{key}-{number}{suffix}"
         try:
@@ -65,7 +66,7 @@ def _link(private: Path, key: str, path: str) -> Path:
                 link.symlink_to(target)
                 # Only a change of what it leads to may count as one: the link itself is older than any result.
                 os.utime(link, (0, 0), follow_symlinks=False)
-            if os.readlink(link) == target:
+            if link.readlink() == target:
                 return link
         except OSError as error:
             raise InputError(
