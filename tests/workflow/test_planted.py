@@ -70,7 +70,8 @@ class Clinic(Workflow):
 
     def leaks(self) -> list[str]:
         """Return what is found in the folder, but in the source, the user's own file and the private folder."""
-        return planted.leaks(self.folder, skip=[self.source, self.private, self.folder / "study.yaml"])
+        found: list[str] = planted.leaks(self.folder, skip=[self.source, self.private, self.folder / "study.yaml"])
+        return found
 
 
 def plant_bids(folder: Path) -> None:
@@ -160,11 +161,11 @@ def test_the_links_change_nothing_of_what_runs_again(clinic: Clinic) -> None:
     os.utime(clinic.source, ns=(before.st_atime_ns, before.st_mtime_ns))
     table, times = clinic.split.read_bytes(), clinic.split.stat()
     clinic.split.write_bytes(table + b"\n")
-    answer = clinic.run("--dry-run").stdout
+    planned = clinic.run("--dry-run").stdout
     clinic.split.write_bytes(table)
     os.utime(clinic.split, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert re.search("^split +1$", answer, re.MULTILINE)
-    assert not re.search("^ingest +1$", answer, re.MULTILINE)
+    assert re.search("^split +1$", planned, re.MULTILINE)
+    assert not re.search("^ingest +1$", planned, re.MULTILINE)
     assert clinic.leaks() == []
 
 
