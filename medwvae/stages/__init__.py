@@ -2,7 +2,7 @@
 
 from medwvae.stages.cohort import ingest, phantom, preprocess, split
 from medwvae.stages.export import export
-from medwvae.stages.plan import methods_of, networks_trained, source_of, write_config
+from medwvae.stages.plan import direct, methods_of, networks_trained, neutral, source_of, write_config
 from medwvae.stages.privacy import deidentify
 from medwvae.stages.reporting import report
 from medwvae.stages.restoration import evaluate, restore
@@ -10,11 +10,13 @@ from medwvae.stages.training import train
 
 __all__ = [
     "deidentify",
+    "direct",
     "evaluate",
     "export",
     "ingest",
     "methods_of",
     "networks_trained",
+    "neutral",
     "phantom",
     "preprocess",
     "report",
