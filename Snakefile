@@ -1,12 +1,13 @@
 """medwvae: DICOM or NIfTI in, report out. Usage: snakemake --cores N [--configfile FILE] [--config key=value ...]"""
 
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
-from medwvae import paths, provenance, stages
+from medwvae import paths, progress, provenance, stages
 from medwvae.config import slice_for
 from medwvae.config_io import load
 from medwvae.errors import MedwvaeError
@@ -14,7 +15,14 @@ from medwvae.names import NETWORKS
 
 try:
     # Our own merge, so that a mistake is answered with its file, line and the nearest valid name.
-    study = load(workflow.config_settings.configfiles, workflow.config_settings.config)
+    given = stages.direct(
+        load(workflow.config_settings.configfiles, workflow.config_settings.config)
+    )
+    # Paths of the user's can name a patient, and Snakemake records what it reads and how it was called.
+    for key, path in given.own_paths.items():
+        progress.hide(path, key)
+    sys.argv = [progress.shown(word) for word in sys.argv]
+    study = stages.neutral(given)
 except MedwvaeError as error:
     raise SystemExit(f"medwvae: error: {error}")
 

@@ -46,14 +46,8 @@ def _load(files: list[Path] | None, overrides: list[str] | None) -> Any:
     from medwvae.progress import hide
 
     config = load(files or (), overrides or ())
-    for label, path in (
-        ("input", config.input),
-        ("ingest.demographics", config.ingest.demographics),
-        ("split.file", config.split.file),
-        ("generative.fidelity.weights", config.generative.fidelity.weights),
-    ):
-        if path:
-            hide(path, label)
+    for label, path in config.own_paths.items():
+        hide(path, label)
     return config
 
 
@@ -246,7 +240,11 @@ def export(
 ) -> None:
     """Write restored volumes as derived DICOM series, and as NIfTI, on the grid of their source."""
     from medwvae import stages
+    from medwvae.progress import hide
 
+    for label, path in (("source", source), ("volume", volume), ("uncertainty", uncertainty), ("out", out)):
+        if path:
+            hide(path, label)
     stages.export(
         _load(files, overrides),
         out,

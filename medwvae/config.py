@@ -3,6 +3,7 @@
 Each stage reads only its own slice (`slice_for`), so that a change under `report:` can never retrain a network.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -291,6 +292,28 @@ class Config(Section):
     def root(self) -> Path:
         """Folder of this study."""
         return Path(self.results) / self.run
+
+    @property
+    def own_paths(self) -> dict[str, str]:
+        """Paths of the user's own, by their dotted key: folders and files can be named after a patient."""
+        paths = {
+            "input": self.input,
+            "ingest.demographics": self.ingest.demographics,
+            "split.file": self.split.file,
+            "generative.fidelity.weights": self.generative.fidelity.weights,
+        }
+        return {key: path for key, path in paths.items() if path}
+
+    def with_paths(self, paths: Mapping[str, str]) -> Self:
+        """Return a copy with other paths under these dotted keys."""
+        plain = self.model_dump(mode="json")
+        for key, path in paths.items():
+            *sections, field = key.split(".")
+            section = plain
+            for name in sections:
+                section = section[name]
+            section[field] = path
+        return self.model_validate(plain)
 
     def budget(self, task: Task) -> Budget:
         """Training budget of a task."""

@@ -36,7 +36,8 @@ def hide(path: str | Path, label: str) -> None:
     _hidden.update({text: f"<{label}>" for text in (typed, whole) if len(Path(text).name) > 2})
 
 
-def _shown(message: str) -> str:
+def shown(message: str) -> str:
+    """Return a message with the labels of hidden paths in their place."""
     for text, label in sorted(_hidden.items(), key=lambda item: -len(item[0])):
         message = re.sub(rf"(?<![\w.-]){re.escape(text)}(?![\w-])", label, message)
     return message
@@ -44,7 +45,7 @@ def _shown(message: str) -> str:
 
 def say(message: str) -> None:
     """One line to standard error and to the log, without the hidden paths."""
-    message = _shown(message)
+    message = shown(message)
     if is_main_process():
         print(message, file=sys.stderr, flush=True)
         note(message)
@@ -52,7 +53,7 @@ def say(message: str) -> None:
 
 def note(message: str) -> None:
     """One line to the log only, without the hidden paths."""
-    message = _shown(message)
+    message = shown(message)
     if _log is not None:
         with _log.open("a", encoding="utf-8") as handle:
             handle.write(message + "\n")

@@ -1,5 +1,6 @@
 """Split and preprocess as stages: what is left out, and what must not wait for the training to be found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,22 @@ def test_split_and_preprocess_follow_the_file(study):
     stages.preprocess(study, 1)
     assert prepared_parts(study) == PARTS
     assert {path.stem for path in paths.prepared(study.root).iterdir()} == set(SUBJECTS)
+
+
+def test_volumes_of_unknown_contrast_do_not_enter_in_silence(study, capsys):
+    stages.split(study)
+    stages.preprocess(study, 1)
+    assert "unknown" not in capsys.readouterr().err
+    rows = manifest.read(paths.manifest(study.root))
+    two = [replace(row, contrast="unknown") if row.subject in ("sub-a", "sub-d") else row for row in rows]
+    manifest.write(paths.manifest(study.root), two)
+    stages.preprocess(study, 1)
+    said = capsys.readouterr().err
+    assert "preprocess: 2 of 4 volumes are of unknown contrast (such as diffusion, BOLD," in said
+    assert "preprocess.contrasts=[t1w]" in said
+    assert len(prepared_parts(study)) == 4
+    only = study.model_copy(update={"preprocess": study.preprocess.model_copy(update={"contrasts": ("t1w",)})})
+    assert {row.subject for row in stages.cohort.usable(only)} == {"sub-b", "sub-c"}  # as the message says
 
 
 @pytest.mark.parametrize("part", ["val", "test"])

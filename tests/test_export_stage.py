@@ -145,3 +145,51 @@ def test_a_study_without_restored_volumes_says_what_to_run(study, tmp_path):
     config, *_ = study
     with pytest.raises(InputError, match="medwvae restore --task denoise --method unet"):
         stages.export(config, tmp_path / "out", task="denoise", method="unet")
+
+
+def of_one_patient(tmp_path, edit, **choices):
+    """Return the configuration and the rows of a study of one series, every volume of it restored."""
+    write_series(tmp_path / "source", image_of(6, 6, 7), edit=edit)
+    config = load((), [f"input={tmp_path / 'source'}", f"results={tmp_path / 'results'}", "run=r"])
+    root = config.root
+    rows = ingest(tmp_path / "source", paths.canonical(root), key_file=paths.private(root) / "key", **choices)
+    manifest.write(paths.manifest(root), rows)
+    for row in rows:
+        folder = paths.restored(root, "denoise", "unet")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / row.file, paths.volume(folder, row.volume))
+    return config, rows
+
+
+def test_each_volume_of_a_series_goes_back_to_its_own_images(tmp_path):
+    def edit(dataset, k):
+        dataset.EchoTime, dataset.EchoNumbers = 10 + k // 3, 1 + k // 3
+        dataset.ImagePositionPatient = [0, 0, 2 * (k % 3)]
+
+    config, rows = of_one_patient(tmp_path, edit)
+    stages.export(config, tmp_path / "out", task="denoise", method="unet")
+    assert len(rows) == 2
+    found = {
+        row.volume: {
+            pydicom.dcmread(path).EchoNumbers for path in (tmp_path / "out" / row.volume / "restored").iterdir()
+        }
+        for row in rows
+    }
+    assert sorted(found.values(), key=str) == [{1}, {2}]
+
+
+@pytest.mark.parametrize("mended", ["missing slices interpolated", "the gantry tilt taken out"])
+def test_what_ingestion_mended_does_not_go_back_as_dicom(tmp_path, mended, capsys):
+    def edit(dataset, k):
+        gap = "slices" in mended and k > 2
+        dataset.ImagePositionPatient = [0, 0 if "slices" in mended else 0.5 * k, 2 * (k + gap)]
+
+    config, (row,) = of_one_patient(tmp_path, edit, on_gap="resample", on_tilt="shear")
+    with pytest.raises(InputError, match="no volume could be exported"):
+        stages.export(config, tmp_path / "out", task="denoise", method="unet")
+    said = capsys.readouterr().err
+    assert f"left out: ingestion mended this volume ({mended}), so its slices are not those of the source" in said
+    volume = paths.volume(paths.restored(config.root, "denoise", "unet"), row.volume)
+    with pytest.raises(Refusal, match="cannot go back as DICOM; use its NIfTI"):
+        stages.export(config, tmp_path / "one", volume=volume)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "one").exists()

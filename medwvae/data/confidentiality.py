@@ -43,10 +43,10 @@ def step_of(action: str, vr: str) -> Step:
 
     A combined action leaves the choice to the type that the attribute has in its object (PS3.15 E.1.1: X for type 3,
     Z for type 2, D for type 1). As the type is not looked up, the choice is the one that is valid for all of them:
-    the last letter. For a sequence, no dummy item can be made up: X where it is allowed, or else an empty sequence.
+    the last letter. For a sequence, no dummy item can be made up: it is emptied, unless X is all that is left.
     """
     if vr == "SQ":
-        return "recurse" if "U" in action or not action else "remove" if "X" in action else "empty"
+        return "recurse" if "U" in action or not action else "remove" if action in ("X", "X/D") else "empty"
     last: dict[str, Step] = {"": "keep", "X": "remove", "Z": "empty", "D": "dummy", "U": "uid", "U*": "uid"}
     step = last[action.rpartition("/")[2]]
     return "uid" if step == "dummy" and vr == "UI" else step

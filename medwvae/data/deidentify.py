@@ -2,7 +2,8 @@
 
 Basic Application Level Confidentiality Profile, with the Retain Longitudinal Temporal Information Modified Dates
 option where dates are shifted. Stricter than the profile: every private element goes (no safe-private list), every
-attribute that the dictionary does not know, every free text, date, person name and UID that the table does not name,
+attribute that the dictionary does not know, every free text, date, person name and UID that the table does not name
+(a text becomes REMOVED),
 and every text that repeats a name, number, address or birth date of the header.
 """
 
@@ -30,6 +31,7 @@ METHOD: Final = f"medwvae, PS3.15 {EDITION} Basic Application Level Confidential
 _DATES: Final = ("DA", "DT", "TM")
 _BIRTH: Final = ("PatientBirthDate", "PatientBirthTime")  # the date options do not cover these
 _FREE_TEXT: Final = ("LT", "ST", "UT", "UR", "PN", "AE", "DA", "DT", "TM", "AS")  # unlisted by the table: removed
+_PROSE: Final = ("LT", "ST", "UT")  # of these, replaced: some objects must have a description
 _TEXT: Final = ("CS", "LO", "SH", "UC")  # unlisted by the table: kept where they repeat no identifier
 _NEVER_TOUCHED: Final = ("Modality", "PhotometricInterpretation", "SpecificCharacterSet")
 _CODING_SCHEMES: Final = ("2.16.840.1.113883.6.96", "2.16.840.1.113883.6.1", "2.16.840.1.113883.6.8")  # SCT, LN, UCUM
@@ -103,7 +105,9 @@ class Cleaner:
                 return "date shifted" if not kinds <= {"TM"} else "time kept"
         step = step_of(action, vr)
         if not action and kinds & set(_FREE_TEXT):
-            step = "remove"
+            if kinds <= set(_PROSE) and not value:
+                return ""
+            step = "dummy" if kinds <= set(_PROSE) else "remove"
         if not action and "UI" in kinds:
             step = "uid"
         if step == "remove":

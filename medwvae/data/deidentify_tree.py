@@ -27,6 +27,7 @@ from medwvae.data.confidentiality import EDITION
 from medwvae.data.deidentify import Cleaner, Counts, days_of, new_uid
 from medwvae.data.deidentify_journal import Journal, journal_of
 from medwvae.data.dicom import is_dicom
+from medwvae.data.dicom.values import read
 from medwvae.data.subjects import load_key, pseudonyms, write_private_table
 from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic, sha256_of
@@ -167,7 +168,8 @@ def _head(path: Path) -> _Head:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", *_UIDS])
+            tags = ["PatientID", "PatientName", *_UIDS]
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
             if header.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
                 return _Head(index=True)
             uids = tuple(str(header.get(name) or "").strip() for name in _UIDS)
@@ -209,7 +211,7 @@ def _one(key: bytes, dates: Dates, job: _Job) -> tuple[str, Counts]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(job.source)
+            dataset = read(job.source, pixels=True)
             check_cleanable(dataset)
             cleaner.clean(dataset)
     except Refusal as refusal:

@@ -18,6 +18,7 @@ from pydicom.valuerep import validate_value
 
 from medwvae.data.deidentify import new_uid
 from medwvae.data.dicom_export_modules import EMPTY_ALLOWED, EXAMINATION, GEOMETRY, PATIENT, STUDY, TECHNIQUE
+from medwvae.data.identifiers import Identifiers, values_of
 from medwvae.provenance import versions
 
 MAKER: Final = "medwvae"
@@ -33,10 +34,14 @@ _VERBATIM: Final = ("LO", "PN", "SH", "ST", "LT", "UI", "SQ")
 
 @dataclass(frozen=True)
 class Hidden:
-    """Whom a de-identified export shows instead: a pseudonym, and a secret key that decides its new UIDs."""
+    """Whom a de-identified export shows instead: a pseudonym, and a secret key that decides its new UIDs.
+
+    `known` is what the source says about the patient: no text that repeats it passes on.
+    """
 
     name: str
     key: bytes
+    known: Identifiers = field(default_factory=Identifiers)
 
     def uid(self, original: str) -> str:
         """Return the UID that stands for an original one, the same as in a tree de-identified under the same key."""
@@ -62,7 +67,7 @@ def passed_on(header: Dataset, hidden: Hidden | None) -> Dataset:
     new = Dataset()
     kept = GEOMETRY if hidden else (*PATIENT, *STUDY, *EXAMINATION, *GEOMETRY)
     modality = str(header.Modality)
-    _copy(header, new, (*kept, *TECHNIQUE[modality]))
+    _copy(header, new, (*kept, *TECHNIQUE[modality]), hidden)
     new.Modality, new.SOPClassUID = modality, _SOP_CLASS[modality]
     new.StudyInstanceUID, new.FrameOfReferenceUID = header.StudyInstanceUID, header.FrameOfReferenceUID
     if hidden:
@@ -103,7 +108,7 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     new.BurnedInAnnotation = "NO"  # a source with text in it is refused
     new.LossyImageCompression = header.LossyImageCompression
     if header.LossyImageCompression == "01":  # once lossy, always lossy
-        _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+        _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), hidden)
     return new
 
 
@@ -136,7 +141,7 @@ def equipment(header: Dataset, derivation: Derivation, hidden: Hidden | None, no
     scanner = Dataset()
     kept = ("Manufacturer", "ManufacturerModelName", "SoftwareVersions")
     own = () if hidden else ("DeviceSerialNumber", "StationName", "InstitutionName")
-    _copy(header, scanner, (*kept, *own))
+    _copy(header, scanner, (*kept, *own), hidden)
     scanner.Manufacturer = scanner.get("Manufacturer") or "not stated"
     scanner.PurposeOfReferenceCodeSequence = [code("109101", "Acquisition Equipment")]
     program = Dataset()
@@ -163,13 +168,16 @@ def code(value: str, meaning: str, scheme: str = "DCM") -> Dataset:
     return item
 
 
-def _copy(header: Dataset, new: Dataset, keywords: tuple[str, ...]) -> None:
+def _copy(header: Dataset, new: Dataset, keywords: tuple[str, ...], hidden: Hidden | None) -> None:
     """Copy elements that say something; numbers, dates and codes of a wrong format (an age of 0Y) are left out.
 
     Names, texts and UIDs stay as the source spells them: an archive finds the patient and the examination by them.
+    Of a hidden patient, no text passes on that repeats an identifier, and no sequence.
     """
     for keyword in keywords:
         if keyword in header and (element := header[keyword]).value not in (None, "", []):
+            if hidden and (element.VR == "SQ" or any(hidden.known.in_text(str(v)) for v in values_of(element.value))):
+                continue
             try:
                 if element.VR not in _VERBATIM:
                     for value in element.value if element.VM > 1 else [element.value]:

@@ -50,11 +50,14 @@ class Source:
         keeps in functional groups lies flat in it, and its frame number under ReferencedFrameNumber.
     shape, affine
         (columns, rows, slices) and voxel index to mm, RAS.
+    files
+        Those of the series, in no order.
     """
 
     headers: tuple[Dataset, ...]
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    files: tuple[Path, ...] = ()
 
     @property
     def modality(self) -> str:
@@ -173,7 +176,7 @@ def _source(stack: dicom.Stack) -> Source:
         for header in headers:
             setattr(header, keyword, header.get(keyword) or new)
     rows, columns = stack.frames[0].file.shape
-    return Source(tuple(headers), (columns, rows, len(headers)), stack.affine)
+    return Source(tuple(headers), (columns, rows, len(headers)), stack.affine, tuple(flat))
 
 
 def _frames(path: Path) -> list[Dataset]:

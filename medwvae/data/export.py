@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from medwvae.data import dicom, nifti
 from medwvae.data.dicom_export import export_series
 from medwvae.data.dicom_export_header import Derivation, Hidden
 from medwvae.data.dicom_export_source import Scanned, find_source
+from medwvae.data.identifiers import identifiers_in
 from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic
 from medwvae.geometry import onto_grid
@@ -78,6 +79,8 @@ def export_volume(
                 _native(folder / "uncertainty.nii.gz", *_read(uncertainty), shape, target)
             return Exported(shape[2], 0.0, NO_SOURCE)
         source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
+        if hidden:
+            hidden = replace(hidden, known=identifiers_in(source.files))
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
         if uncertainty:

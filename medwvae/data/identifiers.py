@@ -1,10 +1,13 @@
 """What a DICOM header says about who somebody is, and whether some text repeats it."""
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -39,6 +42,16 @@ class Identifiers:
             if len(word) >= _MIN_SUBSTRING
             for encoding in _ENCODINGS
         )
+
+
+def identifiers_in(files: Iterable[Path]) -> Identifiers:
+    """Return the identifiers of all headers of a series."""
+    found: frozenset[str] = frozenset()
+    for path in files:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found |= identifiers_of(pydicom.dcmread(path, stop_before_pixels=True, force=True)).words
+    return Identifiers(found)
 
 
 def identifiers_of(dataset: Dataset) -> Identifiers:

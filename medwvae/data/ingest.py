@@ -236,8 +236,10 @@ def _place(volumes: Iterable[_Volume], rows: list[Row], state: Path, out: Path) 
         path = out.parent / row.file
         with atomic(path) as temporary:
             _link(state / volume.part.file, temporary)
+        mended = volume.image.kept.keys() & {"SlicesInterpolated", "TiltCorrection"}
+        treated = "mended as said below" if mended else "not resampled"
         sidecar: dict[str, Any] = {
-            "Description": "Acquired voxels, not resampled, turned to the nearest RAS+",
+            "Description": f"Acquired voxels, {treated}, turned to the nearest RAS+",
             "SkullStripped": False,  # which BIDS demands; `kept` has what the source's own sidecar says
             "Modality": row.modality,
             "Contrast": row.contrast,

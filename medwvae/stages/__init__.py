@@ -12,7 +12,16 @@ from medwvae.stages.generation import (
     trained_model,
 )
 from medwvae.stages.latents import edit, heatmap, impute, interpolate, sample
-from medwvae.stages.plan import generative_weights, methods_of, module_of, networks_trained, source_of, write_config
+from medwvae.stages.plan import (
+    direct,
+    generative_weights,
+    methods_of,
+    module_of,
+    networks_trained,
+    neutral,
+    source_of,
+    write_config,
+)
 from medwvae.stages.privacy import deidentify
 from medwvae.stages.reporting import report
 from medwvae.stages.restoration import evaluate, restore
@@ -21,6 +30,7 @@ from medwvae.stages.training import train
 __all__ = [
     "REFERENCES",
     "deidentify",
+    "direct",
     "edit",
     "evaluate",
     "export",
@@ -34,6 +44,7 @@ __all__ = [
     "methods_of",
     "module_of",
     "networks_trained",
+    "neutral",
     "phantom",
     "preprocess",
     "report",

@@ -1,5 +1,6 @@
 """From the source to slices: phantom, ingest, split, preprocess."""
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ def ingest(config: Config, threads: int) -> None:
     c, root = config.ingest, config.root
     with bar("ingest") as shown:
         rows = ingestion.ingest(
-            source_of(config),
+            source_of(config).resolve(),  # the table that leads back must not lead through a link of the study's
             paths.canonical(root),
             subjects=c.subjects if config.input else "keep",  # a phantom is no patient
             pattern=c.pattern,
@@ -58,7 +59,9 @@ def ingest(config: Config, threads: int) -> None:
         )
     manifest.write(paths.manifest(root), rows)
     refused = [row for row in rows if row.status == "refused"]
-    say(f"ingest: {len(rows) - len(refused)} volumes, {len(refused)} refused (see {paths.manifest(root)})")
+    kinds = Counter(row.contrast for row in rows if row.status == "ok")
+    words = ", ".join(f"{number} {contrast}" for contrast, number in sorted(kinds.items()))
+    say(f"ingest: {kinds.total()} volumes ({words}), {len(refused)} refused (see {paths.manifest(root)})")
     for row in refused:
         say(f"  {row.volume}: {row.reason}")
 
@@ -86,6 +89,7 @@ def preprocess(config: Config, threads: int) -> None:
 
     root, assigned = config.root, splits.read(paths.splits(config.root))
     rows = usable(config)
+    _say_unknown(rows)
     jobs = partial(_prepare_one, root, config.preprocess.plane, config.preprocess.percentile)
     work = [(row.volume, row.file, row.modality or config.ingest.default_modality) for row in rows]
     failed: set[str] = set()
@@ -110,6 +114,18 @@ def usable(config: Config) -> list[Any]:
     if not rows:
         raise InputError(f"no usable volume of contrast {', '.join(wanted)}; see {paths.manifest(config.root)}")
     return rows
+
+
+def _say_unknown(rows: list[Any]) -> None:
+    """Say how many volumes of unknown contrast (diffusion, BOLD, unnamed series) go the way of the others."""
+    counts = Counter(row.contrast for row in rows)
+    if unknown := counts.pop("unknown", 0):
+        known = ", ".join(sorted(counts)) or "t1w"
+        say(
+            f"preprocess: {unknown} of {len(rows)} volumes are of unknown contrast (such as diffusion, BOLD, or a "
+            "series whose name and timing do not tell) and are used like the others; to leave them out, name the "
+            f"contrasts to use: preprocess.contrasts=[{known}]"
+        )
 
 
 def _check_parts(present: Iterable[str], what: str) -> None:

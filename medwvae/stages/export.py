@@ -67,13 +67,15 @@ def _one(
     from medwvae.data.export import export_volume
 
     name = volume.name.removesuffix(".gz").removesuffix(".nii")
+    rows = {row.volume: row for row in _rows(config)} if paths.manifest(config.root).is_file() else {}
+    sidecar = _sidecar(config, rows[name]) if name in rows else {}
     if not source:
+        _check_unmended(sidecar)
         source = _places(config).get(name)
     if source is None:
         raise InputError(f"{volume}: the study does not know where this volume came from; name it with --source")
     if not source.exists():
         raise InputError("the source images are not where they should be; name their folder with --source")
-    rows = {row.volume: row for row in _rows(config)} if paths.manifest(config.root).is_file() else {}
     subject = rows[name].subject if name in rows else ""
     return export_volume(
         volume,
@@ -82,8 +84,8 @@ def _one(
         _derivation(config, task, method),
         uncertainty=uncertainty,
         hidden=_hidden(config, subject) if deidentified else None,
-        around=source_of(config),
-        number=_number(config, name),
+        around=source_of(config).resolve(),
+        number=sidecar.get("VolumeOfSeries"),
     )
 
 
@@ -103,7 +105,9 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
     with counter(f"export {task}/{method}", len(rows)) as advance:
         for row in rows:
             uncertain = paths.uncertainty(folder, row.volume)
+            sidecar = _sidecar(config, row)
             try:
+                _check_unmended(sidecar)
                 if row.volume not in places:
                     raise Refusal("the private table does not say where it came from; run `medwvae ingest` again")
                 one = export_volume(
@@ -113,8 +117,8 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
                     derivation,
                     uncertainty=uncertain if uncertain.is_file() else None,
                     hidden=_hidden(config, row.subject) if deidentified else None,
-                    around=source_of(config),
-                    number=_number(config, row.volume),
+                    around=source_of(config).resolve(),
+                    number=sidecar.get("VolumeOfSeries"),
                     scanned=scanned,
                 )
             except Refusal as refusal:
@@ -149,10 +153,20 @@ def _places(config: Config) -> dict[str, Path]:
     return source_files(paths.sources(config.root))
 
 
-def _number(config: Config, name: str) -> int | None:
-    """Return which volume of its series a volume is, as ingestion noted it where there are several."""
-    sidecar = paths.canonical(config.root) / f"{name}.json"
-    return json.loads(sidecar.read_text(encoding="utf-8")).get("VolumeOfSeries") if sidecar.is_file() else None
+def _sidecar(config: Config, row: Any) -> dict[str, Any]:
+    """Return what ingestion noted of a volume: which one of its series it is, and whether it was mended."""
+    path = config.root / f"{row.file.removesuffix('.nii.gz')}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _check_unmended(sidecar: dict[str, Any]) -> None:
+    """Refuse a volume whose slices are not those of its source: a derived series would say that they are."""
+    done = {"SlicesInterpolated": "missing slices interpolated", "TiltCorrection": "the gantry tilt taken out"}
+    if words := " and ".join(what for key, what in done.items() if key in sidecar):
+        raise Refusal(
+            f"ingestion mended this volume ({words}), so its slices are not those of the source and cannot go back as "
+            "DICOM; use its NIfTI in the folder `restored` of the study, or a series that the scanner made whole"
+        )
 
 
 def _derivation(config: Config, task: str | None, method: str | None) -> "Derivation":

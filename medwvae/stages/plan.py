@@ -1,20 +1,79 @@
 """What a study consists of: its source, its methods, its trainings. Light: the workflow asks at parse time."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from medwvae import paths
 from medwvae.config import Config
-from medwvae.errors import ConfigError
+from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
 from medwvae.names import CLASSICAL, TASKS, Kind, Network, Task
+from medwvae.progress import say
 
 
 def source_of(config: Config) -> Path:
     """Return the folder that ingestion reads: the user's, or the synthetic cohort's."""
     return Path(config.input) if config.input else paths.phantom(config.root)
+
+
+def neutral(config: Config) -> Config:
+    """Return the configuration with the user's own paths replaced by links in the private folder, made where missing.
+
+    The workflow writes the configuration among the results and Snakemake records the paths of inputs, but a path can
+    name a patient. A link that was made is never changed (another path gets another link, as often as needed), so
+    that planning something else does not touch a study that is being run.
+
+    Raises
+    ------
+    InputError
+        If the results lie on a file system without symbolic links.
+    """
+    private = paths.private(config.root)
+    links = {key: str(_link(private, key, path)) for key, path in config.own_paths.items()}
+    for key, link in links.items():
+        if not Path(link).exists():
+            say(f"medwvae: the path given as `{key}` does not exist")
+    return config.with_paths(links)
+
+
+def direct(config: Config) -> Config:
+    """Return what `neutral` was given: the user's own paths, absolute or relative as they were."""
+    private = paths.private(config.root).resolve()
+    targets = {}
+    for key, path in config.own_paths.items():
+        link = Path(path)
+        if link.is_symlink() and link.parent.resolve() == private:
+            target = link.readlink()
+            targets[key] = str(target) if target.is_absolute() else os.path.relpath(private / target)
+    return config.with_paths(targets)
+
+
+def _link(private: Path, key: str, path: str) -> Path:
+    """Return the link that leads to a path; one relative to here stays right when the whole folder is moved."""
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    whole = Path(path)
+    target = whole if whole.is_absolute() else Path(os.path.relpath(whole, private.resolve()))
+    suffix = whole.suffix.lower() if whole.suffix.lower() in (".csv", ".tsv") else ""
+    for number in count(1):
+        link = private / f"{key}-{number}{suffix}"
+        try:
+            with suppress(FileExistsError):
+                link.symlink_to(target)
+                # Only a change of what it leads to may count as one: the link itself is older than any result.
+                os.utime(link, (0, 0), follow_symlinks=False)
+            if link.readlink() == target:
+                return link
+        except OSError as error:
+            raise InputError(
+                f"no links can be made in the folder of results ({error.strerror}), and they keep names in your "
+                "paths out of the results; set `results` to a folder on another file system"
+            ) from None
+    raise AssertionError
 
 
 def methods_of(config: Config, task: Task) -> dict[str, Kind]:

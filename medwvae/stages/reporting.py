@@ -136,16 +136,8 @@ def _generative_inputs(config: Config) -> Any:
 
 def _without_paths(config: Config) -> dict[str, Any]:
     """Return the configuration with the user's own paths blanked: they can hold names, and a report travels."""
-    plain = config.model_dump(mode="json")
-    for section, field in (
-        (plain, "input"),
-        (plain, "results"),
-        (plain["split"], "file"),
-        (plain["ingest"], "demographics"),
-        (plain["generative"]["fidelity"], "weights"),
-    ):
-        section[field] = section[field] and "(a path of the user's)"
-    return plain
+    blank = dict.fromkeys([*config.own_paths, "results"], "(a path of the user's)")
+    return config.with_paths(blank).model_dump(mode="json")
 
 
 def _durations(root: Path) -> dict[str, float]:

@@ -560,3 +560,22 @@ def test_the_journal_holds_no_value_of_a_header(archive, tmp_path):
     entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     assert len(entries) == 12
     assert planted.leaks("\n".join(json.dumps(entry) for entry in entries[1:])) == []
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_files_without_preamble_are_cleaned_as_ingestion_reads_them(tmp_path, implicit):
+    source = tmp_path / "in"
+    write_series(source, image_of(3, 5, 6), edit=identified)
+    volume = dicom.load(dicom.check(dicom.split(dicom.scan(source.iterdir())[0][0])[0]))
+    for path in source.iterdir():
+        dataset = read(path)
+        dataset.file_meta, dataset.preamble = pydicom.dataset.FileMetaDataset(), None
+        dataset.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
+        assert path.read_bytes()[128:132] != b"DICM"
+    outcome, out = run(source, tmp_path)
+    assert (outcome.written, outcome.others, outcome.refused) == (3, 0, {})
+    cleaned = list(out.rglob("*.dcm"))
+    assert all(path.read_bytes()[128:132] == b"DICM" for path in cleaned)
+    assert planted.leaks(out) == []
+    again = dicom.load(dicom.check(dicom.split(dicom.scan(cleaned)[0][0])[0]))
+    assert np.array_equal(volume.voxels, again.voxels)

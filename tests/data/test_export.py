@@ -379,6 +379,11 @@ def test_deidentified_means_that_nothing_of_the_person_leaves(tmp_path, kind):
         "ProtocolName": "Planted protocol",
         "AcquisitionDate": "20190807",
         "PatientComments": "lives at Planted Street",
+        "OtherPatientNames": "Mustermann^M",
+        "ManufacturerModelName": "Prisma of Planted",
+        "SoftwareVersions": ["E11", "for Mustermann"],
+        "PositionReferenceIndicator": "Mustermann",
+        "PatientPosition": "HFS",
     }
     scan = Scan(tmp_path, kind, **secrets)
     scan.export(hidden=Hidden("sub-abc", b"k" * 32))
@@ -388,6 +393,7 @@ def test_deidentified_means_that_nothing_of_the_person_leaves(tmp_path, kind):
     needles = [
         *found,
         "Planted",
+        "Mustermann",
         "PAT4711",
         "19510203",
         "ACC99182",
@@ -407,6 +413,7 @@ def test_deidentified_means_that_nothing_of_the_person_leaves(tmp_path, kind):
             assert needle.encode() not in content, (path.name, needle)
     images = scan.slices()
     assert {(image.PatientID, image.PatientIdentityRemoved) for image in images} == {("sub-abc", "YES")}
+    assert {image.PatientPosition for image in images} == {"HFS"}  # what repeats nothing passes on
     if DCIODVFY:
         assert problems(*(path for path in files if path.suffix == ".dcm")) == []
 

@@ -39,17 +39,16 @@ def test_identifiers_stay_private(finished: Workflow) -> None:
     known = (private / "key_subjects.csv").read_text() + (private / "key_sources.csv").read_text()
     assert known.count("PHANTOM005") == 2 and str(finished.source) in known  # what must not be found is there to find
     shared = [path for path in finished.results.rglob("*") if private not in path.parents]
+    shared += (finished.folder / ".snakemake").rglob("*")
     for path in shared:
-        content = str(path.relative_to(finished.results)).encode()
+        content = str(path.relative_to(finished.folder)).encode()
         if path.is_file():
             content += gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        # The source folder stands in config.yaml, which docs/usage.md says.
-        where = [] if path.name == "config.yaml" else [finished.source.name.encode()]
-        for secret in (b"phantom0", b"phantom^", *where):
+        for secret in (b"phantom0", b"phantom^", finished.source.name.encode()):
             assert secret not in content.lower(), path
     assert len(shared) > 50
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in private.iterdir()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in private.iterdir() if not path.is_symlink()} == {0o600}
 
 
 def test_test_subjects_are_never_trained_on(finished: Workflow) -> None:
@@ -116,12 +115,21 @@ def test_every_config_plans_a_run(empty: Workflow, config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "rule"), [("split={file: mine.csv}", "split"), ("ingest={demographics: mine.csv}", "ingest")]
+    ("key", "rule", "link"),
+    [
+        ("split={file: mine.csv}", "split", "split.file"),
+        ("ingest={demographics: mine.csv}", "ingest", "ingest.demographics"),
+    ],
 )
-def test_tables_of_the_user_s_are_inputs_so_that_editing_them_counts(empty: Workflow, key: str, rule: str) -> None:
+def test_tables_of_the_user_s_are_inputs_so_that_editing_them_counts(
+    empty: Workflow, key: str, rule: str, link: str
+) -> None:
     answer = empty.snakemake("--dry-run", "--config", key)
     assert answer.returncode != 0
-    assert re.search(rf"Missing input files for rule {rule}:(?s:.*)mine\.csv", answer.stdout + answer.stderr)
+    assert re.search(
+        rf"Missing input files for rule {rule}:(?s:.*)private/{link}-1\.csv", answer.stdout + answer.stderr
+    )
+    assert f"the path given as `{link}` does not exist" in answer.stderr
 
 
 def test_a_typo_is_answered_with_line_and_nearest_name(empty: Workflow) -> None:

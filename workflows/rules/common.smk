@@ -1,7 +1,6 @@
 """What the rules share: the command, and the digests that decide whether a result is still valid."""
 
 import shlex
-import sys
 
 # The medwvae beside this Python, also where its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -16,7 +15,7 @@ def medwvae(stage, arguments=""):
 def reads(stage, task=None, method=None):
     """Digest of the configuration slice and of the code that a stage's result depends on."""
     code = provenance.stage_code(stage, stages.module_of(study, method))
-    return provenance.digest_of([slice_for(study, stage, task, method), code])
+    return provenance.digest_of([slice_for(given, stage, task, method), code])
 
 
 def reads_of(stage, method):
