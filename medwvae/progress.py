@@ -35,7 +35,7 @@ def hide(path: str | Path, label: str) -> None:
     typed, whole = str(path).rstrip("/\\"), str(Path(path).resolve())
     # A short word alone would be taken for the path wherever it stands.
     long = (text for text in (typed, whole) if len(Path(text).name) > 2 or len(Path(text).parts) > 2)
-    _hidden.update({text: f"<{label}>" for text in long})
+    _hidden.update(dict.fromkeys(long, f"<{label}>"))
 
 
 def shown(message: str) -> str:
