@@ -33,7 +33,9 @@ def log_to(path: Path | None) -> None:
 def hide(path: str | Path, label: str) -> None:
     """From now on write `<label>` for this path: folders and files of the user's can be named after a patient."""
     typed, whole = str(path).rstrip("/\\"), str(Path(path).resolve())
-    _hidden.update({text: f"<{label}>" for text in (typed, whole) if len(Path(text).name) > 2})
+    # A short word alone would be taken for the path wherever it stands.
+    long = (text for text in (typed, whole) if len(Path(text).name) > 2 or len(Path(text).parts) > 2)
+    _hidden.update(dict.fromkeys(long, f"<{label}>"))
 
 
 def shown(message: str) -> str:

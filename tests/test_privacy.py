@@ -176,6 +176,9 @@ def test_a_hidden_path_is_hidden_as_a_whole_only(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err == "the folder <input>/x, <input>: gone\n"
     progress.say(f"otherdata/{FAMILY} data/{FAMILY}s")
     assert capsys.readouterr().err == f"otherdata/{FAMILY} data/{FAMILY}s\n"
+    progress.hide(f"/data/{FAMILY}/T1", "input")
+    progress.say(f"input=/data/{FAMILY}/T1 holds T1")
+    assert capsys.readouterr().err == "input=<input> holds T1\n"
 
 
 @pytest.mark.parametrize(

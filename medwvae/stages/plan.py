@@ -65,7 +65,8 @@ def _link(private: Path, key: str, path: str) -> Path:
             with suppress(FileExistsError):
                 link.symlink_to(target)
                 # Only a change of what it leads to may count as one: the link itself is older than any result.
-                os.utime(link, (0, 0), follow_symlinks=False)
+                with suppress(OSError, NotImplementedError):
+                    os.utime(link, (0, 0), follow_symlinks=False)
             if link.readlink() == target:
                 return link
         except OSError as error:
