@@ -199,7 +199,7 @@ def edit(
     import torch
 
     from medwvae.data import nifti
-    from medwvae.latents.edit import edit as change
+    from medwvae.latents.edit import edit as scale_bands
 
     if not out.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
@@ -211,7 +211,7 @@ def edit(
         if inner is None and inside:
             raise ValueError("gains inside a mask need a mask: add --mask")
         across = _across(affine, axis) if dims == 2 else None
-        edited = change(
+        edited = scale_bands(
             _tensor(_batch(volume, across).astype(np.float64)),
             _gains(gains),
             None if inner is None else torch.from_numpy(_batch(inner, across)),
