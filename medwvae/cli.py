@@ -309,8 +309,12 @@ def impute(
     missing_slices: Annotated[
         str | None, typer.Option("--missing-slices", help="Slices that are missing instead, as 10,11; 3D models only.")
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="chain (with a spread) or map.")] = "chain",
-    sweeps: Annotated[int, typer.Option("--sweeps", min=2, help="Steps; the chain leaves the first half out.")] = 100,
+    method: Annotated[
+        str, typer.Option("--method", help="map: the likeliest; chain: on from there, with a spread.")
+    ] = "map",
+    sweeps: Annotated[
+        int, typer.Option("--sweeps", min=2, help="Steps of either; the chain leaves the first half out.")
+    ] = 100,
     label: LabelNumber = None,
     out: OutFolder = None,
     files: Files = None,
@@ -348,6 +352,9 @@ def edit(
     mask: Annotated[
         Path | None, typer.Option("--mask", help="NIfTI on the volume's grid; what is not zero lies inside.")
     ] = None,
+    protect: Annotated[
+        bool, typer.Option("--protect", help="Leave every voxel of the mask as it is, and more around it.")
+    ] = False,
     wavelet: WaveletName = "db4",
     levels: LevelCount = "3",
     mode: BorderMode = "symmetric",
@@ -366,6 +373,7 @@ def edit(
         gain,
         inside=inside or (),
         mask=mask,
+        protect=protect,
         wavelet=wavelet,
         levels=levels,
         mode=mode,

@@ -23,6 +23,7 @@ def edit(
     mask: Tensor | None = None,
     *,
     inside: Gains | None = None,
+    protect: bool = False,
     levels: int | Sequence[int] = 3,
     spatial_dims: int = 2,
     wavelet: str = "db4",
@@ -45,6 +46,9 @@ def edit(
         bool, *spatial or (B or 1, 1, *spatial).
     inside : mapping of str to float, optional
         Gains inside the mask; by default nothing changes there.
+    protect : bool
+        Leave coefficients as they are that lie outside and reach into the mask: without `inside`, no voxel of it
+        changes, at the price of a rim around it where little does.
     levels, spatial_dims, wavelet, mode
         Of the transform, see `medwvae.wavelets.dwt`.
 
@@ -60,7 +64,7 @@ def edit(
         is not bool or has another shape.
     """
     coefficients = dwt(image, levels, spatial_dims, wavelet, mode)
-    weights = _weights(coefficients, gains, mask, inside)
+    weights = _weights(coefficients, gains, mask, inside, protect)
     if not weights:
         return image.clone()
     reached = torch.zeros((), dtype=torch.bool, device=image.device)
@@ -74,7 +78,12 @@ def edit(
 
 
 def edited(
-    coefficients: Coefficients, gains: Gains, mask: Tensor | None = None, *, inside: Gains | None = None
+    coefficients: Coefficients,
+    gains: Gains,
+    mask: Tensor | None = None,
+    *,
+    inside: Gains | None = None,
+    protect: bool = False,
 ) -> Coefficients:
     """Return coefficients times their gains: of an image, or the latent of a model whose latent they are.
 
@@ -85,7 +94,7 @@ def edited(
     ValueError
         As `edit`.
     """
-    weights = _weights(coefficients, gains, mask, inside)
+    weights = _weights(coefficients, gains, mask, inside, protect)
 
     def scaled(name: str, level: int, band: Tensor) -> Tensor:
         weight = weights.get(f"{name}{level}")
@@ -98,12 +107,14 @@ def _weighted(band: Tensor, weight: Tensor | None) -> Tensor:
     return torch.zeros_like(band) if weight is None else band * weight.to(band.real.dtype)
 
 
-def _weights(coefficients: Coefficients, gains: Gains, mask: Tensor | None, inside: Gains | None) -> dict[str, Tensor]:
+def _weights(
+    coefficients: Coefficients, gains: Gains, mask: Tensor | None, inside: Gains | None, protect: bool
+) -> dict[str, Tensor]:
     """Return gain − 1 of every coefficient of the subbands that change, (B or 1, 1, *spatial of the level) each."""
     device = coefficients.approximation.device
     if mask is None:
-        if inside is not None:
-            raise ValueError("gains inside a mask need a mask")
+        if inside is not None or protect:
+            raise ValueError("gains inside a mask, and its protection, need a mask")
         bands = coefficients.subbands()
         return {
             band: torch.full((1, 1, *bands[band].shape[2:]), factor - 1, dtype=torch.float64, device=device)
@@ -113,7 +124,8 @@ def _weights(coefficients: Coefficients, gains: Gains, mask: Tensor | None, insi
     mask = _checked(mask, coefficients).to(device)
     within = dict(_factors(coefficients, inside or {}))
     found = {}
-    belonging = {level: regions(coefficients, level, mask) for level in range(1, coefficients.levels + 1)}
+    levels = range(1, coefficients.levels + 1)
+    belonging = {level: regions(coefficients, level, mask, protect=protect) for level in levels}
     for band, factor in _factors(coefficients, gains):
         if factor != 1 or within[band] != 1:
             name, level = _split(band)

@@ -39,6 +39,7 @@ def impute(
     metropolis: bool = False,
     seed: int = 0,
     label: Tensor | None = None,
+    start: Tensor | None = None,
 ) -> Imputed:
     """Fill in missing pixels by the Markov chain z ~ q(z | x), x_missing ~ p(x | z), known pixels put back each time.
 
@@ -61,6 +62,9 @@ def impute(
         Image k of the batch is drawn from (`seed`, k) alone.
     label : Tensor, optional
         Class of each image, int64 (B,).
+    start : Tensor, optional
+        Images like x whose missing pixels the chain starts from, for example those of `impute_by_gradient`: in a large
+        hole of a model with a local latent it moves slowly. By default the mean of the known pixels.
 
     Raises
     ------
@@ -75,12 +79,13 @@ def impute(
     known = checked(x, known)
     if bool(known.all()):
         return Imputed(x.clone(), torch.zeros_like(x))
+    start = mean_filled(x, known) if start is None else torch.where(known, x, start)
     means, deviations, taken = [], [], 0.0
     for k in range(len(x)):
         generator = torch.Generator(x.device).manual_seed(seed_for(seed, "impute", k))
         own = None if label is None else label[k : k + 1]
         mean, deviation, accepted = _chain(
-            model, x[k : k + 1], known[k : k + 1], sweeps, discard, metropolis, generator, own
+            model, start[k : k + 1].float(), known[k : k + 1], sweeps, discard, metropolis, generator, own
         )
         means.append(mean)
         deviations.append(deviation)
@@ -158,7 +163,7 @@ def checked(x: Tensor, known: Tensor) -> Tensor:
 
 def _chain(
     model: LatentModel,
-    x: Tensor,
+    start: Tensor,
     known: Tensor,
     sweeps: int,
     discard: int,
@@ -167,10 +172,9 @@ def _chain(
     label: Tensor | None,
 ) -> tuple[Tensor, Tensor, float]:
     """Return mean and standard deviation of the later draws of one image, and the share of accepted proposals."""
-    shape = tuple(x.shape[2:])
+    shape, device = tuple(start.shape[2:]), start.device
     noise = model.log_sigma.exp() if model.has_density and model.likelihood == "gaussian" else torch.zeros(())
-    noise = noise.to(x.device)
-    current = mean_filled(x, known).float()
+    noise, current = noise.to(device), start
     z = model.encode(current, label).sample(generator)
     total = torch.zeros_like(current, dtype=torch.float64)
     squares, accepted = total.clone(), 0
@@ -184,14 +188,14 @@ def _chain(
                 - posterior.log_density(one)
                 for one in (z, proposal)
             )
-            chance = torch.rand((), generator=generator, device=x.device)
+            chance = torch.rand((), generator=generator, device=device)
             if float(chance.log()) < float(new - old):
                 z, accepted = proposal, accepted + 1
         else:
             z, accepted = proposal, accepted + 1
         image = model.decode(z, shape, label).float()
-        drawn = image + noise * torch.randn(image.shape, generator=generator, device=x.device)
-        current = torch.where(known, x, drawn).float()
+        drawn = image + noise * torch.randn(image.shape, generator=generator, device=device)
+        current = torch.where(known, start, drawn)
         if sweep >= discard:
             total += image.double()
             squares += image.double().square()

@@ -100,7 +100,9 @@ def places(coefficients: Coefficients, level: int) -> list[AxisPlaces]:
     ]
 
 
-def regions(coefficients: Coefficients, level: int, mask: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def regions(
+    coefficients: Coefficients, level: int, mask: Tensor, *, protect: bool = False
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Return which coefficients of a level belong inside a mask, and which outside, by the letters of their subband.
 
     A coefficient belongs where its centre lies. One that would change a voxel farther than `reach` on the other side
@@ -110,6 +112,8 @@ def regions(coefficients: Coefficients, level: int, mask: Tensor) -> dict[str, t
     ----------
     mask : Tensor
         bool, (M, 1, *spatial of the image).
+    protect : bool
+        Those that would change any voxel of the mask do not belong outside.
 
     Returns
     -------
@@ -120,7 +124,7 @@ def regions(coefficients: Coefficients, level: int, mask: Tensor) -> dict[str, t
     place = coefficients.levels - level
     splits = [sum(axis in split for split in coefficients.axes[place:]) for axis in range(len(axes))]
     reaches = [reach(coefficients.wavelet, count) if count else 0 for count in splits]
-    far_inside, far_outside = _eroded(mask, reaches), _eroded(~mask, reaches)
+    far_inside, far_outside = mask.cpu() if protect else _eroded(mask, reaches), _eroded(~mask, reaches)
     footprints = [torch.from_numpy(axis.footprint).float() for axis in axes]
     spoils_inside = _any_along(far_inside, [f.T for f in footprints])
     spoils_outside = _any_along(far_outside, [f.T for f in footprints])

@@ -122,7 +122,7 @@ def impute(
     count: int = 4,
     hole: int = 24,
     missing_slices: str | None = None,
-    method: str = "chain",
+    method: str = "map",
     sweeps: int = 100,
     label: int | None = None,
     out: Path | None = None,
@@ -149,10 +149,13 @@ def impute(
     with _said():
         known = torch.stack([_known(case, built.dims, hole, missing_slices, config.seed) for case in cases])[:, None]
         own = labels_for(built, label, len(cases))
-        if method == "chain":
-            answer = fill(built, truth, known, sweeps=sweeps, discard=sweeps // 2, seed=config.seed, label=own)
-        else:
+        if method == "map" or built.has_density:
             answer = impute_by_gradient(built, truth, known, steps=sweeps, label=own)
+        if method == "chain":
+            start = answer.image if built.has_density else None
+            answer = fill(
+                built, truth, known, sweeps=sweeps, discard=sweeps // 2, seed=config.seed, label=own, start=start
+            )
     rivals = {"mean": mean_filled(truth, known), model: answer.image}
     if built.dims == 2:
         rivals["biharmonic"] = _biharmonic(truth, known)
@@ -184,6 +187,7 @@ def edit(
     *,
     inside: Sequence[str] = (),
     mask: Path | None = None,
+    protect: bool = False,
     wavelet: str = "db4",
     levels: str = "3",
     mode: Any = "symmetric",
@@ -195,7 +199,7 @@ def edit(
     import torch
 
     from medwvae.data import nifti
-    from medwvae.latents.edit import edit as change
+    from medwvae.latents.edit import edit as scale_bands
 
     if not out.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
@@ -207,11 +211,12 @@ def edit(
         if inner is None and inside:
             raise ValueError("gains inside a mask need a mask: add --mask")
         across = _across(affine, axis) if dims == 2 else None
-        edited = change(
+        edited = scale_bands(
             _tensor(_batch(volume, across).astype(np.float64)),
             _gains(gains),
             None if inner is None else torch.from_numpy(_batch(inner, across)),
             inside=_gains(inside) if inside else None,
+            protect=protect,
             levels=_levels(levels),
             spatial_dims=_dims(dims),
             wavelet=wavelet,

@@ -65,6 +65,16 @@ def test_the_same_holds_for_every_level_and_for_the_outside(scene, level, swap):
     assert torch.equal(answer[0, 0][kept], image[0, 0][kept])
 
 
+@settings(max_examples=40, deadline=None)
+@given(scenes(), st.sampled_from(["details", "level1", "approximation"]))
+def test_a_protected_mask_keeps_every_bit(scene, what):
+    shape, mask, wavelet, mode, levels, seed = scene
+    image = noise(*shape, seed=seed)
+    options = {"levels": levels, "spatial_dims": len(shape), "wavelet": wavelet, "mode": mode}
+    answer = edit(image, {what: 0}, mask, protect=True, **options)
+    assert torch.equal(answer[0, 0][mask], image[0, 0][mask])
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "bior4.4"])
 def test_outside_the_mask_the_finest_level_goes(wavelet, mode):
@@ -136,6 +146,7 @@ def test_each_image_of_a_batch_has_its_own_mask():
         ({"level3": 0}, {}, "'level3'; have: details, approximation, level1, level2, aa2, ad2"),
         ({"details": float("nan")}, {}, "finite"),
         ({"details": 0}, {"inside": {"level1": 0}}, "need a mask"),
+        ({"details": 0}, {"protect": True}, "need a mask"),
         ({"details": 0}, {"mask": torch.ones(16, 16)}, "bool"),
         ({"details": 0}, {"mask": torch.ones(16, 15, dtype=torch.bool)}, r"\(16, 16\)"),
     ],

@@ -90,6 +90,15 @@ def test_an_exact_posterior_is_never_refused_and_a_wrong_one_is():
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_the_chain_may_start_from_another_answer():
+    # Its missing pixels alone are read; a long chain forgets them.
+    start = torch.where(HOLE, impute_by_gradient(MODEL, X, KNOWN).image, torch.nan)
+    first = impute(MODEL, X, KNOWN, sweeps=1, discard=0, start=start)
+    assert (first.image - start)[HOLE].abs().mean() < (mean_filled(X, KNOWN) - start)[HOLE].abs().mean()
+    long = [impute(MODEL, X, KNOWN, sweeps=400, discard=100, start=one).image for one in (start, None)]
+    torch.testing.assert_close(*long, atol=0.06, rtol=0)
+
+
 def test_an_image_does_not_depend_on_its_batch():
     alone, together = impute(MODEL, X[:1], KNOWN, sweeps=9, discard=3), impute(MODEL, X, KNOWN, sweeps=9, discard=3)
     torch.testing.assert_close(alone.image, together.image[:1])
