@@ -3,6 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared cores", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("shared cores")
 
 
 @pytest.hookimpl(optionalhook=True)
