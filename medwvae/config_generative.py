@@ -258,7 +258,9 @@ class GenerativeConfig(Section):
         SliceDataConfig(), description="slices of the study, or a set of images: cifar10 celeba_hq mnist"
     )
     budget: BudgetText = Field("3 min", description="training of each model, the same for all")
-    rates: Several[Positive] = Field((4, 8, 16), min_length=1, description="values of an image (pixels x channels) per latent value")
+    rates: Several[Positive] = Field(
+        (4, 8, 16), min_length=1, description="values of an image (pixels x channels) per latent value"
+    )
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
     systems: dict[SystemName, AnySystem] = Field(
         {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only top_k"

@@ -210,6 +210,6 @@ def test_a_latent_of_another_size_is_an_error():
     config = load(overrides=STUDY | {"generative.data.size": [36, 16]})  # three levels pad 36 to 40
     with pytest.raises(ConfigError, match=r"systems.elbo: 160 latent values for 36 x 16 pixels, but rate 4 needs 144"):
         build.latent_model(config, "elbo", 4)
-    for system, rate, words in (("elbo", 3, "power of two"),):
+    for system, rate, words in (("elbo", 3, "whole number of subbands"),):
         with pytest.raises(ConfigError, match=rf"generative.systems.{system} at rate {rate}: .*{words}"):
             build.latent_model(config, system, rate)

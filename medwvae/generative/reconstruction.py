@@ -55,10 +55,10 @@ def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
         truth, x = images.values[chosen].numpy(), answer[chosen].numpy()
         similarity = ssim_map(x, truth, data_range=maximum, kind="gaussian", dims=2)
         squares = (x.astype(np.float64) - truth) ** 2
-        regions: dict[str, NDArray[np.bool_] | None] = {"whole": None}
+        regions: list[tuple[str, NDArray[np.bool_] | None]] = [("whole", None)]
         if images.head is not None:
-            regions = {"head": images.head[chosen].expand(truth.shape).numpy()} | regions
-        for region, mask in regions.items():
+            regions.insert(0, ("head", images.head[chosen].expand(truth.shape).numpy()))
+        for region, mask in regions:
             scores += [
                 Score(subject, region, "mse", masked_mean(squares, mask), ""),
                 Score(subject, region, "psnr", psnr(x, truth, data_range=maximum, mask=mask), "dB"),

@@ -48,8 +48,8 @@ class Scored:
     facts : dict
         Numbers of the model as a whole; None where one is not defined.
     pictures : dict
-        Arrays (n, H, W), or (n, H, W, 3) in colour, by name: `samples`, `neighbours` (the training image nearest to each sample), `truths`,
-        `reconstructions`.
+        Arrays (n, H, W), or (n, H, W, 3) in colour, by name: `samples`, `neighbours` (the training image nearest to
+        each sample), `truths`, `reconstructions`.
     """
 
     scores: list[Score] = field(default_factory=list)

@@ -305,9 +305,7 @@ def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dic
             }
 
 
-def grid(
-    images: NDArray[np.float32], columns: int, pixels: int, window: tuple[float, float] = _WINDOW
-) -> str:
+def grid(images: NDArray[np.float32], columns: int, pixels: int, window: tuple[float, float] = _WINDOW) -> str:
     """Return images (n, H, W) or (n, H, W, 3) in rows of `columns` as one PNG address, all in one window.
 
     It has at most about `pixels` pixels.

@@ -157,9 +157,9 @@ def impute(
     truth = torch.cat([example.image for example in examples])
     with _said():
         known = torch.stack([_known(example, hole, missing_slices, config.seed) for example in examples])[:, None]
-        classes = [example.label for example in examples]
-        if built.classes and label is None and None not in classes:
-            own = torch.cat([labels_for(built, number, 1) for number in classes])  # type: ignore[misc]
+        numbers = [example.label for example in examples if example.label is not None]
+        if built.classes and label is None and len(numbers) == len(examples):
+            own: Tensor | None = torch.tensor(numbers)
         else:
             own = labels_for(built, _label(config, built, label), len(examples))
         if method == "chain":
