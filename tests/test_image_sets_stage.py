@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from tests.cases import case
 from tests.data.image_files import cifar_folder, mnist_folder, photo_folder
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"
-SMALL = {
+SMALL: dict[str, Any] = {
     "train": {"batch": 2, "validations": 1, "validation_slices": 4, "precision": "32-true"},
     "generative": {
         "data": {"size": 16},
@@ -29,7 +30,7 @@ SMALL = {
         "fidelity": {"images": 6, "draws": 6, "importance_draws": 2, "importance_images": 2, "batch": 4},
     },
 }
-TINY = {"widths": [4, 4], "blocks": 0, "refine": "none", "prior_width": 4, "prior_blocks": 0}
+TINY: dict[str, Any] = {"widths": [4, 4], "blocks": 0, "refine": "none", "prior_width": 4, "prior_blocks": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def of_systems(tmp_path, kind, systems, prior=None, **data):
     )
 
 
-EVERY = {
+EVERY: dict[str, dict[str, Any]] = {
     "dense": {"kind": "dense_vae", "hidden": [8], "conditional": True},
     "conv": {"kind": "conv_vae", "widths": [4, 4], "blocks": 0, "conditional": True},
     "kl": {"kind": "autoencoder_kl", "widths": [8, 8], "conditional": True},
@@ -211,7 +212,7 @@ def test_contrasts_are_the_classes_of_slices(tmp_path):
     config = with_contrasts(tmp_path / "two", ("t2w", "t1w"))
     data = build.generative_data(config)
     assert data.classes == ("t1w", "t2w")
-    test = data.images("test")
+    test = data.images("test", labelled=True)
     assert test.labels is not None
     assert [data.classes[label] for label in test.labels] == [volume.removeprefix("test") for volume in test.volumes]
     stages.train_generative(config, "elbo-r4-s1", 1)
@@ -219,5 +220,10 @@ def test_contrasts_are_the_classes_of_slices(tmp_path):
     folder = stages.sample(config, "elbo-r4-s1", 1, count=1, label="t2w")
     assert (folder / "samples.png").is_file()
     stages.impute(config, "elbo-r4-s1", 1, count=1, hole=4, sweeps=4)
+    index = paths.prepared_index(config.root)
+    index.write_text(index.read_text().replace("testt2w,test,t2w", "testt2w,test,flair"))
+    assert data.images("test", labelled=False).labels is None
+    with pytest.raises(InputError, match="volume testt2w has the contrast flair, but training knows t1w, t2w"):
+        data.images("test", labelled=True)
     with pytest.raises(ConfigError, match=r"elbo.conditional: the images need several classes, have one only, t1w"):
         stages.train_generative(with_contrasts(tmp_path / "one", ("t1w",)), "elbo-r4-s1", 1)

@@ -1,6 +1,5 @@
 """Where a study's images come from: the slices of its volumes, or a set of photographs or digits."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from medwvae.data.loaders import Case, Sampler, SliceSampler, contrasts_in, load
 from medwvae.degradation import Autoencode
 from medwvae.generative.images import Images, framed, gathered, of_set
 from medwvae.names import ImageKind, Part
+from medwvae.progress import bar
 from medwvae.seeding import seed_for
 from medwvae.train import Score, Validation
 
@@ -36,8 +36,8 @@ class Source(Protocol):
         """Return the score of a model on about so many fixed validation images."""
         ...
 
-    def images(self, part: Part) -> Images:
-        """Return the images of a part that are scored or compared with."""
+    def images(self, part: Part, *, labelled: bool) -> Images:
+        """Return the images of a part that are scored or compared with, if so wanted with their classes."""
         ...
 
 
@@ -84,10 +84,10 @@ class Slices:
         """See `Source`."""
         return Validation(self.cases("val"), Autoencode(), count, seed, self.classes if conditional else ())
 
-    def images(self, part: Part) -> Images:
-        """See `Source`; every training slice. Labelled where there are several contrasts."""
-        classes = self.classes if len(self.classes) > 1 else ()
-        return gathered(self.cases(part), self.per_volume if part == "test" else None, classes)
+    def images(self, part: Part, *, labelled: bool) -> Images:
+        """See `Source`; every training slice. InputError if a volume has none of the classes that are wanted."""
+        per_volume = self.per_volume if part == "test" else None
+        return gathered(self.cases(part), per_volume, self.classes if labelled else ())
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,6 @@ class Photographs:
         Whether training mirrors them left to right by chance.
     most : int
         Most images of a part that are scored or compared with; the seed chooses them.
-    report : callable
-        Called with the fraction done while scaled images are written.
     """
 
     kind: ImageKind
@@ -115,7 +113,6 @@ class Photographs:
     seed: int
     mirror: bool
     most: int
-    report: Callable[[float], None] = lambda fraction: None
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -129,10 +126,18 @@ class Photographs:
 
     def part(self, part: Part) -> ImageSet:
         """Return a part of the set."""
-        return read_image_set(
-            self.kind, self.path, part, cache=self.cache, size=self.size, validation=self.held_out, test=self.test,
-            seed=self.seed, report=self.report,
-        )  # fmt: skip
+        with bar(f"scale the {part} images") as shown:
+            return read_image_set(
+                self.kind,
+                self.path,
+                part,
+                cache=self.cache,
+                size=self.size,
+                validation=self.held_out,
+                test=self.test,
+                seed=self.seed,
+                report=shown.update,
+            )
 
     def sampler(self) -> Sampler:
         """See `Source`."""
@@ -142,6 +147,6 @@ class Photographs:
         """See `Source`; a model without classes takes no notice of the labels."""
         return ImageValidation(self.part("val"), count, seed)
 
-    def images(self, part: Part) -> Images:
-        """See `Source`."""
+    def images(self, part: Part, *, labelled: bool) -> Images:
+        """See `Source`; a set has its labels in any case."""
         return of_set(self.part(part), self.most, seed_for(self.seed, "scored images", part))

@@ -71,13 +71,13 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
     rows = inputs.summary["rows"]
     rates = sorted({row["rate"] for row in rows if row["rate"] is not None})
     shown = list(_first_models(inputs, rates))
-    where = " in the head" if inputs.radiological else ""
+    where, unit = " in the head" if inputs.radiological else "", _unit(inputs.summary)
     return {
         "conditions": _conditions(inputs.summary["conditions"]),
         "radiological": inputs.radiological,
-        "verdicts": [_verdict(rows, rate, where) for rate in rates],
-        "tables": [_table(rows, rate) for rate in rates] + [_table(rows, None)],
-        "against_rate": _against_rate(rows, where),
+        "verdicts": [_verdict(rows, rate, where, unit) for rate in rates],
+        "tables": [_table(rows, rate, unit) for rate in (*rates, None)],
+        "against_rate": _against_rate(rows, where, unit),
         "curves": figures.training_curves(
             "Generative models", {m: h for m, h in inputs.histories.items() if m in shown}
         ),
@@ -99,7 +99,12 @@ def about_models(summary: Mapping[str, Any]) -> str:
     rates = sorted({row["rate"] for row in summary["rows"] if row["rate"] is not None})
     models = sum(entry["rate"] is not None for entry in summary["models"].values())
     listed = ", ".join(f"1/{rate}" for rate in rates)
-    return f"{count(len(systems), 'system')}, {count(models, 'model')}; latent values per pixel: {listed}"
+    return f"{count(len(systems), 'system')}, {count(models, 'model')}; latent values per {_unit(summary)}: {listed}"
+
+
+def _unit(summary: Mapping[str, Any]) -> str:
+    """Return what a rate counts: a pixel of a colour image has three values."""
+    return "value" if summary["conditions"].get("channels", 1) > 1 else "pixel"
 
 
 def _conditions(known: Mapping[str, Any]) -> str:
@@ -111,7 +116,9 @@ def _conditions(known: Mapping[str, Any]) -> str:
             f"{known['test_images']} of {count(known['test_subjects'], 'test subject')}"
         )
     else:
-        colour = ", in colour (codecs code each channel on its own)" if known["channels"] > 1 else ""
+        colour = (
+            ", in colour (three values per pixel; codecs code each channel on its own)" if known["channels"] > 1 else ""
+        )
         images = (
             f"Images: {SETS[kind]}, {height} × {width}{colour}; scored on {known['test_images']} test images, each its "
             f"own subject; nearest neighbours among {known['training_images']} training images"
@@ -125,7 +132,7 @@ def _conditions(known: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(rows: list[dict[str, Any]], rate: int, where: str) -> str:
+def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> str:
     """Return who leads at a rate, in one sentence."""
     means = sorted(
         (
@@ -136,17 +143,17 @@ def _verdict(rows: list[dict[str, Any]], rate: int, where: str) -> str:
         reverse=True,
     )
     if not means:
-        return f"One latent value for {rate} pixels: nothing was measured."
-    text = f"One latent value for {rate} pixels: {means[0][1]} has the highest PSNR{where}, {means[0][0]:.2f} dB"
+        return f"One latent value for {rate} {unit}s: nothing was measured."
+    text = f"One latent value for {rate} {unit}s: {means[0][1]} has the highest PSNR{where}, {means[0][0]:.2f} dB"
     return text + (f"; next is {means[1][1]} with {means[1][0]:.2f} dB." if len(means) > 1 else ".")
 
 
-def _table(rows: list[dict[str, Any]], rate: int | None) -> dict[str, Any]:
+def _table(rows: list[dict[str, Any]], rate: int | None, unit: str) -> dict[str, Any]:
     own = [row for row in rows if row["rate"] == rate]
     names = table.shown_columns(own)
     best = {name: table.best_of(own, name) for name in names}
     return {
-        "caption": f"One latent value for {rate} pixels" if rate else "For comparison: nothing of this is a model",
+        "caption": f"One latent value for {rate} {unit}s" if rate else "For comparison: nothing of this is a model",
         "columns": [(table.SHOWN[name], _arrow(name)) for name in names],
         "rows": [
             {
@@ -183,7 +190,7 @@ def _cell(row: Mapping[str, Any], name: str, best: float | None) -> dict[str, An
     }
 
 
-def _against_rate(rows: list[dict[str, Any]], where: str) -> str | None:
+def _against_rate(rows: list[dict[str, Any]], where: str, unit: str) -> str | None:
     """Return PSNR against the number of latent values, one line per system."""
     lines: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     kinds = {row["system"]: row["kind"] for row in rows}
@@ -222,13 +229,13 @@ def _against_rate(rows: list[dict[str, Any]], where: str) -> str | None:
         rates = sorted({rate for points in lines.values() for rate, _ in points})
         axis.set_xscale("log", base=2)
         axis.set_xticks([1 / rate for rate in rates], [f"1/{rate}" for rate in rates])
-        axis.set_xlabel("latent values per pixel")
+        axis.set_xlabel(f"latent values per {unit}")
         axis.set_ylabel(f"PSNR{where} (dB)")
         axis.grid()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figures.svg(
             figure,
-            f"Generative models: PSNR{where} in dB against latent values per pixel: " + "; ".join(said) + ".",
+            f"Generative models: PSNR{where} in dB against latent values per {unit}: " + "; ".join(said) + ".",
         )
 
 
@@ -296,12 +303,12 @@ def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dic
         if rows:
             names = ", ".join(name for name, _ in rows)
             yield {
-                "rate": rate,
+                "rate": f"{rate} {_unit(inputs.summary)}s",
                 "names": [name for name, _ in rows],
                 "image": grid(
                     np.concatenate([images for _, images in rows]), len(rows[0][1]), _PIXELS // 4, inputs.window
                 ),
-                "alt": f"Test images at one latent value for {rate} pixels; rows from the top: {names}",
+                "alt": f"Test images at one latent value for {rate} {_unit(inputs.summary)}s; rows from the top: {names}",
             }
 
 

@@ -77,8 +77,8 @@ def train_prior(config: Config, model: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     data = build.generative_data(config)
-    images = data.images("train")
     conditional: bool = getattr(system, "conditional", False)
+    images = data.images("train", labelled=conditional)
     settings = build.prior_training(config, one)
 
     def built() -> Any:
@@ -120,7 +120,7 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
 
     torch.set_num_threads(threads)
     system = config.generative.systems[one.system]
-    train, test = _train_and_test(config)
+    train, test = _train_and_test(config, labelled=getattr(system, "conditional", False))
     built = trained_model(config, one.id).to(device_for(config.train.accelerator))
     found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
     found.facts |= _training_facts(config, one)
@@ -136,7 +136,7 @@ def generative_references(config: Config, threads: int = 1) -> None:
     from medwvae.generative.scoring import score_references
 
     torch.set_num_threads(threads)
-    train, test = _train_and_test(config)
+    train, test = _train_and_test(config, labelled=False)
     settings = _settings(config, max(train.maxima.values()))
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
@@ -234,7 +234,7 @@ def _named(config: Config, model: str) -> GenerativeModel:
     return models[model]
 
 
-def _train_and_test(config: Config) -> "tuple[Images, Images]":
+def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]":
     """Return the training images to compare with and the test images that are scored.
 
     Raises
@@ -245,7 +245,7 @@ def _train_and_test(config: Config) -> "tuple[Images, Images]":
     from medwvae import build
 
     data = build.generative_data(config)
-    train, test = data.images("train"), data.images("test")
+    train, test = data.images("train", labelled=False), data.images("test", labelled=labelled)
     if min(len(test), len(train)) < LEAST:
         raise InputError(
             f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "

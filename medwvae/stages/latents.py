@@ -355,7 +355,7 @@ def _examples(config: Config, dims: int) -> list[_Example]:
     if config.generative.data.kind == "slices":
         cases = _one_each(_cases(config))
         return [_of_case(case, dims, _classes(config)) for case in cases]
-    images = build.generative_data(config).images("test")
+    images = build.generative_data(config).images("test", labelled=True)
     places = np.ones(images.values.shape[2:], bool)
     labels = [None] * len(images) if images.labels is None else images.labels.tolist()
     return [

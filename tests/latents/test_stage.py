@@ -1,6 +1,7 @@
 """The subcommands, from arguments to files; training and the study's own plumbing are stood in for."""
 
 import json
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -112,11 +113,12 @@ def test_a_walk_is_drawn_and_measured(study, tmp_path):
     assert facts["models"]["waves"]["path_ratio"] == pytest.approx(1, abs=1e-4)
     assert loaded(tmp_path / "walk.npz")["waves"].shape == (4, 1, *SHAPE)
     looked_at(tmp_path / "walk.png", "linear walk")
-    for options, error, words in (
+    wrong: list[tuple[dict[str, Any], type[MedwvaeError], str]] = [
         ({"first": "s7"}, ConfigError, "no test subject 's7'; have: s0, s1"),
         ({"kind": "round"}, InputError, "linear or spherical"),
         ({"label": "t2w"}, InputError, "no classes"),
-    ):
+    ]
+    for options, error, words in wrong:
         with pytest.raises(error, match=words):
             stages.interpolate(study, ["waves"], 1, out=tmp_path, **options)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.data.image_files import mnist_folder
 from tests.workflow.conftest import Workflow
@@ -13,6 +14,7 @@ from tests.workflow.conftest import Workflow
 pytestmark = pytest.mark.slow
 
 PAPER = Path(__file__).parents[2] / "configs" / "paper" / "mnist.yaml"
+SYSTEMS = ("dense_vae", "wavelet_elbo")
 OURS = """
 run: tiny
 train: {threads: 1, batch: 2, validations: 1, validation_slices: 4, precision: 32-true}
@@ -23,9 +25,6 @@ generative:
   rates: [16]
   samples: 4
   fidelity: {images: 6, draws: 6, importance_draws: 2, importance_images: 2}
-  systems:
-    wavelet_paper: {rates: [16]}
-    wavelet_paper_fixed: {rates: [16]}
 """
 
 
@@ -33,7 +32,10 @@ generative:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     folder = tmp_path_factory.mktemp("digits")
     mnist_folder(folder / "Jane Roe" / "mnist", 12)
-    (folder / "study.yaml").write_text(PAPER.read_text())
+    paper = yaml.safe_load(PAPER.read_text())
+    systems = paper["generative"]["systems"]
+    paper["generative"]["systems"] = {name: systems[name] for name in SYSTEMS}
+    (folder / "study.yaml").write_text(yaml.safe_dump(paper))
     overlay = folder / "ours.yaml"
     overlay.write_text(OURS)
     workflow = Workflow(folder, (overlay,))
@@ -44,7 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 
 def test_the_paper_s_digits_from_files_to_report(study: Workflow) -> None:
     table = pd.read_csv(study.results / "generative.csv")
-    assert {"dense_vae", "conv_vae", "wavelet_paper", "wavelet_paper_fixed", "wavelet_elbo"} < set(table["system"])
+    assert set(table["system"]) == {*SYSTEMS, "jpeg2000", "jpegls", "png"}
     assert json.loads((study.results / "generative.json").read_text())["conditions"]["data"] == "mnist"
     page = (study.results / "report.html").read_text()
     assert "MNIST, 16 × 16" in page
@@ -61,7 +63,7 @@ def test_a_changed_file_of_the_set_trains_and_scores_again(study: Workflow) -> N
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     jobs = study.jobs()
-    assert jobs["train_generative"] == jobs["score_generative"] == 5 and jobs["generative_references"] == 1
+    assert jobs["train_generative"] == jobs["score_generative"] == 2 and jobs["generative_references"] == 1
     file.unlink()
     answer = study.snakemake("--dry-run")
     file.write_bytes(content)
