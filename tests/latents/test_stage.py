@@ -77,7 +77,7 @@ def test_only_a_3d_model_gives_volumes(study):
     looked_at(folder / "samples.png", "2 samples")
     with pytest.raises(InputError, match="3 spatial axes"):
         stages.sample(study, "deep", 1, count=1)
-    with pytest.raises(InputError, match="by --label: t1w, t2w$"):
+    with pytest.raises(InputError, match=r"by --label: t1w, t2w$"):
         stages.sample(study, "labelled", 1, count=1)
     with pytest.raises(InputError, match="t1w, t2w; got cat"):
         stages.sample(study, "labelled", 1, count=1, label="cat")
