@@ -308,7 +308,7 @@ def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dic
                 "image": grid(
                     np.concatenate([images for _, images in rows]), len(rows[0][1]), _PIXELS // 4, inputs.window
                 ),
-                "alt": f"Test images at one latent value for {rate} {_unit(inputs.summary)}s; rows from the top: {names}",
+                "alt": f"Test images, one latent value for {rate} {_unit(inputs.summary)}s; rows from the top: {names}",
             }
 
 
