@@ -1,8 +1,10 @@
 """From configuration to objects: the only room that knows both."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medwvae import paths
 from medwvae.config import Config
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from medwvae.config_base import Budget
     from medwvae.config_generative import GenerativeModel
     from medwvae.degradation import Degradation
+    from medwvae.generative.sources import Source
     from medwvae.nets.diffusion_prior import DiffusionPrior
     from medwvae.nets.latent import LatentModel
     from medwvae.nets.restorer import Restorer
@@ -76,42 +79,76 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     raise KeyError(name)
 
 
+def generative_data(config: Config) -> "Source":
+    """Return where the images of the generative models come from; nothing is read yet."""
+    from medwvae.generative.sources import Photographs, Slices
+
+    c, fidelity = config.generative.data, config.generative.fidelity
+    if c.kind == "slices":
+        return Slices(paths.prepared_index(config.root), c.size, c.mirror, fidelity.slices)
+    return Photographs(
+        c.kind,
+        Path(c.path),
+        paths.image_cache(config.root),
+        c.size,
+        c.validation,
+        getattr(c, "test", 0.1),
+        config.seed,
+        c.mirror,
+        fidelity.images,
+    )
+
+
 def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
-    """Return an untrained generative model with one latent value for every `rate` pixels, exactly.
+    """Return an untrained generative model with one latent value for every `rate` values of an image, exactly.
+
+    A colour image has three values per pixel.
 
     Raises
     ------
     ConfigError
-        If the system cannot have that rate, or its latent has another number of values.
+        If the system cannot have that rate, its latent has another number of values, or it is to know classes and the
+        images have one only.
     """
-    section, size = config.generative.systems[system], config.generative.slices.size
-    own = section.model_dump(exclude=set(section.not_the_models))
+    section, data = config.generative.systems[system], generative_data(config)
+    channels, *rest = data.shape
+    size = (rest[0], rest[1])
+    own = section.model_dump(exclude=set(section.not_the_models)) | {"channels": channels}
+    if getattr(section, "conditional", False):
+        if len(data.classes) < 2:
+            have = f"one only, {data.classes[0]}" if data.classes else "none"
+            raise ConfigError(f"generative.systems.{system}.conditional: the images need several classes, have {have}")
+        own["classes"] = len(data.classes)
     try:
         model = _latent_model(section.kind, own, size, rate)
     except (ValueError, ConfigError) as error:
         raise ConfigError(f"generative.systems.{system} at rate {rate}: {error}") from None
-    values, wanted = model.latent_values(size), size[0] * size[1] // rate
+    values, wanted = model.latent_values(size), channels * size[0] * size[1] / rate
     if values != wanted:
+        what = f"{size[0]} x {size[1]} pixels" + (f" in {channels} channels" if channels > 1 else "")
         raise ConfigError(
-            f"generative.systems.{system}: {values} latent values for {size[0]} x {size[1]} pixels, but rate {rate} "
-            f"needs {wanted}; change the system's own settings, its rates, or generative.data.size"
+            f"generative.systems.{system}: {values} latent values for {what}, but rate {rate} "
+            f"needs {wanted:g}; change the system's own settings, its rates, or generative.data.size"
         )
     return model
 
 
 def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: int) -> "LatentModel":
+    from medwvae.nets.normal_prior import channels_for_rate
+
+    channels = own["channels"]
     if kind == "dense_vae":
         from medwvae.nets.dense_vae import DenseVAE
 
-        return DenseVAE(shape=size, latent=size[0] * size[1] // rate, **own)
+        return DenseVAE(shape=size, latent=channels * size[0] * size[1] // rate, **own)
     if kind == "conv_vae":
         from medwvae.nets.conv_latent import ConvLatent
 
-        return ConvLatent(latent=_channels(own["downsamplings"], rate), **own)
+        return ConvLatent(latent=channels_for_rate(rate, own["downsamplings"], 2, channels), **own)
     if kind == "autoencoder_kl":
         from medwvae.nets.autoencoder_kl import AutoencoderKL
 
-        return AutoencoderKL(latent=_channels(len(own["widths"]) - 1, rate), **own)
+        return AutoencoderKL(latent=channels_for_rate(rate, len(own["widths"]) - 1, 2, channels), **own)
     if kind == "wavelet":
         from medwvae.nets.wavelet_latent import WaveletLatentVAE
 
@@ -119,16 +156,6 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
     from medwvae.nets.controls import KeptSubbands, LargestCoefficients
 
     return KeptSubbands(rate=rate, **own) if kind == "ll_only" else LargestCoefficients(rate=rate, **own)
-
-
-def _channels(downsamplings: int, rate: int) -> int:
-    """Return the latent channels at 4^−downsamplings of the pixels that make one value for every `rate` pixels."""
-    if 4**downsamplings % rate:
-        raise ValueError(
-            f"{downsamplings} downsamplings leave one position for {4**downsamplings} pixels: no whole number of "
-            f"channels there makes rate {rate}; change downsamplings or the rate"
-        )
-    return int(4**downsamplings // rate)
 
 
 def generative_training(config: Config, model: "GenerativeModel") -> "Settings":

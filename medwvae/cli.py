@@ -28,7 +28,9 @@ Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU thread
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
 TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
 LatentName = Annotated[str, typer.Option("--model", help="A trained generative model of the study.")]
-LabelNumber = Annotated[int | None, typer.Option("--label", help="Class, for a model that has classes.")]
+LabelName = Annotated[
+    str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder; by default latents/MODEL of the study.")]
 VolumeIn = Annotated[Path, typer.Argument(metavar="IN", help="NIfTI volume; only read.")]
 WaveletName = Annotated[str, typer.Option("--wavelet", help="Family, by PyWavelets' name.")]
@@ -265,7 +267,7 @@ def sample(
         str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="Factor of the prior's spread.")] = 1.0,
-    label: LabelNumber = None,
+    label: LabelName = None,
     seed: Annotated[int | None, typer.Option("--seed", help="By default the study's.")] = None,
     out: OutFolder = None,
     files: Files = None,
@@ -288,7 +290,7 @@ def interpolate(
     last: Annotated[str | None, typer.Option("--to", help="Test subject; by default the second.")] = None,
     steps: Annotated[int, typer.Option("--steps", min=3, help="Images on the walk, its ends included.")] = 9,
     kind: Annotated[str, typer.Option("--kind", help="linear or spherical.")] = "spherical",
-    label: LabelNumber = None,
+    label: LabelName = None,
     out: OutFolder = None,
     files: Files = None,
     overrides: Overrides = None,
@@ -315,7 +317,7 @@ def impute(
     sweeps: Annotated[
         int, typer.Option("--sweeps", min=2, help="Steps of either; the chain leaves the first half out.")
     ] = 100,
-    label: LabelNumber = None,
+    label: LabelName = None,
     out: OutFolder = None,
     files: Files = None,
     overrides: Overrides = None,

@@ -294,6 +294,11 @@ class Config(Section):
         return Path(self.results) / self.run
 
     @property
+    def has_cohort(self) -> bool:
+        """Whether anything is done with volumes; a set of images alone needs none."""
+        return bool(self.tasks.enabled) or self.generative.data.kind == "slices"
+
+    @property
     def own_paths(self) -> dict[str, str]:
         """Paths of the user's own, by their dotted key: folders and files can be named after a patient."""
         paths = {
@@ -301,6 +306,7 @@ class Config(Section):
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
             "generative.fidelity.weights": self.generative.fidelity.weights,
+            "generative.data.path": getattr(self.generative.data, "path", None),
         }
         return {key: path for key, path in paths.items() if path}
 

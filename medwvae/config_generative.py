@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
-from medwvae.errors import ConfigError
 
 Seeds = Positive | dict[Positive, Positive]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -14,6 +13,7 @@ SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 class SliceDataConfig(Section):
     """Slices of the study's own prepared volumes, all in one frame."""
 
+    channels: ClassVar[int] = 1
     kind: Literal["slices"] = Field("slices", description="slices of the study's prepared volumes that show the head")
     size: Crop = Field(
         (96, 128), description="height and width of every image: slices are padded with zeros or cut about their middle"
@@ -23,6 +23,9 @@ class SliceDataConfig(Section):
 
 class ImageDataConfig(Section):
     """What every set of photographs or digits has."""
+
+    channels: ClassVar[int] = 3
+    """Of an image, unless its file says otherwise."""
 
     path: str = Field(min_length=1, description="folder (or .tar.gz of CIFAR-10) with the files")
     size: Positive | None = Field(
@@ -54,6 +57,7 @@ class CelebAHQConfig(ImageDataConfig):
 class MNISTConfig(ImageDataConfig):
     """MNIST."""
 
+    channels: ClassVar[int] = 1
     kind: Literal["mnist"] = Field(description="idx files, gzipped or not")
 
 
@@ -78,7 +82,7 @@ class SystemConfig(Section):
     """Module of `medwvae.nets` that defines the model."""
     trained: ClassVar[bool] = True
     not_the_models: ClassVar[frozenset[str]] = frozenset(
-        {"kind", "rates", "seeds", "budget", "learning_rate", "batch", "prior"}
+        {"kind", "rates", "seeds", "budget", "learning_rate", "batch", "prior", "conditional"}
     )
     """Fields that the model's class does not read."""
 
@@ -93,6 +97,9 @@ class TrainedConfig(SystemConfig):
     learning_rate: float | None = Field(None, gt=0, description="overrides train.learning_rate")
     batch: Positive | None = Field(None, description="overrides train.batch")
     prior: bool = Field(False, description="fit generative.prior to its latent, and draw samples from that")
+    conditional: bool = Field(
+        False, description="tell the model the class of each image: contrast of a slice, label of a set of images"
+    )
     likelihood: Literal["gaussian", "bernoulli"] = Field(
         "gaussian", description="p(x | z): Gaussian with a learned standard deviation, or Bernoulli"
     )
@@ -151,7 +158,13 @@ class WaveletLatentConfig(TrainedConfig):
     refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
     prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
     prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
-    loss: Literal["mse", "l1", "charbonnier"] = Field("mse", description="image loss (sparse)")
+    select: Literal["subbands", "top_k"] = Field(
+        "subbands", description="what the rate keeps: coarse subbands, or each image's largest coefficients (sparse)"
+    )
+    loss: Literal["mse", "l1", "charbonnier", "bce"] = Field(
+        "mse", description="loss of the reconstruction; bce is for images in [0, 1] (sparse)"
+    )
+    domain: Literal["image", "wavelet"] = Field("image", description="where that loss compares (sparse)")
     sparsity: float = Field(1e-3, ge=0, description="λ on the details (sparse)")
     sparsity_kind: Literal["l1", "kl"] = Field(
         "l1", description="what λ weighs: |ĉ|, or KL to a unit Gaussian (sparse)"
@@ -207,6 +220,9 @@ class FidelityConfig(Section):
     )
     weights: str | None = Field(None, description="that file")
     slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
+    images: int = Field(
+        1024, ge=4, description="of a set of images: most test images scored, and most training images for neighbours"
+    )
     draws: int = Field(256, ge=4, description="samples whose distribution is compared with the test slices")
     bits: int = Field(
         8, ge=1, le=16, description="quantisation for bits per voxel: this many, over [0, training maximum]"
@@ -242,7 +258,9 @@ class GenerativeConfig(Section):
         SliceDataConfig(), description="slices of the study, or a set of images: cifar10 celeba_hq mnist"
     )
     budget: BudgetText = Field("3 min", description="training of each model, the same for all")
-    rates: Several[Positive] = Field((4, 8, 16), min_length=1, description="pixels per latent value")
+    rates: Several[Positive] = Field(
+        (4, 8, 16), min_length=1, description="values of an image (pixels x channels) per latent value"
+    )
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
     systems: dict[SystemName, AnySystem] = Field(
         {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only top_k"
@@ -253,32 +271,19 @@ class GenerativeConfig(Section):
 
     @model_validator(mode="after")
     def _laws(self) -> Self:
-        size = self.data.size if isinstance(self.data, SliceDataConfig) else (self.data.size or 1,) * 2
-        pixels = size[0] * size[1]
+        size = self.data.size if isinstance(self.data, SliceDataConfig) else (self.data.size or 0,) * 2
+        values = self.data.channels * size[0] * size[1]
         for name, system in self.systems.items():
             for rate in system.rates or self.rates:
-                if pixels > 1 and pixels % rate:
+                if values % rate:  # of images as they are, the size is known when they are read
                     raise ValueError(
-                        f"systems.{name}: images of {size[0]} x {size[1]} = {pixels} pixels have "
+                        f"systems.{name}: images of {size[0]} x {size[1]} have {values} values, so "
                         f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
                     )
                 self._seeds_of(name, rate)
             if getattr(system, "prior", False) and self.prior.kind == "none":
                 raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
         return self
-
-    @property
-    def slices(self) -> SliceDataConfig:
-        """The frame of the slices.
-
-        Raises
-        ------
-        ConfigError
-            For a set of images, which the stages of the study do not take yet.
-        """
-        if not isinstance(self.data, SliceDataConfig):
-            raise ConfigError(f"generative.data.kind {self.data.kind}: the study runs on slices only so far")
-        return self.data
 
     def models(self) -> dict[str, GenerativeModel]:
         """Return every model of the study by its id: system by system, rate by rate, seeds from 1."""

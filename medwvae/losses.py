@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
+from torch.nn import functional as F
 
-Loss = Literal["l1", "mse", "charbonnier"]
+Loss = Literal["l1", "mse", "charbonnier", "bce"]
 
 
 def _l1(x: Tensor, truth: Tensor) -> Tensor:
@@ -21,5 +22,17 @@ def _charbonnier(x: Tensor, truth: Tensor) -> Tensor:
     return ((x - truth).square() + 1e-6).sqrt().mean()
 
 
-LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {"l1": _l1, "mse": _mse, "charbonnier": _charbonnier}
-"""Each maps (x, truth), same shape, to a scalar mean over all values."""
+def _bce(x: Tensor, truth: Tensor) -> Tensor:
+    # Cross-entropy knows probabilities only: x is clipped, and a truth beyond [0, 1] does not count.
+    inside = ((truth >= 0) & (truth <= 1)).float()
+    each = F.binary_cross_entropy(x.clamp(1e-6, 1 - 1e-6), truth.clamp(0, 1), reduction="none")
+    return (each * inside).sum() / inside.sum().clamp(min=1)
+
+
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": _l1,
+    "mse": _mse,
+    "charbonnier": _charbonnier,
+    "bce": _bce,
+}
+"""Each maps (x, truth), same shape, to a scalar mean over all values (`bce`: those whose truth lies in [0, 1])."""

@@ -158,6 +158,11 @@ def generative_summary(root: Path) -> Path:
     return root / "generative.json"
 
 
+def image_cache(root: Path) -> Path:
+    """Return the folder of scaled photographs and digits; may be deleted at any time, so never declared."""
+    return root / "state" / "images"
+
+
 def metrics(root: Path) -> Path:
     """Return all metrics, long format, one value a row."""
     return root / "metrics.csv"

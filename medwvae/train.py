@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
-from medwvae.data.loaders import Case, Sampler
+from medwvae.data.loaders import Case, Sampler, class_of
 from medwvae.degradation import Degradation, Simulated
-from medwvae.errors import InputError, TrainingError
+from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
@@ -98,7 +98,7 @@ class Validation:
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
             simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
             if len(classes) > 1:
-                label = torch.full((per_case,), _class_of(case, classes))
+                label = torch.full((per_case,), class_of(case, classes))
                 simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
             head = torch.from_numpy(case.prepared.head)[chosen][:, None]
             self.items.append((case.subject, simulated, head, case.prepared.maximum))
@@ -317,15 +317,6 @@ def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
         return torch.lerp(mean, value, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return average
-
-
-def _class_of(case: Case, classes: Sequence[str]) -> int:
-    if case.contrast not in classes:
-        raise InputError(
-            f"validation volume {case.volume} has the contrast {case.contrast}, but training knows "
-            f"{', '.join(classes)}; leave it out with preprocess.contrasts, or split anew"
-        )
-    return classes.index(case.contrast)
 
 
 def _not_finite(what: str, step: int, last: Path) -> TrainingError:

@@ -46,9 +46,9 @@ FLOORS = (
     (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.table latents latents.edit latents.figures latents.heatmap latents.holes latents.impute "
-        "latents.interpolate latents.places latents.sample report report.figures report.generative report.page "
-        "report.panels report.tables report.words restore train",
+        "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
+        "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
+        "report.page report.panels report.tables report.words restore train",
         "work on the data",
     ),
     (

@@ -110,8 +110,33 @@ class Sampler(Protocol):
 
 def contrasts_of(cases: Sequence[Case]) -> tuple[str, ...]:
     """Return the contrasts that occur, in the order of `names.CONTRASTS`: the classes of slices."""
+    return _ordered({case.contrast for case in cases})
+
+
+def contrasts_in(index: Path, part: Part) -> tuple[str, ...]:
+    """Return `contrasts_of` a part from the list of prepared volumes alone."""
+    return _ordered({row["contrast"] for row in read_index(index) if row["part"] == part})
+
+
+def _ordered(contrasts: set[str]) -> tuple[str, ...]:
     order: list[str] = [*CONTRASTS]
-    return tuple(sorted({case.contrast for case in cases}, key=order.index))
+    return tuple(sorted(contrasts, key=order.index))
+
+
+def class_of(case: Case, classes: Sequence[str]) -> int:
+    """Return the index of a volume's contrast among the classes.
+
+    Raises
+    ------
+    InputError
+        If it is none of them.
+    """
+    if case.contrast not in classes:
+        raise InputError(
+            f"volume {case.volume} has the contrast {case.contrast}, but training knows {', '.join(classes)}; "
+            "leave it out with preprocess.contrasts, or split anew"
+        )
+    return classes.index(case.contrast)
 
 
 class SliceSampler:

@@ -1,4 +1,4 @@
-"""The images of the study: slices that show the head, all in one frame, and which of them are scored."""
+"""The images of the study, and which are scored: slices that show the head, all in one frame, or photographs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,32 +9,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.data.loaders import Case
+from medwvae.data.image_sets import ImageSet
+from medwvae.data.loaders import Case, class_of
 
 T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one part of the cohort, N of them.
+    """Images of one part of the cohort, or of a set of images, N of them.
 
     Attributes
     ----------
     values : Tensor
-        (N, 1, H, W), network units: air 0, the reference intensity of the head 1.
-    head : Tensor
-        Head mask, bool, (N, 1, H, W).
+        (N, C, H, W), network units: air 0, the reference intensity of the head 1; of photographs [0, 1].
+    head : Tensor or None
+        Head mask, bool, (N, 1, H, W); None of photographs.
     volumes, subjects : tuple of str
-        Whose each image is.
+        Whose each image is; a photograph is its own volume and subject.
     maxima : dict
         Largest value of each volume: the data range of its PSNR and SSIM.
+    labels : Tensor or None
+        Class of each image, int64, (N,).
     """
 
     values: Tensor
-    head: Tensor
+    head: Tensor | None
     volumes: tuple[str, ...]
     subjects: tuple[str, ...]
     maxima: dict[str, float]
+    labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -74,9 +78,15 @@ def framed(cases: Sequence[Case], size: tuple[int, int]) -> list[Case]:
     ]
 
 
-def gathered(cases: Sequence[Case], per_volume: int | None = None) -> Images:
-    """Return the slices of framed cases that show the head: all, or at most so many per volume, evenly spread."""
-    values, heads, volumes, subjects = [], [], [], []
+def gathered(cases: Sequence[Case], per_volume: int | None = None, classes: Sequence[str] = ()) -> Images:
+    """Return the slices of framed cases that show the head: all, or at most so many per volume, evenly spread.
+
+    Raises
+    ------
+    InputError
+        If `classes` (contrasts) are given and a volume has another one.
+    """
+    values, heads, volumes, subjects, labels = [], [], [], [], []
     for case in cases:
         chosen = case.prepared.tissue_slices()
         if per_volume is not None and per_volume < len(chosen):  # midpoints of equal stretches
@@ -85,5 +95,17 @@ def gathered(cases: Sequence[Case], per_volume: int | None = None) -> Images:
         heads.append(torch.from_numpy(case.prepared.head[chosen]))
         volumes += [case.volume] * len(chosen)
         subjects += [case.subject] * len(chosen)
+        if classes:
+            labels += [class_of(case, classes)] * len(chosen)
     maxima = {case.volume: case.prepared.maximum for case in cases}
-    return Images(torch.cat(values)[:, None], torch.cat(heads)[:, None], tuple(volumes), tuple(subjects), maxima)
+    known = torch.tensor(labels) if classes else None
+    return Images(torch.cat(values)[:, None], torch.cat(heads)[:, None], tuple(volumes), tuple(subjects), maxima, known)
+
+
+def of_set(images: ImageSet, most: int, seed: int) -> Images:
+    """Return images of a set in [0, 1]: all, or so many by the seed; their names are their places in the part."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(images), generator=generator)[:most].sort().values
+    values, labels = images.take(rows.numpy())
+    names = tuple(f"{images.part}-{int(row):06d}" for row in rows)
+    return Images(values, None, names, names, dict.fromkeys(names, 1.0), labels)

@@ -53,26 +53,38 @@ def defined(model: LatentModel) -> bool:
 
 
 @torch.no_grad()
-def bounds(model: LatentModel, images: Tensor, generator: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+def bounds(
+    model: LatentModel, images: Tensor, generator: torch.Generator, batch: int, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return distortion and rate of every image in nats, (N,) each, of one draw of z; their sum bounds −log p(x)."""
     device = model.log_sigma.device
     distortion, rate = [], []
-    for part in torch.split(images, batch):
-        bound = model.bound(part.to(device), generator=on_device(device, generator))
+    for start in range(0, len(images), batch):
+        own = None if labels is None else labels[start : start + batch].to(device)
+        bound = model.bound(images[start : start + batch].to(device), own, on_device(device, generator))
         distortion.append(bound.distortion.cpu())
         rate.append(bound.rate.cpu())
     return torch.cat(distortion).double(), torch.cat(rate).double()
 
 
 @torch.no_grad()
-def importance_bound(model: LatentModel, images: Tensor, generator: torch.Generator, draws: int, batch: int) -> Tensor:
+def importance_bound(
+    model: LatentModel,
+    images: Tensor,
+    generator: torch.Generator,
+    draws: int,
+    batch: int,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Return −log (1/K) Σ p(x, z_k) / q(z_k | x) of every image in nats, (N,) (Burda, Grosse, Salakhutdinov 2016)."""
     device = model.log_sigma.device
     found = []
-    for image in images:
+    for k, image in enumerate(images):
         weights = [
             model.log_weight(
-                image[None].to(device).expand(count, *image.shape), generator=on_device(device, generator)
+                image[None].to(device).expand(count, *image.shape),
+                None if labels is None else labels[k : k + 1].to(device).expand(count),
+                on_device(device, generator),
             ).cpu()
             for count in _shares(draws, batch)
         ]

@@ -1,12 +1,13 @@
 """How near a reconstruction is to its image, per subject."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medwvae.generative.images import Images
@@ -25,14 +26,25 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
-def reconstructed(model: LatentModel, images: Tensor, batch: int) -> Tensor:
+def reconstructed(model: LatentModel, images: Tensor, batch: int, labels: Tensor | None = None) -> Tensor:
     """Return the reconstruction of every image, (N, C, H, W), on the CPU."""
     device = model.log_sigma.device
-    return torch.cat([model.reconstruct(part.to(device)).float().cpu() for part in torch.split(images, batch)])
+    return torch.cat(
+        [
+            model.reconstruct(part.to(device), None if own is None else own.to(device)).float().cpu()
+            for part, own in batches(images, labels, batch)
+        ]
+    )
+
+
+def batches(images: Tensor, labels: Tensor | None, batch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield images with their labels, so many at a time."""
+    for start in range(0, len(images), batch):
+        yield images[start : start + batch], None if labels is None else labels[start : start + batch]
 
 
 def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
-    """Score reconstructions: MSE (squared network units), PSNR (dB) and SSIM in the head and over the whole image.
+    """Score reconstructions: MSE (squared network units), PSNR (dB) and SSIM in the head, if any, and over all.
 
     As `medwvae.protocols.score` of protocol `autoencode`, over the images of a volume: the squared error of all of
     them; the data range is the maximum of the true volume; SSIM Gaussian 11, 2D. Volumes of a subject are averaged.
@@ -43,8 +55,10 @@ def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
         truth, x = images.values[chosen].numpy(), answer[chosen].numpy()
         similarity = ssim_map(x, truth, data_range=maximum, kind="gaussian", dims=2)
         squares = (x.astype(np.float64) - truth) ** 2
-        head = images.head[chosen].expand(truth.shape).numpy()
-        for region, mask in (("head", head), ("whole", None)):
+        regions: list[tuple[str, NDArray[np.bool_] | None]] = [("whole", None)]
+        if images.head is not None:
+            regions.insert(0, ("head", images.head[chosen].expand(truth.shape).numpy()))
+        for region, mask in regions:
             scores += [
                 Score(subject, region, "mse", masked_mean(squares, mask), ""),
                 Score(subject, region, "psnr", psnr(x, truth, data_range=maximum, mask=mask), "dB"),

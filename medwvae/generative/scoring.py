@@ -1,6 +1,6 @@
 """One model of the study, scored: per test subject, as a whole, and what it looks like."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -48,8 +48,8 @@ class Scored:
     facts : dict
         Numbers of the model as a whole; None where one is not defined.
     pictures : dict
-        Arrays (n, H, W) by name: `samples`, `neighbours` (the training image nearest to each sample), `truths`,
-        `reconstructions`.
+        Arrays (n, H, W), or (n, H, W, 3) in colour, by name: `samples`, `neighbours` (the training image nearest to
+        each sample), `truths`, `reconstructions`.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -58,8 +58,12 @@ class Scored:
 
 
 def score_model(model: LatentModel, test: Images, train: Images, settings: Settings) -> Scored:
-    """Score a model on test images; training images serve as candidates for the nearest neighbours only."""
-    answer = reconstructed(model, test.values, settings.batch)
+    """Score a model on test images; training images serve as candidates for the nearest neighbours only.
+
+    A model with classes is told the class of every image, and its samples have the classes of test images drawn anew.
+    """
+    test = test if model.classes else replace(test, labels=None)
+    answer = reconstructed(model, test.values, settings.batch, test.labels)
     examples = _examples(test)
     found = Scored(score_reconstruction(test, answer) + score_details(test, answer))
     found.facts = sizes(model, tuple(test.values.shape[2:]))
@@ -71,7 +75,10 @@ def score_model(model: LatentModel, test: Images, train: Images, settings: Setti
 
 
 def score_references(test: Images, train: Images, settings: Settings) -> dict[str, Scored]:
-    """Score what the models are held against: lossless codecs, and training images in the place of samples."""
+    """Score what the models are held against: lossless codecs, and training images in the place of samples.
+
+    Codecs code every channel of a colour image on its own, and their bits are those per value.
+    """
     from medwvae.fidelity.codecs import CODECS, bits_per_voxel
 
     references: dict[str, Scored] = {}
@@ -98,7 +105,9 @@ def sizes(model: LatentModel, size: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _of_encoder(model: LatentModel, size: tuple[int, ...]) -> list[Tensor]:
-    posterior = model.encode(torch.zeros(1, model.channels, *size, device=model.log_sigma.device))
+    device = model.log_sigma.device
+    label = torch.zeros(1, dtype=torch.int64, device=device) if model.classes else None
+    posterior = model.encode(torch.zeros(1, model.channels, *size, device=device), label)
     outputs = [part.sum() for part in (*posterior.mean, *posterior.scale) if part.requires_grad]
     learned = [p for p in model.parameters() if p.requires_grad]
     if not outputs:
@@ -114,12 +123,15 @@ def _score_likelihood(found: Scored, model: LatentModel, test: Images, settings:
     quantisation = settings.quantisation
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "dequantisation"))
     images = quantisation.dequantised(test.values, generator)
-    distortion, rate = likelihood.bounds(model, images, generator, settings.batch)
+    distortion, rate = likelihood.bounds(model, images, generator, settings.batch, test.labels)
     found.scores += per_subject(test, "nats", distortion + rate, "nat")
     found.scores += per_subject(test, "rate", rate, "nat")
     found.scores += per_subject(test, "bits", likelihood.bits(distortion + rate, images, quantisation), "bit")
     some = torch.linspace(0, len(test) - 1, min(settings.importance_images, len(test))).round().long()
-    weighted = likelihood.importance_bound(model, images[some], generator, settings.importance_draws, settings.batch)
+    own = None if test.labels is None else test.labels[some]
+    weighted = likelihood.importance_bound(
+        model, images[some], generator, settings.importance_draws, settings.batch, own
+    )
     found.facts |= {
         "importance_images": len(some),
         "importance_draws": settings.importance_draws,
@@ -136,7 +148,8 @@ def _score_samples(found: Scored, model: LatentModel, test: Images, train: Image
     if not model.can_draw:
         return
     count, size = max(settings.draws, settings.shown), tuple(test.values.shape[2:])
-    samples = drawn(model, count, size, generator, settings.batch)
+    labels = None if test.labels is None else test.labels[torch.randint(len(test), (count,), generator=generator)]
+    samples = drawn(model, count, size, generator, settings.batch, labels)
     found.facts["finite_samples"] = bool(samples.isfinite().all())
     if not found.facts["finite_samples"]:
         return
@@ -148,11 +161,23 @@ def _score_samples(found: Scored, model: LatentModel, test: Images, train: Image
 
 
 @torch.no_grad()
-def drawn(model: LatentModel, count: int, size: tuple[int, ...], generator: torch.Generator, batch: int) -> Tensor:
-    """Return samples (count, C, *size) on the CPU."""
-    own = on_device(model.log_sigma.device, generator)
-    shares = [min(batch, count - start) for start in range(0, count, batch)]
-    return torch.cat([model.sample(share, size, own).float().cpu() for share in shares])
+def drawn(
+    model: LatentModel,
+    count: int,
+    size: tuple[int, ...],
+    generator: torch.Generator,
+    batch: int,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Return samples (count, C, *size) of the given classes on the CPU."""
+    device = model.log_sigma.device
+    own = on_device(device, generator)
+    found = []
+    for start in range(0, count, batch):
+        share = min(batch, count - start)
+        label = None if labels is None else labels[start : start + share].to(device)
+        found.append(model.sample(share, size, own, label).float().cpu())
+    return torch.cat(found)
 
 
 def _compared(what: str, test: Images, images: Tensor, settings: Settings) -> dict[str, float]:
@@ -169,4 +194,4 @@ def _examples(images: Images) -> list[int]:
 
 
 def _pixels(images: Tensor) -> NDArray[np.float32]:
-    return images[:, 0].float().numpy()
+    return (images[:, 0] if images.shape[1] == 1 else images.movedim(1, -1)).float().numpy()

@@ -120,8 +120,12 @@ def _json(value: float) -> float | None:
 
 
 def value_of(row: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Return an entry of a row by its name in `SHOWN`, or None where it is not defined."""
-    entry: dict[str, Any] | None = row["scores" if "/" in name else "facts"].get(name)
+    """Return an entry of a row by its name in `SHOWN`, or None where it is not defined.
+
+    Photographs have no head: what is shown of the head is there of the whole image.
+    """
+    values = row["scores" if "/" in name else "facts"]
+    entry: dict[str, Any] | None = values.get(name) or values.get(name.replace("head/", "whole/"))
     return entry if entry is not None and entry["mean"] is not None else None
 
 

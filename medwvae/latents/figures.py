@@ -1,4 +1,7 @@
-"""Figures of what is done with a latent: arrays in, Matplotlib figures out; the caller gives the words."""
+"""Figures of what is done with a latent: arrays in, Matplotlib figures out; the caller gives the words.
+
+Images (N, H, W) are shown in grey, (N, H, W, 3) in colour.
+"""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -21,15 +25,16 @@ Array = NDArray[np.floating]
 MAP = "cividis"
 """The same to people with and without a colour vision deficiency (Nuñez, Anderton and Renslow 2018)."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+_MISSING = "#56b4e9"
 _STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}
 _INCH = 1.3
 
 
 def grid(images: Array, *, columns: int | None = None, high: float | None = None) -> Figure:
-    """Return images (N, H, W) side by side in grey, all in one window from 0 to `high` (by default 99.9 % of them)."""
+    """Return images side by side, all in one window from 0 to `high` (by default 99.9 % of them)."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    figure, axes = _panels(rows, columns, images.shape[1:])
+    figure, axes = _panels(rows, columns, images.shape[1:3])
     for axis, image in zip(axes.ravel().tolist(), images, strict=False):
         _grey(axis, image, high or window(images))
     return figure
@@ -90,9 +95,9 @@ def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
 
 
 def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figure:
-    """Return a row per image: its versions (N, H, W) by column in grey (NaN: missing), then the deviation."""
+    """Return a row per image: its versions by column (NaN: missing), then the deviation (of colours, the mean)."""
     first = next(iter(images.values()))
-    figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:], colour_bar=True)
+    figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:3], colour_bar=True)
     high = max(window(column) for column in images.values())
     for column, (name, values) in enumerate(images.items()):
         _title(axes[0, column], name)
@@ -101,7 +106,7 @@ def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figu
     if deviation is not None:
         top = float(deviation.max()) or 1.0
         _title(axes[0, -1], "standard deviation")
-        for axis, values in zip(axes[:, -1], deviation, strict=True):
+        for axis, values in zip(axes[:, -1], deviation if deviation.ndim == 3 else deviation.mean(-1), strict=True):
             shown = axis.imshow(values, cmap=MAP, vmin=0, vmax=top, interpolation="nearest")
         _bar(figure, axes, shown, "standard deviation")
     return figure
@@ -135,7 +140,12 @@ def _panels(
 
 def _grey(axis: Axes, image: Array, high: float) -> None:
     axis.set_axis_off()
-    colours = matplotlib.colormaps["gray"].with_extremes(bad="#56b4e9")
+    if image.ndim == 3:
+        known = np.isfinite(image).all(-1, keepdims=True)
+        shown = np.where(known, np.clip(np.nan_to_num(image) / high, 0, 1), to_rgb(_MISSING))
+        axis.imshow(shown, interpolation="nearest")
+        return
+    colours = matplotlib.colormaps["gray"].with_extremes(bad=_MISSING)
     axis.imshow(np.ma.masked_invalid(image), cmap=colours, vmin=0, vmax=high, interpolation="nearest")
 
 

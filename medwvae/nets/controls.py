@@ -42,7 +42,7 @@ class KeptSubbands(Control):
     Parameters
     ----------
     rate : int
-        Pixels per latent value, see `kept_subbands`.
+        Values of the image (pixels · channels) per latent value, see `kept_subbands`.
     extra : tuple of str, optional
         Detail subbands kept of level L.
     wavelet, mode : str
@@ -80,7 +80,7 @@ class KeptSubbands(Control):
 
 
 class LargestCoefficients(Control):
-    """The k = pixels / rate largest coefficients of each image's orthonormal transform, the rest zero.
+    """The k = pixels · channels / rate largest coefficients of each image's orthonormal transform, the rest zero.
 
     The best approximation in k terms of the basis (Mallat 2008, section 9.2). It is no fair latent: which coefficients
     they are differs from image to image and costs bits beyond their values, `position_bits`; and channels count as
@@ -89,7 +89,7 @@ class LargestCoefficients(Control):
     Parameters
     ----------
     rate : int
-        Pixels per kept coefficient.
+        Values of the image per kept coefficient.
     levels : int
         J of the transform.
     wavelet, mode : str

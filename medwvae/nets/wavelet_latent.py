@@ -30,10 +30,12 @@ from medwvae.nets.rates import kept_subbands
 from medwvae.nets.restorer import Estimate
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
 from medwvae.operators import Measurement
-from medwvae.wavelets import Coefficients, idwt, synthesise
+from medwvae.wavelets import Coefficients, dwt, idwt, synthesise
 
 Objective = Literal["sparse", "elbo"]
 Refinement = Literal["none", "convolution", "wavelet"]
+Domain = Literal["image", "wavelet"]
+Selection = Literal["subbands", "top_k"]
 
 
 class WaveletLatentVAE(LatentModel):
@@ -45,7 +47,11 @@ class WaveletLatentVAE(LatentModel):
         `sparse` is the paper's: image loss + λ Σ |ĉ details| [+ β KL of the approximation to N(0, 1)], no density.
         `elbo` is a variational autoencoder whose prior is p(a_J) Π p(d_j | a_j), Laplace (`DetailPrior`).
     rate : int
-        Pixels per latent value; the finest subbands are not kept, and what a decoder knows of them it predicts.
+        Values of the image (pixels · channels) per latent value; what is not kept, the decoder can only predict.
+    select : {"subbands", "top_k"}
+        What the rate keeps: the coarse subbands, or (`sparse` only) the k = values / rate largest predicted
+        coefficients of each image. Gradients reach the kept ones alone. `latent_values` counts k, but which they are
+        differs from image to image and costs bits beyond their values (`LargestCoefficients.position_bits`).
     widths, blocks : tuple of int, int
         Of the encoder; as many levels as widths.
     wavelet : str
@@ -60,6 +66,14 @@ class WaveletLatentVAE(LatentModel):
     loss, sparsity, kl_weight
         Image loss, λ and β of the `sparse` objective; `sparsity_kind` "kl" puts KL(N(ĉ, s²) ‖ N(0, 1)) on the details
         in place of |ĉ|.
+    domain : {"image", "wavelet"}
+        Where the `sparse` objective compares. For an orthonormal family and sizes that are multiples of 2^J, `mse` is
+        the same in both (Parseval).
+
+    Raises
+    ------
+    ConfigError
+        If the transform has too few levels for the rate, or choices exclude one another.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class WaveletLatentVAE(LatentModel):
         *,
         objective: Objective,
         rate: int = 1,
+        select: Selection = "subbands",
         channels: int = 1,
         dims: int = 2,
         classes: int = 0,
@@ -80,6 +95,7 @@ class WaveletLatentVAE(LatentModel):
         prior_width: int = 32,
         prior_blocks: int = 2,
         loss: Loss = "mse",
+        domain: Domain = "image",
         sparsity: float = 1e-3,
         sparsity_kind: Literal["l1", "kl"] = "l1",
         kl_weight: float = 0.0,
@@ -91,7 +107,12 @@ class WaveletLatentVAE(LatentModel):
             channels=channels, dims=dims, classes=classes, likelihood=likelihood, beta=beta, free_nats=free_nats
         )
         self.objective, self.levels, self.wavelet = objective, len(widths), wavelet
-        self.kept = kept_subbands(rate, dims)
+        if select == "top_k" and (objective == "elbo" or kl_weight or (sparsity and sparsity_kind == "kl")):
+            raise ConfigError("select: top_k needs objective: sparse without a KL, for what is left out has no density")
+        if domain == "wavelet" and loss == "bce":
+            raise ConfigError("loss: bce needs domain: image, for coefficients do not lie in [0, 1]")
+        self.rate, self.select, self.domain = rate, select, domain
+        self.kept = kept_subbands(1 if select == "top_k" else rate, dims)
         if self.kept.level > self.levels:
             raise ConfigError(f"a rate of {rate} needs {self.kept.level} levels, the transform has {self.levels}")
         self.image_loss, self.sparsity, self.sparsity_kind, self.kl_weight = loss, sparsity, sparsity_kind, kl_weight
@@ -125,7 +146,17 @@ class WaveletLatentVAE(LatentModel):
                 means.append(details[:, kept].flatten(1, 2))
                 s = self.noise("d", level).expand(-1, details.shape[1], self.channels, *([1] * self.dims))
                 scales.append(s[:, kept].flatten(1, 2))
+        if self.select == "top_k":
+            masks = self._largest(means, self.latent_values(tuple(x.shape[2:])))
+            means = [mean * mask for mean, mask in zip(means, masks, strict=True)]
+            scales = [scale * mask for scale, mask in zip(scales, masks, strict=True)]
         return Posterior(tuple(means), tuple(scales))
+
+    def latent_values(self, shape: tuple[int, ...]) -> int:
+        """See `LatentModel.latent_values`; with `top_k` the number of coefficients kept, at least 1."""
+        if self.select == "top_k":
+            return max(1, self.channels * math.prod(shape) // self.rate)
+        return super().latent_values(shape)
 
     def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
         """See `LatentModel.decode`."""
@@ -205,7 +236,7 @@ class WaveletLatentVAE(LatentModel):
         image = self.decode(posterior.sample(), tuple(truth.shape[2:]), measurement.label)
         terms = self._sparse_terms(posterior)
         penalty = torch.stack(list(terms.values())).sum() if terms else image.new_zeros(())
-        loss = LOSSES[self.image_loss](image, truth) + penalty
+        loss = self._reconstruction(image, truth) + penalty
         return Estimate(image, penalty, {name: term.detach() for name, term in terms.items()}, loss=loss)
 
     def bound(
@@ -257,6 +288,25 @@ class WaveletLatentVAE(LatentModel):
             with torch.autocast(approximation.device.type, enabled=False):
                 details = torch.unflatten(z[k].float(), 1, (len(kept), self.channels))
                 approximation = synthesise(approximation, details, wavelet=self.wavelet)
+
+    @staticmethod
+    def _largest(means: list[Tensor], count: int) -> list[Tensor]:
+        """Return masks, shaped like the parts, of the `count` largest magnitudes of each image."""
+        values = torch.cat([mean.detach().flatten(1) for mean in means], dim=1).abs()
+        chosen = torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0)
+        sizes = [mean[0].numel() for mean in means]
+        parts = torch.split(chosen, sizes, dim=1)
+        return [part.reshape(mean.shape) for part, mean in zip(parts, means, strict=True)]
+
+    def _reconstruction(self, image: Tensor, truth: Tensor) -> Tensor:
+        if self.domain == "wavelet":
+            with torch.autocast(truth.device.type, enabled=False):
+                image, truth = (self._packed(each.float()) for each in (image, truth))
+        return LOSSES[self.image_loss](image, truth)
+
+    def _packed(self, image: Tensor) -> Tensor:
+        padded = pad_to_multiple(image, 2**self.levels, self.dims)
+        return dwt(padded, self.levels, self.dims, self.wavelet, "periodization").pack()
 
     def _sparse_terms(self, posterior: Posterior) -> dict[str, Tensor]:
         """λ · mean |ĉ details|, or their divergence from N(0, 1), and β · divergence of the approximation; means."""

@@ -36,6 +36,7 @@ KINDS = {
     "codec": "lossless codec",
     "reference": "in the place of samples",
 }
+SETS = {"cifar10": "CIFAR-10", "celeba_hq": "a folder of photographs", "mnist": "MNIST"}
 _MARKERS = "osD^vP"
 _PIXELS = 3_000_000  # of all sample grids together
 _NEIGHBOURS = 8
@@ -51,7 +52,7 @@ class GenerativeInputs:
     summary : the content of generative.json.
     histories : training history by model, as in `ReportInputs.histories`, with `s/<subband>` and `s/x`.
     pictures : `.npz` by model, see `medwvae.generative.scoring.Scored.pictures`.
-    radiological : whether the images are slices, to be turned for display.
+    radiological : whether the images are slices, to be turned for display; (n, H, W, 3) of colour photographs.
     """
 
     summary: Mapping[str, Any]
@@ -59,17 +60,24 @@ class GenerativeInputs:
     pictures: Mapping[str, Path] = field(default_factory=dict)
     radiological: bool = True
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """Values that are shown black and white."""
+        return _WINDOW if self.radiological else (0.0, 1.0)
+
 
 def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
     """Return what the template `generative.html` shows."""
     rows = inputs.summary["rows"]
     rates = sorted({row["rate"] for row in rows if row["rate"] is not None})
     shown = list(_first_models(inputs, rates))
+    where, unit = " in the head" if inputs.radiological else "", _unit(inputs.summary)
     return {
         "conditions": _conditions(inputs.summary["conditions"]),
-        "verdicts": [_verdict(rows, rate) for rate in rates],
-        "tables": [_table(rows, rate) for rate in rates] + [_table(rows, None)],
-        "against_rate": _against_rate(rows),
+        "radiological": inputs.radiological,
+        "verdicts": [_verdict(rows, rate, where, unit) for rate in rates],
+        "tables": [_table(rows, rate, unit) for rate in (*rates, None)],
+        "against_rate": _against_rate(rows, where, unit),
         "curves": figures.training_curves(
             "Generative models", {m: h for m, h in inputs.histories.items() if m in shown}
         ),
@@ -91,23 +99,40 @@ def about_models(summary: Mapping[str, Any]) -> str:
     rates = sorted({row["rate"] for row in summary["rows"] if row["rate"] is not None})
     models = sum(entry["rate"] is not None for entry in summary["models"].values())
     listed = ", ".join(f"1/{rate}" for rate in rates)
-    return f"{count(len(systems), 'system')}, {count(models, 'model')}; latent values per pixel: {listed}"
+    return f"{count(len(systems), 'system')}, {count(models, 'model')}; latent values per {_unit(summary)}: {listed}"
+
+
+def _unit(summary: Mapping[str, Any]) -> str:
+    """Return what a rate counts: a pixel of a colour image has three values."""
+    return "value" if summary["conditions"].get("channels", 1) > 1 else "pixel"
 
 
 def _conditions(known: Mapping[str, Any]) -> str:
     height, width = known["size"]
+    if (kind := known.get("data", "slices")) == "slices":
+        images = (
+            f"Images: slices that show the head, {height} × {width}; "
+            f"{known['training_images']} of {count(known['training_subjects'], 'training subject')}, scored on "
+            f"{known['test_images']} of {count(known['test_subjects'], 'test subject')}"
+        )
+    else:
+        colour = (
+            ", in colour (three values per pixel; codecs code each channel on its own)" if known["channels"] > 1 else ""
+        )
+        images = (
+            f"Images: {SETS[kind]}, {height} × {width}{colour}; scored on {known['test_images']} test images, each its "
+            f"own subject; nearest neighbours among {known['training_images']} training images"
+        )
     return (
-        f"Images: slices that show the head, {height} × {width}; "
-        f"{known['training_images']} of {count(known['training_subjects'], 'training subject')}, scored on "
-        f"{known['test_images']} of {count(known['test_subjects'], 'test subject')}. Training: {known['budget']} each "
+        f"{images}. Training: {known['budget']} each "
         "unless the table says otherwise; the weights are those of the best validation PSNR. Bits per voxel: "
         f"{known['quantisation_levels']} grey levels over 0 to {known['quantisation_top']:.3g} (the largest training "
         f"value, network units), uniform dequantisation. Distances between distributions: {known['features']} "
-        f"features of the test slices against as many as {known['draws']} samples."
+        f"features of the test images against as many as {known['draws']} samples."
     )
 
 
-def _verdict(rows: list[dict[str, Any]], rate: int) -> str:
+def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> str:
     """Return who leads at a rate, in one sentence."""
     means = sorted(
         (
@@ -118,17 +143,17 @@ def _verdict(rows: list[dict[str, Any]], rate: int) -> str:
         reverse=True,
     )
     if not means:
-        return f"One latent value for {rate} pixels: nothing was measured."
-    text = f"One latent value for {rate} pixels: {means[0][1]} has the highest PSNR in the head, {means[0][0]:.2f} dB"
+        return f"One latent value for {rate} {unit}s: nothing was measured."
+    text = f"One latent value for {rate} {unit}s: {means[0][1]} has the highest PSNR{where}, {means[0][0]:.2f} dB"
     return text + (f"; next is {means[1][1]} with {means[1][0]:.2f} dB." if len(means) > 1 else ".")
 
 
-def _table(rows: list[dict[str, Any]], rate: int | None) -> dict[str, Any]:
+def _table(rows: list[dict[str, Any]], rate: int | None, unit: str) -> dict[str, Any]:
     own = [row for row in rows if row["rate"] == rate]
     names = table.shown_columns(own)
     best = {name: table.best_of(own, name) for name in names}
     return {
-        "caption": f"One latent value for {rate} pixels" if rate else "For comparison: nothing of this is a model",
+        "caption": f"One latent value for {rate} {unit}s" if rate else "For comparison: nothing of this is a model",
         "columns": [(table.SHOWN[name], _arrow(name)) for name in names],
         "rows": [
             {
@@ -165,8 +190,8 @@ def _cell(row: Mapping[str, Any], name: str, best: float | None) -> dict[str, An
     }
 
 
-def _against_rate(rows: list[dict[str, Any]]) -> str | None:
-    """Return PSNR in the head against the number of latent values, one line per system."""
+def _against_rate(rows: list[dict[str, Any]], where: str, unit: str) -> str | None:
+    """Return PSNR against the number of latent values, one line per system."""
     lines: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     kinds = {row["system"]: row["kind"] for row in rows}
     for row in rows:
@@ -204,13 +229,13 @@ def _against_rate(rows: list[dict[str, Any]]) -> str | None:
         rates = sorted({rate for points in lines.values() for rate, _ in points})
         axis.set_xscale("log", base=2)
         axis.set_xticks([1 / rate for rate in rates], [f"1/{rate}" for rate in rates])
-        axis.set_xlabel("latent values per pixel")
-        axis.set_ylabel("PSNR in the head (dB)")
+        axis.set_xlabel(f"latent values per {unit}")
+        axis.set_ylabel(f"PSNR{where} (dB)")
         axis.grid()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figures.svg(
             figure,
-            "Generative models: PSNR in the head in dB against latent values per pixel: " + "; ".join(said) + ".",
+            f"Generative models: PSNR{where} in dB against latent values per {unit}: " + "; ".join(said) + ".",
         )
 
 
@@ -245,7 +270,7 @@ def _samples(inputs: GenerativeInputs, models: list[str]) -> Iterator[dict[str, 
         columns = math.ceil(math.sqrt(len(images)))
         yield {
             "name": model,
-            "image": grid(images, columns, _PIXELS // len(found)),
+            "image": grid(images, columns, _PIXELS // len(found), inputs.window),
             "alt": f"{len(images)} samples of {model}, drawn one after the other, none left out",
         }
 
@@ -258,7 +283,7 @@ def _neighbours(inputs: GenerativeInputs, models: list[str]) -> Iterator[dict[st
         pairs = np.concatenate([images[:_NEIGHBOURS] for images in loaded])
         yield {
             "name": model,
-            "image": grid(pairs, min(_NEIGHBOURS, len(loaded[0])), _PIXELS // 8),
+            "image": grid(pairs, min(_NEIGHBOURS, len(loaded[0])), _PIXELS // 8, inputs.window),
             "alt": f"Samples of {model} above, the training image nearest to each below",
         }
 
@@ -278,23 +303,28 @@ def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dic
         if rows:
             names = ", ".join(name for name, _ in rows)
             yield {
-                "rate": rate,
+                "rate": f"{rate} {_unit(inputs.summary)}s",
                 "names": [name for name, _ in rows],
-                "image": grid(np.concatenate([images for _, images in rows]), len(rows[0][1]), _PIXELS // 4),
-                "alt": f"Test slices at one latent value for {rate} pixels; rows from the top: {names}",
+                "image": grid(
+                    np.concatenate([images for _, images in rows]), len(rows[0][1]), _PIXELS // 4, inputs.window
+                ),
+                "alt": f"Test images, one latent value for {rate} {_unit(inputs.summary)}s; rows from the top: {names}",
             }
 
 
-def grid(images: NDArray[np.float32], columns: int, pixels: int) -> str:
-    """Return images (n, H, W) in rows of `columns` as one PNG address of at most about so many pixels, one window."""
-    count_, height, width = images.shape
+def grid(images: NDArray[np.float32], columns: int, pixels: int, window: tuple[float, float] = _WINDOW) -> str:
+    """Return images (n, H, W) or (n, H, W, 3) in rows of `columns` as one PNG address, all in one window.
+
+    It has at most about `pixels` pixels.
+    """
+    count_, height, width, *colours = images.shape
     rows = math.ceil(count_ / columns)
-    canvas = np.zeros((rows * (height + 2) - 2, columns * (width + 2) - 2), np.float32)
-    for k, image in enumerate(panels.scaled(np.nan_to_num(images), *_WINDOW)):
+    canvas = np.zeros((rows * (height + 2) - 2, columns * (width + 2) - 2, *colours), np.float32)
+    for k, image in enumerate(panels.scaled(np.nan_to_num(images), *window)):
         top, left = (k // columns) * (height + 2), (k % columns) * (width + 2)
         canvas[top : top + height, left : left + width] = image
     picture = Image.fromarray(np.uint8(255 * canvas + 0.5))
-    if (factor := math.sqrt(pixels / canvas.size)) < 1:
+    if (factor := math.sqrt(pixels / (canvas.shape[0] * canvas.shape[1]))) < 1:
         size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
         picture = picture.resize(size, Image.Resampling.BOX)
     return panels.address(picture)

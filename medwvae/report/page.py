@@ -42,7 +42,7 @@ class ReportInputs:
     ----------
     run, title : name of the study and the page's headline.
     metrics : long format, see `medwvae.report.tables.summary`.
-    manifest : one row per image found, see `medwvae.data.manifest`.
+    manifest : one row per image found, see `medwvae.data.manifest`; none in a study of photographs.
     splits : subject to train, val or test.
     histories : (task, network) to a table with the columns step, seconds, loss, val_psnr (NaN between validations),
         lr, images_per_s and, where noise scales are learned, `s/<subband>`.
@@ -118,14 +118,16 @@ def build(inputs: ReportInputs) -> str:
 def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     """Return what was run, in words, by heading."""
     usable = inputs.manifest[inputs.manifest["status"] == "ok"]
+    about: dict[str, str] = {}
     splits = list(inputs.splits.values())
     parts = [f"{splits.count(part)} {_PART_LABELS[part]}" for part in PARTS]
     refused = len(inputs.manifest) - len(usable)
     modalities = _listed(usable["modality"])
-    about = {
-        "Cohort": f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
-        f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else ""),
-    }
+    if len(inputs.manifest):
+        about["Cohort"] = (
+            f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
+            f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else "")
+        )
     if result["tasks"]:
         about["Tasks"] = "; ".join(
             f"{label(task, TASK_LABELS)}: {inputs.settings.get(task, '') or _setting(result, task)}"

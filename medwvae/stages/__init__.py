@@ -15,6 +15,7 @@ from medwvae.stages.latents import edit, heatmap, impute, interpolate, sample
 from medwvae.stages.plan import (
     direct,
     generative_weights,
+    image_set_files,
     methods_of,
     module_of,
     networks_trained,
@@ -38,6 +39,7 @@ __all__ = [
     "generative_report",
     "generative_weights",
     "heatmap",
+    "image_set_files",
     "impute",
     "ingest",
     "interpolate",

@@ -9,15 +9,14 @@ from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
 from medwvae.config_generative import GenerativeModel
 from medwvae.errors import ConfigError, InputError
-from medwvae.files import atomic
+from medwvae.files import atomic, sha256_of
 from medwvae.progress import say
+from medwvae.stages.plan import image_set_files
 from medwvae.stages.training import Job, fit, state_digest
 
 if TYPE_CHECKING:
-    from medwvae.data.loaders import Case
     from medwvae.generative.images import Images
     from medwvae.generative.scoring import Scored, Settings
-    from medwvae.names import Part
     from medwvae.nets.latent import LatentModel
 
 LEAST = 4
@@ -35,20 +34,19 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.data.loaders import SliceSampler
     from medwvae.degradation import Autoencode
-    from medwvae.train import Validation
 
     torch.set_num_threads(threads)
-    data, degrade = config.generative.slices, Autoencode()
+    data = build.generative_data(config)
+    conditional: bool = getattr(system, "conditional", False)
     fit(
         config,
         Job(
             title=f"train {one.id}",
             build=lambda: build.latent_model(config, one.system, one.rate),
-            sampler=SliceSampler(_cases(config, "train"), data.size, mirror="left-right" if data.mirror else "none"),
-            degrade=degrade,
-            validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
+            sampler=data.sampler(),
+            degrade=Autoencode(),
+            validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=build.generative_training(config, one),
             digest=_digest(config, "train_generative", one),
             weights=paths.generative_model(config.root, one.id),
@@ -65,29 +63,28 @@ def train_generative(config: Config, model: str, threads: int) -> None:
 def train_prior(config: Config, model: str, threads: int) -> None:
     """Train the prior on a trained model's latent, from its last checkpoint if there is one."""
     one = _named(config, model)
-    if not getattr(config.generative.systems[one.system], "prior", False):
+    system = config.generative.systems[one.system]
+    if not getattr(system, "prior", False):
         raise ConfigError(
             f"{one.system} has no prior to train; say `prior: true` under generative.systems.{one.system}"
         )
     import torch
 
     from medwvae import build
-    from medwvae.data.loaders import SliceSampler
     from medwvae.degradation import Autoencode
-    from medwvae.generative.images import gathered
+    from medwvae.generative.reconstruction import batches
     from medwvae.seeding import seed_for
-    from medwvae.train import Validation
 
     torch.set_num_threads(threads)
-    data, degrade, train = config.generative.slices, Autoencode(), _cases(config, "train")
-    images = gathered(train).values
+    data = build.generative_data(config)
+    conditional: bool = getattr(system, "conditional", False)
+    images = data.images("train", labelled=conditional)
     settings = build.prior_training(config, one)
 
     def built() -> Any:
         diffusion = build.prior(config, _autoencoder(config, one)).diffusion
         generator = torch.Generator().manual_seed(seed_for(settings.seed, "measure"))
-        batches = ((part, None) for part in torch.split(images, config.generative.fidelity.batch))
-        diffusion.measure(batches, generator)
+        diffusion.measure(batches(images.values, images.labels, config.generative.fidelity.batch), generator)
         diffusion.latent.requires_grad_(False)
         return diffusion
 
@@ -96,9 +93,9 @@ def train_prior(config: Config, model: str, threads: int) -> None:
         Job(
             title=f"train prior {one.id}",
             build=built,
-            sampler=SliceSampler(train, data.size, mirror="left-right" if data.mirror else "none"),
-            degrade=degrade,
-            validation=Validation(_cases(config, "val"), degrade, config.train.validation_slices, config.seed),
+            sampler=data.sampler(),
+            degrade=Autoencode(),
+            validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=settings,
             digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),
             weights=paths.generative_prior(config.root, one.id),
@@ -114,7 +111,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
 
 
 def score_generative(config: Config, model: str, threads: int = 1) -> None:
-    """Score one generative model on the test subjects' slices."""
+    """Score one generative model on the test subjects' slices, or on the test images of a set."""
     one = _named(config, model)
     import torch
 
@@ -123,13 +120,13 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
 
     torch.set_num_threads(threads)
     system = config.generative.systems[one.system]
-    train, test = _train_and_test(config)
+    train, test = _train_and_test(config, labelled=getattr(system, "conditional", False))
     built = trained_model(config, one.id).to(device_for(config.train.accelerator))
     found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
     found.facts |= _training_facts(config, one)
     names = {"system": one.system, "kind": system.kind, "rate": one.rate, "seed": one.seed}
     _write(config, one.id, {one.id: found}, {one.id: names})
-    say(f"score {one.id}: {len(test)} slices of {len(set(test.subjects))} test subjects")
+    say(f"score {one.id}: {len(test)} images of {len(set(test.subjects))} test subjects")
 
 
 def generative_references(config: Config, threads: int = 1) -> None:
@@ -139,12 +136,14 @@ def generative_references(config: Config, threads: int = 1) -> None:
     from medwvae.generative.scoring import score_references
 
     torch.set_num_threads(threads)
-    train, test = _train_and_test(config)
+    train, test = _train_and_test(config, labelled=False)
     settings = _settings(config, max(train.maxima.values()))
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
     conditions = {
-        "size": list(config.generative.slices.size),
+        "data": config.generative.data.kind,
+        "channels": test.values.shape[1],
+        "size": list(test.values.shape[2:]),
         "test_images": len(test),
         "test_subjects": len(set(test.subjects)),
         "training_images": len(train),
@@ -235,36 +234,32 @@ def _named(config: Config, model: str) -> GenerativeModel:
     return models[model]
 
 
-def _cases(config: Config, part: "Part") -> "list[Case]":
-    from medwvae.data.loaders import load_cases
-    from medwvae.generative.images import framed
-
-    return framed(load_cases(paths.prepared_index(config.root), part), config.generative.slices.size)
-
-
-def _train_and_test(config: Config) -> "tuple[Images, Images]":
-    """Return every training image and the test images that are scored.
+def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]":
+    """Return the training images to compare with and the test images that are scored.
 
     Raises
     ------
     InputError
         If there are too few of them to compare distributions.
     """
-    from medwvae.generative.images import gathered
+    from medwvae import build
 
-    train = gathered(_cases(config, "train"))
-    test = gathered(_cases(config, "test"), config.generative.fidelity.slices)
+    data = build.generative_data(config)
+    train, test = data.images("train", labelled=False), data.images("test", labelled=labelled)
     if min(len(test), len(train)) < LEAST:
         raise InputError(
             f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "
-            "raise generative.fidelity.slices, or add subjects"
+            "raise generative.fidelity.slices, or add subjects (images)"
         )
     return train, test
 
 
 def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) -> str:
     code = provenance.stage_code(stage, config.generative.systems[model.system].module)
-    return state_digest(config, slice_for(config, stage, None, model.id), code, *files)
+    settings = slice_for(config, stage, None, model.id)
+    if config.generative.data.kind == "slices":
+        return state_digest(config, settings, code, *files)
+    return provenance.digest_of([settings, code, image_set_files(config), *map(sha256_of, files)])
 
 
 def _settings(config: Config, top: float) -> "Settings":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,14 @@ def sample(
     count: int,
     shape: str | None = None,
     temperature: float = 1.0,
-    label: int | None = None,
+    label: str | None = None,
     seed: int | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Write images from a model's prior: samples.npz and samples.png; of a 3D model, NIfTI volumes too."""
+    """Write images from a model's prior: samples.npz and samples.png; of a 3D model, NIfTI volumes too.
+
+    A model with classes needs the name of one, `label`.
+    """
     import numpy as np
 
     from medwvae.latents import figures
@@ -44,20 +48,22 @@ def sample(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
-    size = _numbers(shape, "--shape") if shape else config.generative.data.size
+    size = _numbers(shape, "--shape") if shape else _image_shape(config)
     with _said():
         seeds = config.seed if seed is None else seed
-        images = draw(built, count, size, seed=seeds, label=label, temperature=temperature).numpy()
+        number = _label(config, built, label)
+        images = draw(built, count, size, seed=seeds, label=number, temperature=temperature).numpy()
     _write_arrays(folder / "samples.npz", images=images)
     if built.dims == 3:
         affine = _affine_like(_cases(config), size)
         for k, image in enumerate(images):
             write_volume(folder / f"sample_{k:03d}.nii.gz", _tensor(image), affine)
-    figure = figures.grid(_display(images[:, 0]))
-    figures.save(folder / "samples.png", figure, f"{count} samples of {model}, temperature {temperature:g}")
+    figure = figures.grid(_display(images, config))
+    of = f" of the class {label}" if label else ""
+    figures.save(folder / "samples.png", figure, f"{count} samples of {model}{of}, temperature {temperature:g}")
     say(f"sample: {count} images of shape {'x'.join(map(str, images.shape[2:]))} in {folder}")
     # The largest values tell a collapsed or diverged prior at a glance.
-    say(f"sample: values {np.min(images):.3g} to {np.max(images):.3g} (air 0, the reference intensity of the head 1)")
+    say(f"sample: values {np.min(images):.3g} to {np.max(images):.3g} ({_unit(config)})")
     return folder
 
 
@@ -70,12 +76,13 @@ def interpolate(
     last: str | None = None,
     steps: int = 9,
     kind: str = "spherical",
-    label: int | None = None,
+    label: str | None = None,
     out: Path | None = None,
 ) -> Path:
     """Walk between the middle slices of two test subjects through each model's latent, and measure the walks.
 
-    Writes walk.npz (the images by model), walk.json (the measures) and walk.png.
+    Of a set of images, between two test images. A model with classes walks in the class `label`, or in the images' own
+    if they share it. Writes walk.npz (the images by model), walk.json (the measures) and walk.png.
     """
     import torch
 
@@ -88,17 +95,18 @@ def interpolate(
         raise InputError(f"--kind is {kind}, expected linear or spherical")
     _use(threads)
     folder = out or paths.latent_uses(config.root, "-".join(models))
-    cases = _cases(config)
-    ends = [_of_subject(cases, subject, k) for k, subject in enumerate((first, last))]
     images, measured = {}, {}
     for name in models:
         model = _load_model(config, name)
-        a, b = (_image(case, model.dims) for case in ends)
+        examples = _examples(config, model.dims)
+        ends = [_of_subject(examples, subject, k) for k, subject in enumerate((first, last))]
         with _said(), torch.no_grad():
+            shared = ends[0].label if model.classes and ends[0].label == ends[1].label else None
             # Beside a model with classes, one without takes no notice of the label.
-            own = labels_for(model, label if model.classes or len(models) == 1 else None, 1)
-            walked = walk(model, a, b, steps=steps, kind=way, label=own)
-            top = max(case.prepared.maximum for case in ends)
+            asked = label if model.classes or len(models) == 1 else None
+            own = labels_for(model, shared if asked is None and shared is not None else _label(config, model, asked), 1)
+            walked = walk(model, ends[0].image, ends[1].image, steps=steps, kind=way, label=own)
+            top = max(end.maximum for end in ends)
             measured[name] = smoothness(model, walked, data_range=top, label=own)
         images[name] = walked.numpy()
     _write_arrays(folder / "walk.npz", **images)
@@ -106,8 +114,8 @@ def interpolate(
         name: one.summary() | {"rmse": one.rmse.tolist(), "residual": one.residual.tolist()}
         for name, one in measured.items()
     }
-    _write_json(folder / "walk.json", {"subjects": [case.subject for case in ends], "kind": kind, "models": facts})
-    figure = figures.walks({name: _display(row[:, 0]) for name, row in images.items()}, measured)
+    _write_json(folder / "walk.json", {"subjects": [end.subject for end in ends], "kind": kind, "models": facts})
+    figure = figures.walks({name: _display(row, config) for name, row in images.items()}, measured)
     figures.save(folder / "walk.png", figure, f"{kind} walk between two subjects by {', '.join(models)}")
     for name, one in measured.items():
         say(f"interpolate {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in one.summary().items()))
@@ -124,11 +132,12 @@ def impute(
     missing_slices: str | None = None,
     method: str = "map",
     sweeps: int = 100,
-    label: int | None = None,
+    label: str | None = None,
     out: Path | None = None,
 ) -> Path:
     """Fill a block (or, with a 3D model, slices) that is taken out of the first test subjects' images, and score it.
 
+    A model with classes is told `label`, or each image's own class.
     Writes imputed.npz, imputed.json (RMSE in the hole beside mean and biharmonic filling) and imputed.png.
     """
     import numpy as np
@@ -144,11 +153,15 @@ def impute(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
-    cases = _one_each(_cases(config))[:count]
-    truth = torch.cat([_image(case, built.dims) for case in cases])
+    examples = _examples(config, built.dims)[:count]
+    truth = torch.cat([example.image for example in examples])
     with _said():
-        known = torch.stack([_known(case, built.dims, hole, missing_slices, config.seed) for case in cases])[:, None]
-        own = labels_for(built, label, len(cases))
+        known = torch.stack([_known(example, hole, missing_slices, config.seed) for example in examples])[:, None]
+        numbers = [example.label for example in examples if example.label is not None]
+        if built.classes and label is None and len(numbers) == len(examples):
+            own: Tensor | None = torch.tensor(numbers)
+        else:
+            own = labels_for(built, _label(config, built, label), len(examples))
         if method == "map" or built.has_density:
             answer = impute_by_gradient(built, truth, known, steps=sweeps, label=own)
         if method == "chain":
@@ -166,13 +179,13 @@ def impute(
     deviation = None if answer.deviation is None else answer.deviation.numpy()
     arrays = {"truth": truth.numpy(), "known": known.numpy(), "image": answer.image.numpy()}
     _write_arrays(folder / "imputed.npz", **arrays, **({} if deviation is None else {"deviation": deviation}))
-    facts = {"subjects": [c.subject for c in cases], "method": method, "sweeps": sweeps, "rmse_in_hole": errors}
+    facts = {"subjects": [e.subject for e in examples], "method": method, "sweeps": sweeps, "rmse_in_hole": errors}
     _write_json(folder / "imputed.json", facts)
     given = np.where(known.numpy(), truth.numpy(), np.nan)
     columns = {"truth": truth.numpy(), "given": given, **{name: image.numpy() for name, image in rivals.items()}}
     figure = figures.imputed(
-        {name: _display(values[:, 0]) for name, values in columns.items()},
-        None if deviation is None else _display(deviation[:, 0]),
+        {name: _display(values, config) for name, values in columns.items()},
+        None if deviation is None else _display(deviation, config),
     )
     words = ", ".join(f"{name} {value:.4f}" for name, value in errors.items())
     figures.save(folder / "imputed.png", figure, f"Missing pixels filled in; RMSE in the hole: {words}")
@@ -270,10 +283,10 @@ def heatmap(
         coefficients: Coefficients = dwt(_tensor(image), _levels(levels), dims, wavelet, mode)
         maps = heatmaps(coefficients)
     shown = {
-        level: {name: _display((one[0, 0, chosen] if dims == 3 else one[0, 0]).numpy()) for name, one in bands.items()}
+        level: {name: _turned((one[0, 0, chosen] if dims == 3 else one[0, 0]).numpy()) for name, one in bands.items()}
         for level, bands in maps.items()
     }
-    figure = figures.heatmaps(_display(slices[chosen] - slices.min()), shown)
+    figure = figures.heatmaps(_turned(slices[chosen] - slices.min()), shown)
     figures.save(out, figure, f"Magnitude of {wavelet} coefficients per level and orientation, slice {chosen}")
     say(f"heatmap: {len(maps)} levels, slice {chosen} along axis {across}")
 
@@ -286,11 +299,84 @@ def _load_model(config: Config, name: str) -> "LatentModel":
 
 
 def _cases(config: Config) -> "list[Case]":
-    """Return the test subjects' prepared volumes, in the frame of the study's generative models."""
-    from medwvae.data.loaders import load_cases
-    from medwvae.generative.images import framed
+    """Return the test subjects' prepared volumes, in the frame of the study's generative models; none of a set."""
+    from medwvae import build
+    from medwvae.generative.sources import Slices
 
-    return framed(load_cases(paths.prepared_index(config.root), "test"), config.generative.data.size)
+    data = build.generative_data(config)
+    return data.cases("test") if isinstance(data, Slices) else []
+
+
+def _image_shape(config: Config) -> tuple[int, ...]:
+    """Return the spatial shape of the study's images."""
+    from medwvae import build
+
+    return build.generative_data(config).shape[1:]
+
+
+def _classes(config: Config) -> tuple[str, ...]:
+    """Return the names of the classes that a label can name."""
+    from medwvae import build
+
+    return build.generative_data(config).classes
+
+
+def _label(config: Config, model: "LatentModel", name: str | None) -> int | None:
+    """Return the number of a class by its name.
+
+    Raises
+    ------
+    ValueError
+        If the model has no classes, not this one, or has them and none is named.
+    """
+    if not model.classes:
+        if name is not None:
+            raise ValueError(f"the model has no classes, so there is no class {name}; `conditional: true` trains one")
+        return None
+    if name is None or name not in (classes := _classes(config)):
+        have = ", ".join(_classes(config))
+        raise ValueError(f"name one of the model's classes by --label: {have}" + (f"; got {name}" if name else ""))
+    return classes.index(name)
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A test subject's image (1, C, *spatial): the middle slice, the volume, or a photograph."""
+
+    subject: str
+    image: "Tensor"
+    places: "NDArray[np.bool_]"
+    """Where a hole may have its centre, *spatial: in the head."""
+    maximum: float
+    label: int | None
+
+
+def _examples(config: Config, dims: int) -> list[_Example]:
+    """Return one image of every test subject: of the first volume, or the scored images of a set."""
+    import numpy as np
+
+    from medwvae import build
+
+    if config.generative.data.kind == "slices":
+        cases = _one_each(_cases(config))
+        return [_of_case(case, dims, _classes(config)) for case in cases]
+    images = build.generative_data(config).images("test", labelled=True)
+    places = np.ones(images.values.shape[2:], bool)
+    labels = [None] * len(images) if images.labels is None else images.labels.tolist()
+    return [
+        _Example(subject, images.values[k : k + 1], places, 1.0, labels[k]) for k, subject in enumerate(images.subjects)
+    ]
+
+
+def _of_case(case: "Case", dims: int, classes: Sequence[str]) -> _Example:
+    head = case.prepared.head
+    return _Example(
+        case.subject,
+        _image(case, dims),
+        head if dims == 3 else head[_middle(case)],
+        case.prepared.maximum,
+        classes.index(case.contrast) if case.contrast in classes else None,
+    )
 
 
 def _use(threads: int) -> None:
@@ -308,16 +394,17 @@ def _said() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def _of_subject(cases: "Sequence[Case]", subject: str | None, place: int) -> "Case":
-    """Return the first volume of a subject, or of the subject in this place of the list."""
-    first = _one_each(cases)
+def _of_subject(examples: Sequence[_Example], subject: str | None, place: int) -> _Example:
+    """Return the image of a subject, or of the subject in this place of the list."""
     if subject is None:
-        if place >= len(first):
-            raise InputError(f"a walk needs {place + 1} test subjects, the study has {len(first)}")
-        return first[place]
-    found = [case for case in first if case.subject == subject]
+        if place >= len(examples):
+            raise InputError(f"a walk needs {place + 1} test subjects, the study has {len(examples)}")
+        return examples[place]
+    found = [example for example in examples if example.subject == subject]
     if not found:
-        raise ConfigError(f"no test subject {subject!r}; have: {', '.join(case.subject for case in first)}")
+        have = [example.subject for example in examples]
+        more = f" and {len(have) - 20} more" if len(have) > 20 else ""
+        raise ConfigError(f"no test subject {subject!r}; have: {', '.join(have[:20])}{more}")
     return found[0]
 
 
@@ -337,14 +424,14 @@ def _image(case: "Case", dims: int) -> "Tensor":
     return slices[:, 0][None, None] if dims == 3 else slices[_middle(case)][None]
 
 
-def _known(case: "Case", dims: int, hole: int, missing: str | None, seed: int) -> "Tensor":
-    """Return the known voxels of a case's image: slices are missing, or a block somewhere in the head."""
+def _known(example: _Example, hole: int, missing: str | None, seed: int) -> "Tensor":
+    """Return the known voxels of an image: slices are missing, or a block somewhere in the head."""
     import numpy as np
 
     from medwvae.latents.holes import block, missing_slices
     from medwvae.seeding import seed_for
 
-    head = case.prepared.head if dims == 3 else case.prepared.head[_middle(case)]
+    head = example.places
     if missing is not None:
         return missing_slices(head.shape, _numbers(missing, "--missing-slices"))
     fits = np.zeros_like(head)
@@ -352,20 +439,20 @@ def _known(case: "Case", dims: int, hole: int, missing: str | None, seed: int) -
     places = np.argwhere(head & fits)
     if not len(places):
         raise ValueError(f"a hole of {hole} voxels does not fit into images of shape {head.shape}")
-    centre = places[np.random.default_rng(seed_for(seed, "hole", case.subject)).integers(len(places))]
+    centre = places[np.random.default_rng(seed_for(seed, "hole", example.subject)).integers(len(places))]
     return block(head.shape, [int(n) for n in centre], hole)
 
 
 def _biharmonic(truth: "Tensor", known: "Tensor") -> "Tensor":
-    """Fill each image (N, 1, H, W) by the smoothest surface (Damelin and Hoang 2018), as scikit-image does."""
+    """Fill each image (N, C, H, W) by the smoothest surface (Damelin and Hoang 2018), as scikit-image does."""
     import numpy as np
     from skimage.restoration import inpaint_biharmonic
 
     filled = [
-        inpaint_biharmonic(np.where(k, x, 0).astype(np.float64), ~k)
-        for x, k in zip(truth[:, 0].numpy(), known[:, 0].numpy(), strict=True)
+        inpaint_biharmonic(np.where(k, x, 0).astype(np.float64), ~k, channel_axis=0)
+        for x, k in zip(truth.numpy(), known[:, 0].numpy(), strict=True)
     ]
-    return _tensor(np.stack(filled)[:, None].astype(np.float32))
+    return _tensor(np.stack(filled).astype(np.float32))
 
 
 def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.float64]") -> "NDArray[np.bool_]":
@@ -463,10 +550,23 @@ def _affine_like(cases: "Sequence[Case]", shape: Sequence[int]) -> "NDArray[np.f
     return affine
 
 
-def _display(images: "NDArray[Any]") -> "NDArray[Any]":
-    """Turn slices (..., H, W) of a RAS+ volume for display; of volumes (N, S, H, W), the middle slice of each."""
-    if images.ndim == 4:
-        images = images[:, images.shape[1] // 2]
+def _display(images: "NDArray[Any]", config: Config) -> "NDArray[Any]":
+    """Return images (N, C, *spatial) for display: slices turned, the middle one of volumes; colours last."""
+    if images.shape[1] == 3:
+        return images.transpose(0, 2, 3, 1)
+    images = images[:, 0]
+    if config.generative.data.kind != "slices":
+        return images
+    return _turned(images[:, images.shape[1] // 2] if images.ndim == 4 else images)
+
+
+def _unit(config: Config) -> str:
+    slices = config.generative.data.kind == "slices"
+    return "air 0, the reference intensity of the head 1" if slices else "black 0, white 1"
+
+
+def _turned(images: "NDArray[Any]") -> "NDArray[Any]":
+    """Turn slices (..., H, W) of a RAS+ volume for display."""
     return images.swapaxes(-1, -2)[..., ::-1, ::-1]
 
 

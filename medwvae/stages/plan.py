@@ -113,6 +113,22 @@ def generative_weights(config: Config, model: str) -> list[Path]:
     return [*weights, paths.generative_prior(root, model)] if getattr(system, "prior", False) else weights
 
 
+def image_set_files(config: Config) -> list[tuple[str, int, int]]:
+    """Return names, sizes and times of the files of the study's set of images; none of slices.
+
+    Raises
+    ------
+    InputError
+        If files are missing.
+    """
+    data = config.generative.data
+    if data.kind == "slices" or not config.generative.systems:
+        return []
+    from medwvae.data.image_sets import files_of, signature
+
+    return signature(files_of(data.kind, Path(data.path)))
+
+
 def write_config(config: Config) -> None:
     """Write the resolved configuration beside the results."""
     from medwvae.config_io import to_yaml

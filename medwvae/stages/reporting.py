@@ -53,12 +53,14 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
     from medwvae import build
     from medwvae.data import splits
     from medwvae.data.loaders import load_cases
+    from medwvae.data.manifest import COLUMNS
     from medwvae.protocols import PROTOCOLS
     from medwvae.report.page import ReportInputs
 
     root, tasks = config.root, config.tasks.enabled
-    manifest = pd.read_csv(paths.manifest(root))
-    cases = load_cases(paths.prepared_index(root), "test")
+    cohort = config.has_cohort
+    manifest = pd.read_csv(paths.manifest(root)) if cohort else pd.DataFrame(columns=list(COLUMNS))
+    cases = load_cases(paths.prepared_index(root), "test") if cohort else []
     names = [case.volume for case in cases]
     files = manifest.set_index("volume")["file"]
     records = {
@@ -82,7 +84,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         title=config.report.title,
         metrics=metrics,
         manifest=manifest,
-        splits=dict(splits.read(paths.splits(root))),
+        splits=dict(splits.read(paths.splits(root))) if cohort else {},
         histories={key: pd.read_csv(paths.history(root, *key)) for key in trained},
         volumes={
             task: {

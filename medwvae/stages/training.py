@@ -16,7 +16,7 @@ from medwvae.progress import bar, is_main_process, say
 from medwvae.stages.plan import task_named
 
 if TYPE_CHECKING:
-    from medwvae.data.loaders import SliceSampler
+    from medwvae.data.loaders import Sampler
     from medwvae.degradation import Degradation
     from medwvae.nets.restorer import Restorer
     from medwvae.train import Settings
@@ -65,7 +65,7 @@ class Job:
 
     title: str
     build: "Callable[[], Restorer]"
-    sampler: "SliceSampler"
+    sampler: "Sampler"
     degrade: "Degradation"
     validation: Any
     settings: "Settings"

@@ -1,6 +1,7 @@
 """The subcommands, from arguments to files; training and the study's own plumbing are stood in for."""
 
 import json
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -32,6 +33,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(latents, "_load_model", lambda _, name: models[name])
     monkeypatch.setattr(latents, "_cases", lambda _: cases)
     monkeypatch.setattr(latents, "_image_shape", lambda _: SHAPE)
+    monkeypatch.setattr(latents, "_classes", lambda _: ("t1w", "t2w"))
     monkeypatch.chdir(tmp_path)
     return Config()
 
@@ -75,14 +77,16 @@ def test_only_a_3d_model_gives_volumes(study):
     looked_at(folder / "samples.png", "2 samples")
     with pytest.raises(InputError, match="3 spatial axes"):
         stages.sample(study, "deep", 1, count=1)
-    with pytest.raises(InputError, match="0 to 1"):
+    with pytest.raises(InputError, match=r"by --label: t1w, t2w$"):
         stages.sample(study, "labelled", 1, count=1)
+    with pytest.raises(InputError, match="t1w, t2w; got cat"):
+        stages.sample(study, "labelled", 1, count=1, label="cat")
     with pytest.raises(InputError, match="commas"):
         stages.sample(study, "deep", 1, count=1, shape="9x9")
 
 
 def test_walks_of_two_models_stand_side_by_side(study, tmp_path):
-    run("interpolate", "--model", "waves", "--model", "labelled", "--steps", 4, "--label", 0, "--out", tmp_path)
+    run("interpolate", "--model", "waves", "--model", "labelled", "--steps", 4, "--label", "t1w", "--out", tmp_path)
     facts = json.loads((tmp_path / "walk.json").read_text())["models"]
     assert facts["waves"] == facts["labelled"]
     looked_at(tmp_path / "walk.png", "by waves, labelled")
@@ -109,11 +113,12 @@ def test_a_walk_is_drawn_and_measured(study, tmp_path):
     assert facts["models"]["waves"]["path_ratio"] == pytest.approx(1, abs=1e-4)
     assert loaded(tmp_path / "walk.npz")["waves"].shape == (4, 1, *SHAPE)
     looked_at(tmp_path / "walk.png", "linear walk")
-    for options, error, words in (
+    wrong: list[tuple[dict[str, Any], type[MedwvaeError], str]] = [
         ({"first": "s7"}, ConfigError, "no test subject 's7'; have: s0, s1"),
         ({"kind": "round"}, InputError, "linear or spherical"),
-        ({"label": 1}, InputError, "no classes"),
-    ):
+        ({"label": "t2w"}, InputError, "no classes"),
+    ]
+    for options, error, words in wrong:
         with pytest.raises(error, match=words):
             stages.interpolate(study, ["waves"], 1, out=tmp_path, **options)
 

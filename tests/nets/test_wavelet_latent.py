@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medwvae.errors import ConfigError
+from medwvae.losses import LOSSES
 from medwvae.nets.detail_prior import DetailPrior, draw_laplace, laplace_divergence, laplace_log_density
 from medwvae.nets.latent import gaussian_log_density
 from medwvae.nets.wavelet_latent import WaveletLatentVAE
@@ -210,3 +211,92 @@ def test_elbo_training_lowers_the_bound():
     after = trained(before, 80)
     with torch.no_grad():
         assert float((lambda b: b.distortion + b.rate)(after.bound(x)).mean()) < start
+
+
+@given(
+    rate=st.sampled_from([3, 4, 16]),
+    channels=st.sampled_from([1, 3]),
+    dims=st.sampled_from([2, 3]),
+    sizes=st.tuples(*[st.integers(5, 19)] * 3),
+)
+@settings(deadline=None, max_examples=20)
+def test_top_k_keeps_the_largest_predictions_and_no_others(rate, channels, dims, sizes):
+    network = shaken(model("sparse", rate=rate, channels=channels, dims=dims, select="top_k", refine="none"))
+    full = shaken(model("sparse", rate=1, channels=channels, dims=dims, refine="none"))  # the same weights
+    shape = sizes[:dims]
+    x = torch.rand((2, channels, *shape), generator=torch.Generator().manual_seed(0))
+    posterior = network.encode(x)
+    values = torch.cat([part.flatten(1) for part in posterior.mean], 1)
+    every = torch.cat([part.flatten(1) for part in full.encode(x).mean], 1)
+    k = max(1, channels * math.prod(shape) // rate)
+    assert network.latent_values(shape) == k
+    assert (values != 0).sum(1).tolist() == [k, k]
+    assert torch.equal(values[values != 0], every[values != 0])
+    assert bool((every.masked_fill(values != 0, 0).abs().amax(1) <= every.abs().topk(k).values[:, -1]).all())
+    z = torch.cat([part.flatten(1) for part in posterior.sample(torch.Generator().manual_seed(0))], 1)
+    assert torch.equal(z != 0, values != 0)  # no noise where nothing is kept
+    assert network.reconstruct(x).shape == x.shape
+
+
+def test_gradients_reach_what_top_k_keeps_and_nothing_else():
+    network = model("sparse", rate=8, select="top_k", refine="none")
+    x = image((16, 16)).requires_grad_()  # untrained, the encoder is the transform: dx is W⁻¹ of the mask
+    (gradient,) = torch.autograd.grad(torch.cat([part.flatten() for part in network.encode(x).mean]).sum(), x)
+    found = dwt(gradient, 2).pack()
+    kept = network.encode(x.detach()).mean
+    assert int((found.abs() > 1e-4).sum()) == sum(int((part != 0).sum()) for part in kept) == 2 * 256 // 8
+    x = x.detach()
+    with torch.no_grad():
+        before = float(torch.nn.functional.mse_loss(network.reconstruct(x), x))
+    after = trained(network, 30)
+    with torch.no_grad():
+        assert float(torch.nn.functional.mse_loss(after.reconstruct(x), x)) < 2 * before
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db4"])
+def test_the_square_error_trains_alike_in_both_domains(wavelet):
+    """Parseval: an orthonormal transform leaves the square error as it is, and the gradient with it."""
+    x, losses, gradients = image((16, 24)), [], []
+    for domain in ("image", "wavelet"):
+        network = shaken(model("sparse", rate=4, wavelet=wavelet, domain=domain))
+        torch.manual_seed(0)
+        loss = network(Measurement(x), x).loss
+        losses.append(loss.detach())
+        gradients.append(torch.autograd.grad(loss, network.encoder.heads[1].weight)[0])
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+    other = shaken(model("sparse", rate=4, wavelet=wavelet, domain="wavelet", loss="l1"))
+    torch.manual_seed(0)
+    assert float(other(Measurement(x), x).loss.detach()) != pytest.approx(
+        float(losses[0]), rel=0.01
+    )  # of L1 there is no such law
+
+
+def test_cross_entropy_is_least_at_the_truth_and_leaves_out_what_is_no_probability():
+    bce = LOSSES["bce"]
+    truth = image((8, 8))
+    least = bce(truth, truth)
+    assert bce(truth + 0.1, truth) > least < bce(truth - 0.1, truth)
+    x = truth.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(bce(x, truth), x)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)
+    bright = truth.clone()
+    bright[0, 0, :4] = 1.5
+    wild = torch.where(bright > 1, torch.full_like(bright, -7.0), truth)
+    torch.testing.assert_close(bce(wild, bright), bce(truth[bright <= 1], truth[bright <= 1]))
+    assert float(bce(wild, torch.full_like(truth, 2.0))) == 0
+    assert float(trained(model("sparse", loss="bce"), 3)(Measurement(truth), truth).loss.detach()) > 0
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"objective": "elbo", "select": "top_k"}, "select: top_k needs objective: sparse"),
+        ({"objective": "sparse", "select": "top_k", "kl_weight": 0.1}, "without a KL"),
+        ({"objective": "sparse", "select": "top_k", "sparsity_kind": "kl"}, "without a KL"),
+        ({"objective": "sparse", "domain": "wavelet", "loss": "bce"}, "loss: bce needs domain: image"),
+    ],
+)
+def test_choices_that_exclude_one_another_are_refused(choices, words):
+    with pytest.raises(ConfigError, match=words):
+        model(**choices)

@@ -4,9 +4,24 @@ The resumable state lies under state/ and is not declared, as in train.smk."""
 MODELS = study.generative.models()
 
 
+try:
+    IMAGE_SET = stages.image_set_files(given)
+except MedwvaeError as error:
+    raise SystemExit(f"medwvae: error: {error}")
+
+# A folder's own time does not tell of its files: the set's names, sizes and times are part of `reads`.
+IMAGES = study.generative.data.path if IMAGE_SET else paths.prepared_index(root)
+
+
+def reads_images(stage, method=None):
+    """`reads` of a stage that reads the images of the generative models."""
+    digest = reads(stage, method=method)
+    return provenance.digest_of([digest, IMAGE_SET]) if IMAGE_SET else digest
+
+
 def reads_of_model(stage):
-    """`reads` of a stage as a params function over the wildcard `model`."""
-    return lambda wildcards: reads(stage, method=wildcards.model)
+    """`reads_images` of a stage as a params function over the wildcard `model`."""
+    return lambda wildcards: reads_images(stage, wildcards.model)
 
 
 def weights_of(wildcards):
@@ -16,7 +31,7 @@ def weights_of(wildcards):
 
 rule train_generative:
     input:
-        paths.prepared_index(root),
+        IMAGES,
     output:
         model=paths.generative_model(root, "{model}"),
         history=paths.generative_history(root, "{model}"),
@@ -37,7 +52,7 @@ rule train_generative:
 
 rule train_prior:
     input:
-        paths.prepared_index(root),
+        IMAGES,
         model=paths.generative_model(root, "{model}"),
     output:
         prior=paths.generative_prior(root, "{model}"),
@@ -59,7 +74,7 @@ rule train_prior:
 
 rule score_generative:
     input:
-        index=paths.prepared_index(root),
+        index=IMAGES,
         weights=weights_of,
     output:
         scores=paths.generative_scores(root, "{model}"),
@@ -81,7 +96,7 @@ rule score_generative:
 
 rule generative_references:
     input:
-        paths.prepared_index(root),
+        IMAGES,
     output:
         scores=paths.generative_scores(root, stages.REFERENCES),
         facts=paths.generative_facts(root, stages.REFERENCES),
@@ -94,7 +109,7 @@ rule generative_references:
         mem_mb=6000,
         runtime=60,
     params:
-        reads=reads("generative_references"),
+        reads=reads_images("generative_references"),
     shell:
         medwvae("generative-references", "--threads {threads}")
 

@@ -13,9 +13,11 @@ rule report:
             if MODELS
             else []
         ),
-        index=paths.prepared_index(root),
-        manifest=paths.manifest(root),
-        splits=paths.splits(root),
+        cohort=(
+            [paths.prepared_index(root), paths.manifest(root), paths.splits(root)]
+            if study.has_cohort
+            else []
+        ),
     output:
         page=paths.report(root),
         metrics=paths.metrics(root),

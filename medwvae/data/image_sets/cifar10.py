@@ -46,6 +46,11 @@ def sources(path: Path, part: Literal["train", "test"]) -> list[Path]:
     )
 
 
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """Return (C, H, W), the same for every CIFAR-10."""
+    return _SHAPE
+
+
 def read(path: Path, part: Literal["train", "test"]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the images (N, 3, 32, 32) and labels (N,) of an official part, in the order of the files.
 

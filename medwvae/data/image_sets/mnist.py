@@ -37,6 +37,12 @@ def _source(path: Path, stem: str, dims: int) -> Path:
     raise InputError(f"{path}: no {names[0]} here, with or without .gz; put the four files of MNIST there")
 
 
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """Return (1, H, W) of the training images; InputError as `read_idx`."""
+    images = read_idx(sources(path, "train")[0], 3)
+    return (1, images.shape[1], images.shape[2])
+
+
 def read(path: Path, part: Literal["train", "test"]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the images (N, 1, H, W) and labels (N,) of an official part.
 

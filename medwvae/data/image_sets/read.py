@@ -13,6 +13,39 @@ from medwvae.names import ImageKind, Part
 _LABELLED: Final[dict[str, Any]] = {"cifar10": cifar10, "mnist": mnist}
 
 
+def files_of(kind: ImageKind, path: Path) -> list[Path]:
+    """Return every file that a set is read from.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    if kind == "celeba_hq":
+        return folder.sources(path)
+    reader = _LABELLED[kind]
+    return list(dict.fromkeys([*reader.sources(path, "train"), *reader.sources(path, "test")]))
+
+
+def image_shape(kind: ImageKind, path: Path, size: int | None = None) -> tuple[int, int, int]:
+    """Return (C, H, W) of the images of a set, from its first file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    if kind == "celeba_hq":
+        return folder.shape_of(folder.sources(path)[0], size)
+    channels, height, width = _LABELLED[kind].shape_of(path)
+    return (channels, size, size) if size else (channels, height, width)
+
+
+def classes_of(kind: ImageKind) -> tuple[str, ...]:
+    """Return the names of a set's classes; none where images have no label."""
+    return () if kind == "celeba_hq" else tuple(_LABELLED[kind].CLASSES)
+
+
 def read_image_set(
     kind: ImageKind,
     path: Path,
