@@ -65,7 +65,8 @@ def export_volume(
     Raises
     ------
     Refusal
-        If a volume cannot be read, or no source is of its grid.
+        If a volume cannot be read, has voxels that are no numbers, or no source is of its grid; or if the name that is
+        to hide a patient repeats the patient's.
     InputError
         If `out` exists.
     """
@@ -81,6 +82,8 @@ def export_volume(
         source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
         if hidden:
             hidden = replace(hidden, known=identifiers_in(source.files))
+            if hidden.known.in_text(hidden.name):
+                raise Refusal("the name to show instead of the patient's repeats a name or number of the patient")
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
         if uncertainty:
@@ -95,18 +98,29 @@ def export_volume(
             "slices": len(headers),
             "rescale_slope": float(packed.slope),
             "rescale_intercept": packed.intercept,
-            "largest_rounding_error": packed.error,
+            "largest_rounding_error": packed.bound,
             "deidentified": hidden is not None,
         }
         with atomic(folder / "export.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return Exported(len(headers), packed.error)
+    return Exported(len(headers), packed.bound)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
-    return nifti.read(path)
+    values, affine = nifti.read(path)
+    if lost := _not_finite(path):
+        raise Refusal(
+            f"{lost} of the volume's {values.size} voxels are not numbers (NaN or infinite), which DICOM cannot hold and "
+            "nobody may guess; set them to a value, for example the background's, and export again"
+        )
+    return values, affine
+
+
+def _not_finite(path: Path) -> int:
+    """Return how many voxels a file holds that `nifti.read` replaces: what leaves the study must not be made up."""
+    return int(np.count_nonzero(~np.isfinite(next(nifti.inspect(path).volumes()))))
 
 
 def _native(
