@@ -35,7 +35,7 @@ _STORAGE: Final = {
     **dict.fromkeys(_FULL, "there is no space left on the disk; free some, or choose a folder on another disk"),
     errno.EROFS: "the file system is read-only; choose another folder",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "not permitted; change the permissions, or choose another folder"),
-    errno.ENOENT: "there is no such file or folder, and none can be made there; check the name, or choose another folder",
+    errno.ENOENT: "there is no such file or folder, and none can be made; check the name, or choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
     errno.EISDIR: "it is a folder, not a file; choose another name",
     errno.EEXIST: "something of that name is there already; choose another name, or move it away",

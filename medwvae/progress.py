@@ -45,7 +45,7 @@ def shown(message: str) -> str:
     return message
 
 
-def place(path: str | Path) -> str:
+def place(path: str | os.PathLike[str]) -> str:
     """Return where a path lies, without a name that could be a patient's: a label, or a path below this folder."""
     whole = Path(path).absolute()
     for text, label in sorted(_hidden.items(), key=lambda item: -len(item[0])):

@@ -1,6 +1,7 @@
 """What leaves the study: a volume on its source's own grid as NIfTI and, where there is a DICOM source, as DICOM."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic
 from medwvae.geometry import onto_grid
 
+_PSEUDONYM = "sub-[a-z2-7]{10}"  # of a study: made by chance, so what it repeats is chance, too
 NO_SOURCE = (
     "its source is NIfTI, so there is no DICOM series to derive from; to get DICOM, name the original series, "
     "on the same grid, with --source"
@@ -82,7 +84,7 @@ def export_volume(
         source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
         if hidden:
             hidden = replace(hidden, known=identifiers_in(source.files))
-            if hidden.known.in_text(hidden.name):
+            if not re.fullmatch(_PSEUDONYM, hidden.name) and hidden.known.in_text(hidden.name):
                 raise Refusal("the name to show instead of the patient's repeats a name or number of the patient")
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
@@ -112,8 +114,8 @@ def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     values, affine = nifti.read(path)
     if lost := _not_finite(path):
         raise Refusal(
-            f"{lost} of the volume's {values.size} voxels are not numbers (NaN or infinite), which DICOM cannot hold and "
-            "nobody may guess; set them to a value, for example the background's, and export again"
+            f"{lost} of the volume's {values.size} voxels are not numbers (NaN or infinite), which DICOM cannot hold "
+            "and nobody may guess; set them to a value, for example the background's, and export again"
         )
     return values, affine
 
