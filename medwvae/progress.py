@@ -47,7 +47,7 @@ def shown(message: str) -> str:
 
 def place(path: str | os.PathLike[str]) -> str:
     """Return where a path lies, without a name that could be a patient's: a label, or a path below this folder."""
-    whole = Path(path).absolute()
+    whole = Path(*(re.sub(r"^\.(\d+\.)?tmp\.", "", part) for part in Path(path).absolute().parts))  # a temporary one
     for text, label in sorted(_hidden.items(), key=lambda item: -len(item[0])):
         hidden = Path(text).absolute()
         if whole.is_relative_to(hidden) or hidden.is_relative_to(whole):

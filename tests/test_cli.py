@@ -111,9 +111,7 @@ def test_a_mistake_of_the_programs_own_keeps_its_traceback_in_the_log(tmp_path):
     ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_what_a_disk_refuses_is_one_line_without_names_for_every_command(
-    tmp_path, monkeypatch, capsys, code, words, wrapped
-):
+def test_what_a_disk_refuses_is_one_line_without_names(tmp_path, monkeypatch, capsys, code, words, wrapped):
     def report(config):
         try:
             raise OSError(code, "text of Planted", str(tmp_path / "Planted" / "x"))

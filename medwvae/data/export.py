@@ -111,18 +111,19 @@ def export_volume(
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
-    values, affine = nifti.read(path)
-    if lost := _not_finite(path):
+    lost, voxels = _not_finite(path)
+    if lost:
         raise Refusal(
-            f"{lost} of the volume's {values.size} voxels are not numbers (NaN or infinite), which DICOM cannot hold "
+            f"{lost} of the volume's {voxels} voxels are not numbers (NaN or infinite), which DICOM cannot hold "
             "and nobody may guess; set them to a value, for example the background's, and export again"
         )
-    return values, affine
+    return nifti.read(path)
 
 
-def _not_finite(path: Path) -> int:
-    """Return how many voxels a file holds that `nifti.read` replaces: what leaves the study must not be made up."""
-    return int(np.count_nonzero(~np.isfinite(next(nifti.inspect(path).volumes()))))
+def _not_finite(path: Path) -> tuple[int, int]:
+    """Return how many voxels `nifti.read` would replace, and of how many: what leaves a study must not be made up."""
+    values = next(nifti.inspect(path).volumes())
+    return int(np.count_nonzero(~np.isfinite(values))), values.size
 
 
 def _native(
