@@ -465,7 +465,7 @@ def test_what_is_planted_in_all_elements_that_an_export_reads_is_in_no_file(tmp_
             elif vr in ("LT", "ST", "PN"):
                 dataset.add_new(keyword, vr, "Zqxname")
         dataset.InstanceNumber = "474747" if k == 2 else k
-        dataset.FrameOfReferenceUID = dataset.StudyInstanceUID = "1.2.474747.3"
+        dataset.FrameOfReferenceUID, dataset.StudyInstanceUID = "1.2.474747.3", "1.2.474747.4"
 
     with pydicom.config.disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
