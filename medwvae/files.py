@@ -19,6 +19,18 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def spelled(path: Path) -> str:
+    """Return a path for a table in UTF-8: as it is or, if its bytes are no UTF-8, as an absolute `file://` URI.
+
+    Nothing is lost: `os.fsdecode(urllib.parse.unquote_to_bytes(uri.removeprefix("file://")))` gives the path back.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return str(path)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as handle:

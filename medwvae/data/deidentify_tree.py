@@ -29,8 +29,8 @@ from medwvae.data.deidentify_journal import Journal, journal_of
 from medwvae.data.dicom import is_dicom
 from medwvae.data.dicom.values import read
 from medwvae.data.subjects import load_key, pseudonyms, write_private_table
-from medwvae.errors import InputError, Refusal
-from medwvae.files import atomic, sha256_of
+from medwvae.errors import InputError, Refusal, storage_words
+from medwvae.files import atomic, sha256_of, spelled
 
 Dates = Literal["shift", "remove"]
 
@@ -129,8 +129,8 @@ def deidentify(
             outcome.written += 1
             outcome.counts.update(counts)
             outcome.counts["file", "", "name and folder", "replaced by new UIDs"] += target.is_file()
-    back = {str(job.target.relative_to(out)): str(job.source) for job in jobs}
-    labels = {_label(path, source, key): str(path) for path in (*files, *folders)}
+    back = {str(job.target.relative_to(out)): spelled(job.source) for job in jobs}
+    labels = {_label(path, source, key): spelled(path) for path in (*files, *folders)}
     refused = {label: labels[label] for label in outcome.refused}
     write_private_table(key_file.with_name(f"{key_file.stem}_files.csv"), ("file", "path"), back | refused)
     _write_tables(out, outcome)
@@ -223,7 +223,7 @@ def _one(key: bytes, dates: Dates, job: _Job) -> tuple[str, Counts]:
             warnings.simplefilter("ignore")
             dataset.save_as(temporary, enforce_file_format=True)
     except OSError as error:
-        raise InputError(f"the output cannot be written ({error.strerror}); check the disk and permissions") from None
+        raise InputError(f"the output folder: {storage_words(error) or 'cannot be written'}") from None
     except Exception:
         return "the header holds values that DICOM cannot hold; export the file again", Counter()
     return "", cleaner.counts
