@@ -30,7 +30,7 @@ FLOORS = (
         "data.dicom_export_source data.dicom_write data.export data.header_words data.identifiers data.ingest "
         "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
         "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records "
-        "data.sources data.splits data.subjects data.transforms",
+        "data.sources data.splits data.subjects data.transforms data.tree",
         "data",
     ),
     (

@@ -26,9 +26,10 @@ from medwvae.data.cleanable import check_cleanable
 from medwvae.data.confidentiality import EDITION
 from medwvae.data.deidentify import Cleaner, Counts, days_of, new_uid
 from medwvae.data.deidentify_journal import Journal, journal_of
-from medwvae.data.dicom import is_dicom
+from medwvae.data.dicom import starts_as_dicom
 from medwvae.data.dicom.values import read
 from medwvae.data.subjects import load_key, pseudonyms, write_private_table
+from medwvae.data.tree import Tree, is_file
 from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic, sha256_of
 
@@ -102,16 +103,18 @@ def deidentify(
     """
     source, out, key_file = source.resolve(), out.resolve(), key_file.resolve()
     _check_places(source, out, key_file)
-    files, others, folders = _walk(source)
+    files, others, closed = _walk(source)
     if not files:
-        raise InputError(f"there is no DICOM file in the source folder ({others} other files)")
+        unread = f", {len(closed)} files or folders that cannot be opened; check permissions" if closed else ""
+        raise InputError(f"there is no DICOM file in the source folder ({others} other files{unread})")
     key = load_key(key_file)
     outcome = Outcome(others=others)
     stated = {"edition": EDITION, "dates": dates, "source": str(source), "key": _tag("check", key)}
     with _mapper(workers) as mapped, Journal(journal_of(key_file, out), out, stated) as journal:
         jobs = _plan(files, list(mapped(_head, files, 64)), source, out, key, outcome)
-        for path in folders:
-            outcome.refused[_label(path, source, key)] = "a folder cannot be opened; check its permissions"
+        for path in closed:
+            what = "a folder" if path.is_dir() else "a file"
+            outcome.refused[_label(path, source, key)] = f"{what} cannot be opened; check its permissions"
         _write_back(key_file, jobs, key, shift=dates == "shift")
         todo = [job for job in jobs if not journal.has(job.source, job.target)]
         done = len(jobs) - len(todo)
@@ -130,7 +133,7 @@ def deidentify(
             outcome.counts.update(counts)
             outcome.counts["file", "", "name and folder", "replaced by new UIDs"] += target.is_file()
     back = {str(job.target.relative_to(out)): str(job.source) for job in jobs}
-    labels = {_label(path, source, key): str(path) for path in (*files, *folders)}
+    labels = {_label(path, source, key): str(path) for path in (*files, *closed)}
     refused = {label: labels[label] for label in outcome.refused}
     write_private_table(key_file.with_name(f"{key_file.stem}_files.csv"), ("file", "path"), back | refused)
     _write_tables(out, outcome)
@@ -152,16 +155,19 @@ def _check_places(source: Path, out: Path, key_file: Path) -> None:
 
 
 def _walk(source: Path) -> tuple[list[Path], int, list[Path]]:
-    """Return the DICOM files, the number of others, and the folders that cannot be opened."""
+    """Return the DICOM files, the number of others, and the files and folders that cannot be opened."""
+    found = Tree(source)
     files, others, closed = [], 0, []
-    for folder, folders, names in os.walk(source, onerror=lambda error: closed.append(Path(error.filename))):
-        folders.sort()
-        for path in (Path(folder) / name for name in sorted(names)):
-            if path.is_file() and is_dicom(path):
-                files.append(path)
-            else:
-                others += 1
-    return files, others, closed
+    for folder, _, names in found.walk():
+        for path in (folder / name for name in names):
+            try:
+                if is_file(path) and starts_as_dicom(path):
+                    files.append(path)
+                else:
+                    others += 1
+            except OSError:
+                closed.append(path)
+    return files, others, [*closed, *found.closed]
 
 
 def _head(path: Path) -> _Head:
