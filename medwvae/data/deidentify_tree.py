@@ -103,7 +103,7 @@ def deidentify(
     """
     source, out, key_file = source.resolve(), out.resolve(), key_file.resolve()
     _check_places(source, out, key_file)
-    files, others, closed = _walk(source)
+    files, others, closed = _walk(source, out)
     if not files:
         unread = f", {len(closed)} files or folders that cannot be opened; check permissions" if closed else ""
         raise InputError(f"there is no DICOM file in the source folder ({others} other files{unread})")
@@ -112,9 +112,7 @@ def deidentify(
     stated = {"edition": EDITION, "dates": dates, "source": str(source), "key": _tag("check", key)}
     with _mapper(workers) as mapped, Journal(journal_of(key_file, out), out, stated) as journal:
         jobs = _plan(files, list(mapped(_head, files, 64)), source, out, key, outcome)
-        for path in closed:
-            what = "a folder" if path.is_dir() else "a file"
-            outcome.refused[_label(path, source, key)] = f"{what} cannot be opened; check its permissions"
+        outcome.refused |= {_label(path, source, key): reason for path, reason in closed.items()}
         _write_back(key_file, jobs, key, shift=dates == "shift")
         todo = [job for job in jobs if not journal.has(job.source, job.target)]
         done = len(jobs) - len(todo)
@@ -145,7 +143,8 @@ def deidentify(
 
 def _check_places(source: Path, out: Path, key_file: Path) -> None:
     if not source.is_dir():
-        raise InputError("the source folder does not exist")
+        wrong = "is a file; name the folder that holds it" if source.exists() else "does not exist"
+        raise InputError(f"the source folder {wrong}")
     if out == source or out.is_relative_to(source) or source.is_relative_to(out):
         raise InputError("the output folder and the source folder lie within each other; choose another output folder")
     if key_file.is_relative_to(out) or key_file.is_relative_to(source):
@@ -154,10 +153,10 @@ def _check_places(source: Path, out: Path, key_file: Path) -> None:
         raise InputError("the output is a file, not a folder; choose another name")
 
 
-def _walk(source: Path) -> tuple[list[Path], int, list[Path]]:
-    """Return the DICOM files, the number of others, and the files and folders that cannot be opened."""
-    found = Tree(source)
-    files, others, closed = [], 0, []
+def _walk(source: Path, out: Path) -> tuple[list[Path], int, dict[Path, str]]:
+    """Return the DICOM files, the number of others, and why files and folders cannot be opened."""
+    found = Tree(source, skip=(out,))
+    files, others, closed = [], 0, {}
     for folder, _, names in found.walk():
         for path in (folder / name for name in names):
             try:
@@ -166,8 +165,8 @@ def _walk(source: Path) -> tuple[list[Path], int, list[Path]]:
                 else:
                     others += 1
             except OSError:
-                closed.append(path)
-    return files, others, [*closed, *found.closed]
+                closed[path] = "the file cannot be opened; check its permissions, and that it is no link to nowhere"
+    return files, others, closed | dict.fromkeys(found.closed, "a folder cannot be opened; check its permissions")
 
 
 def _head(path: Path) -> _Head:

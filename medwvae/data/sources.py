@@ -62,13 +62,14 @@ class Image:
 class _Tree:
     """What lies in the source: files by kind, the number of others, and BIDS datasets by folder.
 
-    `empty` are files that are named like DICOM and hold none, `closed` are files and folders that cannot be opened.
+    `empty` are files that are named like DICOM and hold none; `closed` says of what cannot be opened whether it is a
+    folder.
     """
 
     niftis: list[Path] = field(default_factory=list)
     dicoms: list[Path] = field(default_factory=list)
     empty: list[Path] = field(default_factory=list)
-    closed: list[Path] = field(default_factory=list)
+    closed: dict[Path, bool] = field(default_factory=dict)
     foreign: list[Path] = field(default_factory=list)
     ignored: int = 0
     datasets: dict[Path, bids.Dataset] = field(default_factory=dict)
@@ -108,7 +109,7 @@ def find(
             Image(files=(path,), order=(), refusal="the file's format is not handled; convert it to NIfTI or DICOM")
             for path in found.foreign
         ),
-        *(Image(files=(path,), order=(), refusal=_CLOSED[path.is_dir()]) for path in found.closed),
+        *(Image(files=(path,), order=(), refusal=_CLOSED[folder]) for path, folder in found.closed.items()),
     ]
     return images, found.ignored
 
@@ -132,7 +133,8 @@ def _walk(source: Path, out: Path) -> _Tree:
         if bids.is_dataset(folders, names):
             found.datasets[here] = bids.Dataset(here, described=bids.DESCRIPTION in names)
             folders[:] = [name for name in folders if name not in bids.NOT_RAW]
-        dicoms, others = [], []
+        dicoms: list[Path] = []
+        others: list[Path] = []
         for path in (here / name for name in names):
             if path.name.lower().endswith(nifti.SUFFIXES):
                 found.niftis.append(path)
@@ -142,13 +144,13 @@ def _walk(source: Path, out: Path) -> _Tree:
                 try:
                     (dicoms if tree.is_file(path) and dicom.starts_as_dicom(path) else others).append(path)
                 except OSError:
-                    found.closed.append(path)
+                    found.closed[path] = False
         shapes = {tree.shape(path) for path in dicoms}
         empty = [path for path in others if path.is_file() and tree.named_like(path, shapes)]
         found.dicoms += dicoms
         found.empty += empty
         found.ignored += len(others) - len(empty)
-    found.closed += folders_of.closed
+    found.closed |= dict.fromkeys(folders_of.closed, True)
     return found
 
 

@@ -16,9 +16,10 @@ _DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
 class Tree:
     """The folders below `source`; `closed` are those that could not be opened, once the walk is over.
 
-    A link to a folder is followed where it leads out of the source; one that leads to a folder of the source, or above
-    it, is not, because that folder is read at its own place, or would never end. A folder that several links lead to
-    is read at the first. Left out are the folders `skip` and what medwvae itself wrote.
+    A link to a folder is followed where it leads out of the source, or to a folder that is hidden there; one that leads
+    to another folder of the source, or above it, is not, because that folder is read at its own place, or would never
+    end. A folder that several links lead to is read at the first. Left out are the folders `skip`, what medwvae itself
+    wrote and, without `hidden`, names that start with a dot.
     """
 
     source: Path
@@ -32,13 +33,16 @@ class Tree:
         skip = {path.resolve() for path in self.skip}
         seen = {root}
 
+        def read_elsewhere(real: Path) -> bool:
+            if not real.is_relative_to(root):
+                return root.is_relative_to(real)
+            return self.hidden or not any(part.startswith(_HIDDEN) for part in real.relative_to(root).parts)
+
         def wanted(folder: Path) -> bool:
             if not self.hidden and folder.name.startswith(_HIDDEN):
                 return False
             real = folder.resolve()
-            if folder.is_symlink() and (real.is_relative_to(root) or root.is_relative_to(real)):
-                return False
-            if real in skip or real in seen or is_results(folder):
+            if real in skip or real in seen or is_results(folder) or (folder.is_symlink() and read_elsewhere(real)):
                 return False
             seen.add(real)
             return True
