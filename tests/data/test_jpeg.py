@@ -116,10 +116,10 @@ def test_what_would_end_the_process_never_reaches_the_decoder():
         "hierarchical": good[:2] + segment(0xDE, good[4:13]) + good[2:],
     }
     jpeg.check(dataset_of(good, image.shape))
-    for name, stream in bad.items():
+    for stream in bad.values():
         for syntax in (JPEGLossless, JPEGLosslessSV1):
             with pytest.raises(ValueError, match=r"damaged|no start|missing|another size"):
-                jpeg.check(dataset_of(stream, image.shape, syntax)) or pytest.fail(name)
+                jpeg.check(dataset_of(stream, image.shape, syntax))
 
 
 def test_lossy_tables_are_looked_at():
@@ -133,9 +133,9 @@ def test_lossy_tables_are_looked_at():
         "no Huffman": good[: good.index(DHT)] + good[good.index(SOS) :],
         "spectral selection": changed(good, SOS, 6, 64),
     }
-    for name, stream in bad.items():
+    for stream in bad.values():
         with pytest.raises(ValueError, match=r"damaged|missing"):
-            jpeg.check(dataset_of(stream, image.shape, JPEGBaseline8Bit, allocated=8)) or pytest.fail(name)
+            jpeg.check(dataset_of(stream, image.shape, JPEGBaseline8Bit, allocated=8))
 
 
 @pytest.mark.parametrize(("allocated", "stored"), [(8, 7), (8, 2), (32, 16), (12, 12), (16, 17), (16, 0)])

@@ -1,7 +1,6 @@
 """What lies in a source beside sound images: links, closed and empty files, results of another run."""
 
 import os
-import re
 from pathlib import Path
 
 import pydicom
@@ -34,7 +33,7 @@ def found(source, tmp_path):
 @pytest.fixture
 def close(monkeypatch):
     """Make files and folders unreadable, for root as well."""
-    closed = set()
+    closed: set[Path] = set()
     path_open, scandir = Path.open, os.scandir
 
     def refuse_open(self, *args, **options):
@@ -69,12 +68,8 @@ def test_closed_files_and_folders_are_refused_rows(tmp_path, close):
     images, ignored = found(source, tmp_path)
     said = sorted(image.refusal for image in images)
     assert ignored == 0
-    assert [re.match(r"(a file of|a folder of|a file in|$)", text)[0] for text in said] == [
-        "",  # of b, which lost nothing that is named like its slices
-        *["a file in"] * 1,
-        *["a file of"] * 3,
-        "a folder of",
-    ]
+    # One is sound: the series of b, which lost nothing that is named like its slices.
+    assert [text[:11] for text in said] == ["", "a file in t", *["a file of t"] * 3, "a folder of"]
     rows = run(source, tmp_path)
     assert len(good(rows)) == 1
     assert len(rows) == 6
