@@ -38,9 +38,10 @@ _SUFFIX: Final[dict[Contrast, str]] = {
 }
 _README: Final = """Volumes that medwvae converted from DICOM or NIfTI, a BIDS derivative dataset.
 
-Voxels as they were acquired, none resampled; axes turned to the nearest RAS+, CT in Hounsfield units, MR in
-the scanner's units. Several volumes of one subject, session and weighting are numbered as runs. CT and MR of unknown
-weighting (suffix MRI) have no name in BIDS yet and stand in .bidsignore. Faces are not removed.
+Voxels as they were acquired, none resampled unless a volume's sidecar says so (SliceInterpolation, TiltCorrection);
+axes turned to the nearest RAS+, CT in Hounsfield units, MR in the scanner's units. Several volumes of one subject,
+session and weighting are numbered as runs. CT and MR of unknown weighting (suffix MRI) have no name in BIDS yet and
+stand in .bidsignore. Faces are not removed.
 """
 _IGNORED: Final = "**/ct/**\n*_MRI.nii.gz\n*_MRI.json\n"  # BIDS names neither CT nor MR of unknown weighting yet
 

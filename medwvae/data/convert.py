@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -87,9 +88,10 @@ def _run(jobs: dict[int, _Job], workers: int) -> Iterator[tuple[int, Record]]:
     suspects = {n: job for n, job in jobs.items() if records.was_begun(job.state, job.key)}
     others = {n: job for n, job in jobs.items() if n not in suspects}
     if workers <= 1 or len(others) < 2:
-        for n, job in others.items():
+        here = {n: job for n, job in others.items() if not (job.image.stack and job.image.stack.is_fragile)}
+        for n, job in here.items():
             yield n, _convert(job)
-        others = {}
+        others = {n: job for n, job in others.items() if n not in here}
     while others:
         try:
             for n, record in _in_pool(others, workers):
@@ -113,7 +115,10 @@ def _run(jobs: dict[int, _Job], workers: int) -> Iterator[tuple[int, Record]]:
 
 def _in_pool(jobs: dict[int, _Job], workers: int) -> Iterator[tuple[int, Record]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    size = max(1, min(workers, len(jobs)))
+    # An interruption is the parent's to answer: workers end with the image that they are reading.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(size, mp_context=context, initializer=signal.signal, initargs=ignore) as pool:
         try:
             futures = {pool.submit(_convert, job): n for n, job in jobs.items()}
             for future in as_completed(futures):
@@ -144,6 +149,8 @@ def _read(job: _Job) -> Record:
         if not digests:
             with suppress(OSError):
                 digests += map(sha256_of, job.image.files)
+    except InputError:  # nothing can be written: that is no fault of the image
+        raise
     except Exception as error:  # one bad image never stops the others; not recorded: the next run tries again
         reason = f"the image cannot be read ({type(error).__name__}); check permissions, disk and memory"
         return Record(_together(digests), (Part(reason=reason, number=job.image.part),))
@@ -170,13 +177,16 @@ def _parts(job: _Job, digests: list[str]) -> Iterator[Part]:
             yield Part(reason=str(refusal), number=number)
             continue
         path = job.state / f"{job.key}-{k}.nii.gz"
-        nifti.write(path, nifti.compact(np.asarray(canonical, dtype=np.float32)), turned)
+        compact = nifti.compact(np.asarray(canonical, dtype=np.float32))
+        with records.writing():
+            nifti.write(path, compact, turned)
         yield Part(
             number=number,
             shape="x".join(str(n) for n in canonical.shape),
             spacing="x".join(f"{mm:.3f}" for mm in spacing_of(turned)),
             **records.stamped(path),
             result_sha256=sha256_of(path),
+            voxels_sha256=hashlib.sha256(np.asfortranarray(compact).T.data).hexdigest(),
         )
 
 

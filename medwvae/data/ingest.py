@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from medwvae.data import bids, convert, dicom
+from medwvae.data import bids, convert, dicom, records
 from medwvae.data.manifest import Row
 from medwvae.data.records import Part
 from medwvae.data.sources import Image, find
@@ -31,6 +31,14 @@ from medwvae.files import atomic
 from medwvae.names import Modality
 
 _OLDEST: Final = 90.0  # ages above 89 identify a person (45 CFR 164.514(b)(2)(i)(C))
+
+
+class NothingUsableError(InputError):
+    """Every image was refused; `rows` says why."""
+
+    def __init__(self, message: str, rows: list[Row]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,8 @@ def ingest(
     Raises
     ------
     InputError
-        If nothing under `source` can be used (the reasons are counted), or an option makes no sense.
+        If nothing under `source` can be used (`NothingUsableError`, with the reasons), an option makes no sense, the
+        results cannot be written, or another run is writing them.
     """
     if not source.is_dir():
         raise InputError(f"the source folder {source} does not exist")
@@ -120,25 +129,37 @@ def ingest(
         labels = pseudonyms(originals, secret)
     images = sorted((_labelled(i, labels) for i in images), key=lambda i: (i.subject, i.session, i.contrast, i.order))
     state = state or out.parent / "state" / "ingest"
-    converted = convert.convert(images, state, secret, workers=workers, advance=advance or (lambda done, total: None))
-    volumes = [
-        _Volume(image, record.source_sha256, part)
-        for image, record in zip(images, converted, strict=True)
-        for part in record.parts
-    ]
-    volumes = _without_twins(volumes)
-    rows = _rows(volumes, labels, people, out, pseudonymous=subjects == "pseudonym")
-    _place(volumes, rows, state, out)
-    if key_file is not None:
-        if subjects == "pseudonym":
-            private = {label: original for original, label in labels.items()}
-            write_private_table(key_file.with_name(f"{key_file.stem}_subjects.csv"), ("subject", "original"), private)
-        sources = {row.volume: str(volume.image.files[0]) for row, volume in zip(rows, volumes, strict=True)}
-        write_private_table(key_file.with_name(f"{key_file.stem}_sources.csv"), ("volume", "path"), sources)
+    with records.alone(state):
+        told = advance or (lambda done, total: None)
+        converted = convert.convert(images, state, secret, workers=workers, advance=told)
+        volumes = [
+            _Volume(image, record.source_sha256, part)
+            for image, record in zip(images, converted, strict=True)
+            for part in record.parts
+        ]
+        volumes = _without_twins(volumes)
+        rows = _rows(volumes, labels, people, out, pseudonymous=subjects == "pseudonym")
+        with records.writing():
+            _place(volumes, rows, state, out)
+            if key_file is not None:
+                owners = labels if subjects == "pseudonym" else {}
+                _write_tables(
+                    key_file, owners, {r.volume: v.image.files[0] for r, v in zip(rows, volumes, strict=True)}
+                )
     if all(row.status == "refused" for row in rows):
         reasons = "; ".join(f"{n} x {reason}" for reason, n in Counter(row.reason for row in rows).most_common())
-        raise InputError(f"none of {len(rows)} images can be used ({ignored} other files ignored): {reasons}")
+        said = f"none of {len(rows)} images can be used ({ignored} other files ignored): {reasons}"
+        raise NothingUsableError(said, sorted(rows, key=lambda row: row.volume))
     return sorted(rows, key=lambda row: row.volume)
+
+
+def _write_tables(key_file: Path, labels: dict[str, str], sources: dict[str, Path]) -> None:
+    """Write who is behind each pseudonym, and which file behind each volume; private, beside the key."""
+    if labels:
+        originals = {label: original for original, label in labels.items()}
+        write_private_table(key_file.with_name(f"{key_file.stem}_subjects.csv"), ("subject", "original"), originals)
+    paths = {volume: str(path) for volume, path in sources.items()}
+    write_private_table(key_file.with_name(f"{key_file.stem}_sources.csv"), ("volume", "path"), paths)
 
 
 def _people(source: Path, demographics: Path | None) -> dict[str, Person]:
@@ -156,15 +177,16 @@ def _labelled(image: Image, labels: dict[str, str]) -> Image:
 def _without_twins(volumes: list[_Volume]) -> list[_Volume]:
     """Refuse what is the same volume twice: a copy under one subject, or, worse, one volume under two subjects.
 
-    The same volume under two names would lie on both sides of a split.
+    The same volume under two names would lie on both sides of a split. Volumes are the same if their voxels are, once
+    turned to RAS+: a copy in another format has another affine in its last digits.
     """
     owners = defaultdict(set)
     for volume in volumes:
-        owners[volume.part.result_sha256].add(volume.image.subject)
+        owners[volume.part.voxels_sha256].add(volume.image.subject)
     seen: set[str] = set()
     kept = []
     for volume in volumes:
-        digest, reason = volume.part.result_sha256, ""
+        digest, reason = volume.part.voxels_sha256, ""
         if digest and len(owners[digest]) > 1:
             reason = "the same image lies under two subjects, which would leak between splits; remove the wrong one"
         elif digest and digest in seen:

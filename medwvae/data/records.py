@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from medwvae.errors import InputError
 from medwvae.files import atomic
 
 
@@ -31,6 +34,7 @@ class Part:
     size: int = 0
     mtime_ns: int = 0
     result_sha256: str = ""
+    voxels_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def load(state: Path, key: str) -> Record | None:
 
 def save(state: Path, key: str, record: Record) -> None:
     """Write a record; its volumes are there already, so whoever finds it finds them."""
-    with atomic(state / f"{key}.json") as temporary:
+    with writing(), atomic(state / f"{key}.json") as temporary:
         temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
 
 
@@ -77,12 +81,47 @@ def save(state: Path, key: str, record: Record) -> None:
 def begun(state: Path, key: str) -> Iterator[None]:
     """Mark an image as being read; the mark stays where the process ends within."""
     mark = _mark(state, key)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    with writing():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
     try:
         yield
     finally:
         mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn a failure to write into an InputError: the images are not to blame, and the run is not to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the results cannot be written ({error.strerror or type(error).__name__}); make room or get permission "
+            "there, or set `results` to another place, and start again: what is finished is kept"
+        ) from error
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Hold the state against other runs until it is left, or the process ends.
+
+    Raises
+    ------
+    InputError
+        If another run holds it, or it cannot be written.
+    """
+    with writing():
+        state.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(state.with_name(f"{state.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError("another ingestion writes to the same results; wait for it, or choose others") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def was_begun(state: Path, key: str) -> bool:

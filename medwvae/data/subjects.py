@@ -93,7 +93,7 @@ def pseudonyms(originals: Iterable[str], key: bytes) -> dict[str, str]:
 
     Without the key, a pseudonym can be neither computed from an identifier nor turned back into one.
     """
-    digests = {o: hmac.new(key, o.encode(), hashlib.sha256).digest() for o in originals}
+    digests = {o: hmac.new(key, o.encode("utf-8", "surrogateescape"), hashlib.sha256).digest() for o in originals}
     return {o: f"sub-{base64.b32encode(digest).decode().lower()[:10]}" for o, digest in digests.items()}
 
 
@@ -115,7 +115,8 @@ def write_private(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.touch(mode=0o600)
-        temporary.write_text(text, encoding="utf-8")
+        # File names need not be UTF-8: their other bytes are written as Python escapes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_private_table(path: Path, header: tuple[str, str], new: Mapping[str, str]) -> None:

@@ -43,20 +43,24 @@ def ingest(config: Config, threads: int) -> None:
 
     c, root = config.ingest, config.root
     with bar("ingest") as shown:
-        rows = ingestion.ingest(
-            source_of(config).resolve(),  # the table that leads back must not lead through a link of the study's
-            paths.canonical(root),
-            subjects=c.subjects if config.input else "keep",  # a phantom is no patient
-            pattern=c.pattern,
-            key_file=paths.private(root) / "key",
-            default_modality=c.default_modality,
-            on_gap=c.on_gap,
-            on_tilt=c.on_tilt,
-            demographics=Path(c.demographics) if c.demographics else None,
-            state=paths.ingest_state(root),
-            workers=threads,
-            advance=lambda done, total: shown.update(done / total),
-        )
+        try:
+            rows = ingestion.ingest(
+                source_of(config).resolve(),  # the table that leads back must not lead through a link of the study's
+                paths.canonical(root),
+                subjects=c.subjects if config.input else "keep",  # a phantom is no patient
+                pattern=c.pattern,
+                key_file=paths.private(root) / "key",
+                default_modality=c.default_modality,
+                on_gap=c.on_gap,
+                on_tilt=c.on_tilt,
+                demographics=Path(c.demographics) if c.demographics else None,
+                state=paths.ingest_state(root),
+                workers=threads,
+                advance=lambda done, total: shown.update(done / total),
+            )
+        except ingestion.NothingUsableError as error:
+            manifest.write(paths.manifest(root), error.rows)  # the volumes of an earlier run are gone, too
+            raise
     manifest.write(paths.manifest(root), rows)
     refused = [row for row in rows if row.status == "refused"]
     kinds = Counter(row.contrast for row in rows if row.status == "ok")

@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import JPEGLSLossless
 
 from medwvae.data import manifest, nifti, subjects
-from medwvae.data.ingest import ingest
+from medwvae.data.ingest import NothingUsableError, ingest
 from medwvae.errors import InputError
 from medwvae.geometry import codes_of
 from tests.data.series import SHARED, image_of, write_series
@@ -599,3 +601,97 @@ def test_real_trees(tmp_path, name, options, good, refused, people):
     status = [row.status for row in rows]
     assert (status.count("ok"), status.count("refused")) == (good, refused)
     assert len({row.subject for row in rows if row.status == "ok"}) == people
+
+
+def test_two_ingestions_at_once_do_not_mix(archive, tmp_path):
+    from medwvae.data import records
+
+    with records.alone(tmp_path / "run" / "state" / "ingest"), pytest.raises(InputError, match="another ingestion"):
+        run(archive, tmp_path)
+    rows, _ = run(archive, tmp_path)
+    assert {row.status for row in rows} == {"ok"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_the_run_and_refuses_no_image(archive, tmp_path, workers):
+    """A cohort of what happened to fit would be trained on."""
+    code = f"""
+import errno, os
+from pathlib import Path
+from medwvae.data import convert, ingest
+from medwvae.errors import InputError
+def full(path, volume, affine):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+convert.nifti.write = full  # in the workers, too: they import this file
+if __name__ == "__main__":
+    try:
+        ingest.ingest(Path({str(archive)!r}), Path("run/canonical"), key_file=Path("private/key"), workers={workers})
+    except InputError as error:
+        print(error)
+"""
+    (tmp_path / "call.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "call.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "No space left" in done.stdout
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
+def test_names_need_not_be_utf8(tmp_path):
+    """Old shares keep Latin-1."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/M\xfcller"))
+    folder.mkdir(parents=True)
+    put(tmp_path / "other_T1.nii.gz", 3).rename(folder / os.fsdecode(b"K\xf6ln_T1.nii.gz"))
+    put(tmp_path / "in" / "p2_T1.nii.gz", 4)
+    rows, out = run(tmp_path / "in", tmp_path, pattern="^(?P<subject>[^_]+)_")
+    assert [row.status for row in rows] == ["ok", "ok"]
+    table = (tmp_path / "private" / "subjects_sources.csv").read_text(encoding="utf-8")
+    assert r"M\udcfcller" in table
+    assert not [path for path in out.parent.rglob("*") if "ller" in path.name]
+
+
+def test_the_same_voxels_in_another_format_are_a_twin(tmp_path):
+    """A converted copy under another name would lie on both sides of a split."""
+    voxels = np.random.default_rng(0).integers(0, 900, (6, 7, 8)).astype(np.float32)
+    affine = np.diag([1.0, 1.1, 1.2, 1])
+    (tmp_path / "in").mkdir()
+    nib.Nifti1Image(voxels, affine).to_filename(tmp_path / "in" / "a_T1.nii.gz")
+    turned = nib.Nifti1Image(voxels.astype(np.int16), affine + 1e-6).as_reoriented(
+        nib.orientations.axcodes2ornt(("P", "L", "S"))
+    )
+    turned.to_filename(tmp_path / "in" / "b_T1.nii")
+    put(tmp_path / "in" / "c_T1.nii.gz", 4)
+    rows, _ = run(tmp_path / "in", tmp_path)
+    assert sorted(row.status for row in rows) == ["ok", "refused", "refused"]
+    assert all("two subjects" in row.reason for row in rows if row.status == "refused")
+
+
+def test_a_run_that_can_use_nothing_says_so_in_its_rows(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a_T1.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(NothingUsableError) as caught:
+        run(tmp_path / "in", tmp_path)
+    assert [row.status for row in caught.value.rows] == ["refused"]
+
+
+def test_what_can_end_a_process_is_read_in_one_of_its_own(tmp_path, monkeypatch):
+    from medwvae.data import convert
+
+    write_series(tmp_path / "in" / "plain", image_of(4, 8, 10), uids=("study", "one"))
+    write_series(tmp_path / "in" / "jpegls", image_of(4, 8, 10, seed=1), uids=("study", "two"))
+    for path in (tmp_path / "in" / "jpegls").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(JPEGLSLossless, generate_instance_uid=False)
+        dataset.save_as(path)
+    pools = []
+    start = convert._in_pool
+
+    def counted(jobs, workers):
+        pools.append(len(jobs))
+        return start(jobs, workers)
+
+    monkeypatch.setattr(convert, "_in_pool", counted)
+    rows, _ = run(tmp_path / "in", tmp_path)
+    assert [row.status for row in rows] == ["ok", "ok"]
+    assert pools == [1]

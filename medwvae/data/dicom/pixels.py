@@ -2,9 +2,13 @@
 
 import hashlib
 import io
+import multiprocessing
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, iter_pixels, pixel_array
 
 from medwvae.data.dicom import jpeg
-from medwvae.data.dicom.records import File, Frame, Pixels, Stack, Volume
+from medwvae.data.dicom.records import FRAGILE, File, Frame, Pixels, Stack, Volume
 from medwvae.data.dicom.repair import resampled, sheared
 from medwvae.data.dicom.values import read
 from medwvae.errors import Refusal
@@ -104,6 +108,18 @@ def _empty(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[
     return found
 
 
+def stored_digests(files: list[File]) -> list[str]:
+    """Return `stored_digest` of each file; what could end the process is decoded in another one."""
+    fragile = [file for file in files if file.decoder == FRAGILE]
+    found: dict[File, str] = {}
+    if fragile:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as pool, suppress(BrokenProcessPool):
+            found.update(zip(fragile, pool.map(stored_digest, fragile), strict=True))
+        found = {file: found.get(file) or sha256_of(file.path) for file in fragile}
+    return [found[file] if file in found else stored_digest(file) for file in files]
+
+
 def stored_digest(file: File) -> str:
     """Return the SHA-256 of the stored values of a file's frames, or of its bytes where they cannot be decoded."""
     digest = hashlib.sha256()
@@ -123,7 +139,7 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
         if file.native is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if file.decoder == "gdcm":
+                if file.decoder == FRAGILE:
                     _check_coded(file.path, stat.st_size, stat.st_mtime_ns)
                 yield from iter_pixels(file.path, indices=indices, decoding_plugin=file.decoder)
             return
@@ -141,7 +157,7 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if file.decoder == "gdcm":
+            if file.decoder == FRAGILE:
                 jpeg.check(dataset)
             image = pixel_array(dataset, decoding_plugin=file.decoder)
             if "ModalityLUTSequence" in dataset:

@@ -8,6 +8,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+FRAGILE: Final = "gdcm"
+"""The decoder that damaged pixels can crash; its C++ exceptions end the process."""
+
 _PHASE: Final = frozenset(("P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "MIXED"))
 """Image types and complex components that are no magnitude."""
 
@@ -135,6 +138,11 @@ class Stack:
     places: tuple[float, ...] | None = None
     lean: tuple[float, float] = (0.0, 0.0)
     notes: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def is_fragile(self) -> bool:
+        """Whether a decoder is needed that can end the process over damaged pixels: GDCM's."""
+        return any(frame.file.decoder == FRAGILE for frame in self.frames)
 
     @property
     def files(self) -> tuple[Path, ...]:

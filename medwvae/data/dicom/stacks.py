@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from medwvae.data.dicom.pixels import stored_digest
+from medwvae.data.dicom.pixels import stored_digests
 from medwvae.data.dicom.records import WORDS, File, Frame, Part, Series, Tells
 from medwvae.errors import Refusal
 
@@ -69,9 +69,11 @@ def _without_copies(frames: Sequence[Frame]) -> list[Frame]:
     for frame in frames:
         members[frame.file].append(frame)
     copies = Counter(file.instance for file in members)
+    several = [file for file in members if copies[file.instance] > 1]
+    contents = dict(zip(several, stored_digests(several), strict=True))
     kept: dict[Hashable, list[Frame]] = {}
     for file, own in members.items():
-        content = stored_digest(file) if copies[file.instance] > 1 else ""
+        content = contents.get(file, "")
         kept.setdefault((file.instance, content, *((f.position, f.tells, f.ordinals) for f in own)), own)
     return [frame for own in kept.values() for frame in own]
 
