@@ -11,37 +11,43 @@ from medwvae.provenance import PACKAGE, imports_of
 
 FLOORS = (
     (
-        "names errors seeding files config config_io paths provenance progress",
+        "config config_io errors files names paths progress provenance seeding",
         "vocabulary, configuration, paths",
     ),
     (
-        "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
-        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices "
-        "wavelets.transform geometry intensity operators degradation metrics protocols statistics",
+        "degradation geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
+        "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
+        "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
     ),
-    ("nets.blocks nets.restorer nets.wavelet_vae nets.conv_vae nets.unet losses nets", "networks"),
+    (
+        "losses nets nets.blocks nets.conv_vae nets.restorer nets.unet nets.wavelet_vae",
+        "networks",
+    ),
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
-        "data.dicom.jpegls data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records "
-        "data.dicom.repair data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells data.dicom.values "
-        "data.dicom_export data.dicom_export_header data.dicom_export_map data.dicom_export_modules "
-        "data.dicom_export_source data.dicom_write data.export data.header_words data.identifiers data.ingest "
-        "data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy data.phantom.brain "
-        "data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal data.records "
-        "data.sources data.splits data.subjects data.transforms",
+        "data.dicom.jpeg data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records "
+        "data.dicom.repair data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells "
+        "data.dicom.values data.dicom_export data.dicom_export_header data.dicom_export_map "
+        "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.header_words "
+        "data.identifiers data.ingest data.loaders data.manifest data.nifti data.phantom data.phantom.anatomy "
+        "data.phantom.brain data.phantom.cohort data.phantom.headers data.phantom.shapes data.phantom.signal "
+        "data.records data.sources data.splits data.subjects data.transforms data.tree",
         "data",
     ),
     (
-        "checkpoint train restore evaluate baselines baselines.denoise baselines.recon baselines.superres "
-        "baselines.tuning report report.figures report.page report.panels report.tables report.words",
+        "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
+        "report report.figures report.page report.panels report.tables report.words restore train",
         "work on the data",
     ),
-    ("build", "configuration to objects"),
     (
-        "stages stages.plan stages.cohort stages.training stages.restoration stages.reporting stages.export "
-        "stages.privacy cli",
+        "build",
+        "configuration to objects",
+    ),
+    (
+        "cli stages stages.cohort stages.export stages.plan stages.privacy stages.reporting stages.restoration "
+        "stages.training",
         "entries",
     ),
 )
