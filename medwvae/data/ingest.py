@@ -109,7 +109,8 @@ def ingest(
         results cannot be written, or another run is writing them.
     """
     if not source.is_dir():
-        raise InputError(f"the source folder {source} does not exist")
+        wrong = "is a file; give the folder that holds it" if source.exists() else "does not exist"
+        raise InputError(f"the source folder {source} {wrong}")
     if subjects == "pseudonym" and key_file is None:
         raise InputError("pseudonyms need a key file; name one, or keep the subjects' names")
     regex = compile_pattern(pattern)
