@@ -11,8 +11,8 @@ from medwvae.files import atomic
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values; a reader sees the old file or the new one, never half of one."""
-    with atomic(path) as temporary:
-        torch.save(state, temporary)
+    with atomic(path) as temporary, temporary.open("wb") as handle:  # torch's own file does not say why it failed
+        torch.save(state, handle)
 
 
 def load(path: Path) -> dict[str, Any]:

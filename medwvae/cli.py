@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medwvae.errors import MedwvaeError, nameless_traceback
+from medwvae.errors import MedwvaeError, nameless_traceback, os_error, storage_words
 
 app = typer.Typer(
     name="medwvae",
@@ -234,6 +234,9 @@ def export(
     uncertainty: Annotated[
         Path | None, typer.Option("--uncertainty", help="Map on the volume's grid (NIfTI), for a Parametric Map.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="With --deidentified: pseudonym of a volume that no study knows.")
+    ] = None,
     deidentified: Annotated[
         bool, typer.Option("--deidentified", help="Without patient and study; with a pseudonym and new UIDs.")
     ] = False,
@@ -256,6 +259,7 @@ def export(
         source=source,
         uncertainty=uncertainty,
         deidentified=deidentified,
+        name=name,
     )
 
 
@@ -408,7 +412,7 @@ def heatmap(
 
 
 def main() -> None:
-    """Run the command line; errors a user can act on are one line and exit code 2."""
+    """Run the command line; errors a user can act on, also of disks and permissions, are one line and exit code 2."""
     from medwvae import progress
 
     try:
@@ -417,6 +421,11 @@ def main() -> None:
         progress.say(f"medwvae: error: {error}")
         sys.exit(2)
     except Exception as error:
+        if (words := storage_words(error)) and os.environ.get("MEDWVAE_TRACEBACK") != "full":
+            found = os_error(error)
+            where = progress.place(found.filename) if found and isinstance(found.filename, str | os.PathLike) else ""
+            progress.say(f"medwvae: error: {f'{where}: ' if where else ''}{words}")
+            sys.exit(2)
         progress.say(f"medwvae: this is a mistake of the program's own:\n{nameless_traceback(error)}")
         if os.environ.get("MEDWVAE_TRACEBACK") == "full":
             raise

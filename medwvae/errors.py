@@ -1,8 +1,11 @@
 """Errors that a user can act on: what is wrong, in which file, what to do about it; and the others, without secrets."""
 
+import errno
 import re
 import traceback
+from collections.abc import Collection
 from pathlib import Path, PurePath
+from typing import Final
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -25,6 +28,47 @@ class Refusal(MedwvaeError):  # noqa: N818 -- a verdict on an image, not an erro
 
 class TrainingError(MedwvaeError):
     """Training cannot go on (for example a loss that is not finite)."""
+
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_STORAGE: Final = {
+    **dict.fromkeys(_FULL, "there is no space left on the disk; free some, or choose a folder on another disk"),
+    errno.EROFS: "the file system is read-only; choose another folder",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "not permitted; change the permissions, or choose another folder"),
+    errno.ENOENT: "there is no such file or folder, and none can be made; check the name, or choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.EISDIR: "it is a folder, not a file; choose another name",
+    errno.EEXIST: "something of that name is there already; choose another name, or move it away",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open; use fewer threads, or raise the limit"),
+    **dict.fromkeys((errno.EIO, errno.ENODEV, errno.ENXIO), "the disk fails or is gone; check it, and its connection"),
+    **dict.fromkeys((errno.ESTALE, errno.ETIMEDOUT), "the network disk does not answer; connect it again"),
+}
+
+
+def storage_words(error: BaseException) -> str:
+    """Return what a disk, a folder or its permissions have refused and what to do about it, or nothing.
+
+    Libraries wrap what the operating system says into errors of their own, so the causes are looked at, too; of those,
+    only that nothing could be written counts.
+    """
+    found = os_error(error)
+    return _STORAGE[found.errno or 0] if found else ""
+
+
+def os_error(error: BaseException) -> OSError | None:
+    """Return the error of the operating system that `storage_words` has words for, or None."""
+    own, seen = error, set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        wanted: Collection[int] = _STORAGE if isinstance(own, OSError) else (*_FULL, errno.EROFS)
+        if isinstance(error, OSError) and error.errno in wanted:
+            return error
+        following = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if following is None:
+            return None
+        error = following
+    return None
 
 
 def nameless_traceback(error: BaseException) -> str:

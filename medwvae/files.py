@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 
 @contextmanager
@@ -17,6 +18,24 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def spelled(path: Path) -> str:
+    """Return a path for a table in UTF-8: as it is or, if its bytes are no UTF-8, as an absolute `file://` URI.
+
+    Nothing is lost: `unspelled` gives the path back.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return str(path)
+
+
+def unspelled(text: str) -> Path:
+    """Undo `spelled`."""
+    uri = text.startswith("file://")
+    return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))) if uri else text)
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ def log_to(path: Path | None) -> None:
     global _log
     if not is_main_process():
         return
-    _log = path
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")
+    _log = path  # only now: why there can be no log is for the terminal
 
 
 def hide(path: str | Path, label: str) -> None:
@@ -45,6 +45,16 @@ def shown(message: str) -> str:
     return message
 
 
+def place(path: str | os.PathLike[str]) -> str:
+    """Return where a path lies, without a name that could be a patient's: a label, or a path below this folder."""
+    whole = Path(*(re.sub(r"^\.(\d+\.)?tmp\.", "", part) for part in Path(path).absolute().parts))  # a temporary one
+    for text, label in sorted(_hidden.items(), key=lambda item: -len(item[0])):
+        hidden = Path(text).absolute()
+        if whole.is_relative_to(hidden) or hidden.is_relative_to(whole):
+            return label
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else ""
+
+
 def say(message: str) -> None:
     """One line to standard error and to the log, without the hidden paths."""
     message = shown(message)
@@ -54,10 +64,10 @@ def say(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """One line to the log only, without the hidden paths."""
+    """One line to the log only, without the hidden paths; a disk that is full must not hide what goes wrong."""
     message = shown(message)
     if _log is not None:
-        with _log.open("a", encoding="utf-8") as handle:
+        with suppress(OSError), _log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
             handle.write(message + "\n")
 
 

@@ -1,14 +1,20 @@
+import errno
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pytest
 import yaml
 
-from medwvae import stages
+from medwvae import cli, progress, stages
 from medwvae.config import Config
 from medwvae.config_io import load
+from medwvae.data import nifti
+from medwvae.errors import storage_words
+from tests.data.series import image_of, write_series
 
 HEAVY = ("torch", "monai", "numpy", "pandas", "pydantic", "yaml", "scipy", "matplotlib", "nibabel", "pydicom")
 
@@ -91,6 +97,95 @@ def test_a_mistake_of_the_programs_own_keeps_its_traceback_in_the_log(tmp_path):
     assert answer.returncode == 1
     assert "ZeroDivisionError" in log.read_text(encoding="utf-8")
     assert "ZeroDivisionError" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "not permitted"),
+        (errno.EPERM, "not permitted"),
+        (errno.ENOENT, "no such file or folder"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_a_disk_refuses_is_one_line_without_names(tmp_path, monkeypatch, capsys, code, words, wrapped):
+    def report(config):
+        try:
+            raise OSError(code, "text of Planted", str(tmp_path / "Planted" / "x"))
+        except OSError as error:
+            if wrapped:  # as pydicom does
+                raise type(error)("With tag (0010,0010) got exception: of Planted") from error
+            raise
+
+    monkeypatch.setattr(stages, "report", report)
+    monkeypatch.setattr(sys, "argv", ["medwvae", "--log", str(tmp_path / "log"), "report"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    progress.log_to(None)
+    assert ended.value.code == 2
+    assert said.startswith("medwvae: error: ")
+    assert words in said
+    assert said.count("\n") == 1
+    assert "Planted" not in said
+    assert (tmp_path / "log").read_text(encoding="utf-8") == said
+
+
+def test_an_error_of_a_library_that_hides_a_full_disk_is_the_disks():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        except OSError:
+            raise RuntimeError("unexpected pos")  # noqa: B904 -- as libraries do
+    except RuntimeError as error:
+        assert "no space" in storage_words(error)
+    try:
+        try:
+            raise FileNotFoundError(errno.ENOENT, "probed for")
+        except OSError:
+            raise KeyError("a mistake")  # noqa: B904
+    except KeyError as error:
+        assert storage_words(error) == ""
+
+
+@pytest.fixture
+def images(tmp_path):
+    write_series(tmp_path / "Planted" / "in", image_of(3, 64, 64))
+    return tmp_path / "Planted" / "in"
+
+
+def refused_to_write(answer, words):
+    assert answer.returncode == 2, answer.stderr
+    assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "Planted" not in answer.stderr
+    assert len([line for line in answer.stderr.splitlines() if "error" in line]) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can make one")
+def test_a_folder_that_cannot_be_made_is_said(images, tmp_path):
+    refused_to_write(medwvae("deidentify", images, "/proc/zz"), "<folder of the key>: there is no such file or folder")
+    volume = tmp_path / "v.nii.gz"
+    nifti.write(volume, image_of(64, 64, 3).astype(np.float32), np.diag([-1.0, -1, 2, 1]))
+    answer = medwvae("export", "--volume", volume, "--source", images, "--out", "/proc/e9", cwd=tmp_path)
+    refused_to_write(answer, "<out>: there is no such file or folder")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_disk_that_is_full_is_said_and_leaves_no_half_file(images, tmp_path, threads):
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out"
+    full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))}
+    refused_to_write(medwvae("deidentify", images, out, "--threads", threads, **full), "no space left")
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    volume = tmp_path / "v.nii.gz"
+    nifti.write(volume, image_of(64, 64, 3).astype(np.float32), np.diag([-1.0, -1, 2, 1]))
+    answer = medwvae("export", "--volume", volume, "--source", images, "--out", tmp_path / "sent", cwd=tmp_path, **full)
+    refused_to_write(answer, "no space left")
+    assert not list(tmp_path.glob("*sent*"))
 
 
 def test_the_resolved_configuration_reads_back_as_itself(tmp_path):

@@ -88,12 +88,17 @@ def test_deidentified_volumes_carry_the_pseudonym_and_stay_together(study, tmp_p
 
 
 def test_labels_that_were_kept_become_pseudonyms(study, tmp_path):
+    """Also in the names of folders."""
     _, rows, _ = study
     keep = load((), [f"input={tmp_path / 'source'}", "run=r", "ingest.subjects=keep"])
     stages.export(keep, tmp_path / "out", task="superres", method="wavelet_vae", deidentified=True)
-    row = rows["7x6x4"]
-    image = pydicom.dcmread(tmp_path / "out" / row.volume / "restored" / "IM0001.dcm")
-    assert image.PatientID != row.subject
+    subjects = {row.subject for row in rows.values()}
+    assert all(row.volume.startswith(row.subject) for row in rows.values())
+    folders = list((tmp_path / "out").iterdir())
+    assert len(folders) == len(rows)
+    assert not [folder for folder in folders for subject in subjects if subject in folder.name]
+    for image in (pydicom.dcmread(path) for path in (tmp_path / "out").rglob("IM0001.dcm")):
+        assert image.PatientID not in subjects
 
 
 def test_a_single_volume_by_the_study_or_by_its_source(study, tmp_path, capsys):
@@ -105,9 +110,15 @@ def test_a_single_volume_by_the_study_or_by_its_source(study, tmp_path, capsys):
     shutil.copy(volume, stranger)
     with pytest.raises(InputError, match="--source"):
         stages.export(config, tmp_path / "unknown", volume=stranger)
-    stages.export(config, tmp_path / "named", volume=stranger, source=tmp_path / "source", deidentified=True)
+    named = {"volume": stranger, "source": tmp_path / "source", "deidentified": True}
+    with pytest.raises(ConfigError, match="--name, another one for every patient"):
+        stages.export(config, tmp_path / "named", **named)
+    with pytest.raises(Refusal, match="repeats a name or number of the patient"):
+        stages.export(config, tmp_path / "named", name="Jane-2", **named)
+    assert not (tmp_path / "named").exists()
+    stages.export(config, tmp_path / "named", name="case-7", **named)
     image = pydicom.dcmread(tmp_path / "named" / "restored" / "IM0001.dcm")
-    assert image.PatientID == "anonymous"
+    assert str(image.PatientName) == image.PatientID == "case-7"
     with pytest.raises(Refusal, match="voxel"):
         stages.export(config, tmp_path / "wrong", volume=stranger, source=tmp_path / "source" / "0")
 
@@ -128,6 +139,9 @@ def test_a_nifti_volume_with_a_named_series_of_its_grid_becomes_dicom(study, tmp
         ({"task": "superres"}, "--method"),
         ({"task": "superr", "method": "unet"}, "no task"),
         ({"task": "superres", "method": "unet", "source": "."}, "--volume"),
+        ({"task": "superres", "method": "unet", "deidentified": True, "name": "x"}, "pseudonyms of its own"),
+        ({"volume": "x.nii", "name": "x"}, "belongs to"),
+        ({"volume": "x.nii", "name": "x^y", "deidentified": True}, "letters, digits"),
     ],
 )
 def test_arguments_that_say_too_little_are_refused(tmp_path, arguments, reason):

@@ -32,7 +32,7 @@ FLOORS = (
     (
         "data data.bids data.cleanable data.confidentiality data.contrast data.convert data.deidentify "
         "data.deidentify_journal data.deidentify_tree data.dicom data.dicom.geometry data.dicom.headers "
-        "data.dicom.jpegls data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records "
+        "data.dicom.jpeg data.dicom.mosaic data.dicom.multiframe data.dicom.pixels data.dicom.records "
         "data.dicom.repair data.dicom.scale data.dicom.sidecar data.dicom.stacks data.dicom.tells "
         "data.dicom.values data.dicom_export data.dicom_export_header data.dicom_export_map "
         "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.header_words "
@@ -40,7 +40,7 @@ FLOORS = (
         "data.image_sets.mnist data.image_sets.plain_pickle data.image_sets.read data.image_sets.sampling "
         "data.image_sets.scaling data.ingest data.loaders data.manifest data.nifti data.phantom "
         "data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers data.phantom.shapes "
-        "data.phantom.signal data.records data.sources data.splits data.subjects data.transforms",
+        "data.phantom.signal data.records data.sources data.splits data.subjects data.transforms data.tree",
         "data",
     ),
     (

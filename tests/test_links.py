@@ -72,6 +72,12 @@ def test_a_path_that_leads_nowhere_is_said_without_the_path(here, capsys):
     assert capsys.readouterr().err == "medwvae: the path given as `input` does not exist\n"
 
 
+def test_an_input_that_is_a_file_is_called_one(here, capsys):
+    (here / "data" / "one.nii").touch()
+    stages.neutral(given(here, input="data/one.nii"))
+    assert capsys.readouterr().err == "medwvae: the path given as `input` is a file; give the folder that holds it\n"
+
+
 def test_without_links_the_results_belong_elsewhere(here, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")

@@ -141,7 +141,8 @@ def _read(job: _Job) -> Record:
     digests: list[str] = []
     try:
         if job.image.refusal:
-            digests += map(sha256_of, job.image.files)
+            with suppress(OSError):  # of what cannot be opened the refusal says so
+                digests += map(sha256_of, job.image.files)
             raise Refusal(job.image.refusal)
         parts = tuple(_parts(job, digests))
     except Refusal as refusal:

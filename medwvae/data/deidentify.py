@@ -24,7 +24,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, UID_dictionary
 
 from medwvae.data.cleanable import PIXELS
 from medwvae.data.confidentiality import EDITION, action_of, dummy_of, step_of
-from medwvae.data.identifiers import Identifiers, identifiers_of, values_of
+from medwvae.data.identifiers import NUMBERS, Identifiers, identifiers_of, values_of
 from medwvae.errors import Refusal
 
 METHOD: Final = f"medwvae, PS3.15 {EDITION} Basic Application Level Confidentiality"  # LO: at most 64 characters
@@ -143,6 +143,9 @@ class Cleaner:
         if isinstance(element.value, bytes) and self.known.in_bytes(element.value):
             del dataset[tag]
             return "removed (repeats an identifier)"
+        if element.VR in NUMBERS and self.known.in_number(keyword, element.value):
+            element.value = None
+            return "emptied (repeats a number of the patient)"
         if not kinds & set(_TEXT):
             return ""
         values = [str(v) for v in values_of(element.value)]

@@ -26,11 +26,12 @@ from medwvae.data.cleanable import check_cleanable
 from medwvae.data.confidentiality import EDITION
 from medwvae.data.deidentify import Cleaner, Counts, days_of, new_uid
 from medwvae.data.deidentify_journal import Journal, journal_of
-from medwvae.data.dicom import is_dicom
+from medwvae.data.dicom import starts_as_dicom
 from medwvae.data.dicom.values import read
 from medwvae.data.subjects import load_key, pseudonyms, write_private_table
-from medwvae.errors import InputError, Refusal
-from medwvae.files import atomic, sha256_of
+from medwvae.data.tree import Tree, is_file
+from medwvae.errors import InputError, Refusal, storage_words
+from medwvae.files import atomic, sha256_of, spelled
 
 Dates = Literal["shift", "remove"]
 
@@ -102,16 +103,16 @@ def deidentify(
     """
     source, out, key_file = source.resolve(), out.resolve(), key_file.resolve()
     _check_places(source, out, key_file)
-    files, others, folders = _walk(source)
+    files, others, closed = _walk(source, out)
     if not files:
-        raise InputError(f"there is no DICOM file in the source folder ({others} other files)")
+        unread = f", {len(closed)} files or folders that cannot be opened; check permissions" if closed else ""
+        raise InputError(f"there is no DICOM file in the source folder ({others} other files{unread})")
     key = load_key(key_file)
     outcome = Outcome(others=others)
     stated = {"edition": EDITION, "dates": dates, "source": str(source), "key": _tag("check", key)}
     with _mapper(workers) as mapped, Journal(journal_of(key_file, out), out, stated) as journal:
         jobs = _plan(files, list(mapped(_head, files, 64)), source, out, key, outcome)
-        for path in folders:
-            outcome.refused[_label(path, source, key)] = "a folder cannot be opened; check its permissions"
+        outcome.refused |= {_label(path, source, key): reason for path, reason in closed.items()}
         _write_back(key_file, jobs, key, shift=dates == "shift")
         todo = [job for job in jobs if not journal.has(job.source, job.target)]
         done = len(jobs) - len(todo)
@@ -129,8 +130,8 @@ def deidentify(
             outcome.written += 1
             outcome.counts.update(counts)
             outcome.counts["file", "", "name and folder", "replaced by new UIDs"] += target.is_file()
-    back = {str(job.target.relative_to(out)): str(job.source) for job in jobs}
-    labels = {_label(path, source, key): str(path) for path in (*files, *folders)}
+    back = {str(job.target.relative_to(out)): spelled(job.source) for job in jobs}
+    labels = {_label(path, source, key): spelled(path) for path in (*files, *closed)}
     refused = {label: labels[label] for label in outcome.refused}
     write_private_table(key_file.with_name(f"{key_file.stem}_files.csv"), ("file", "path"), back | refused)
     _write_tables(out, outcome)
@@ -142,7 +143,8 @@ def deidentify(
 
 def _check_places(source: Path, out: Path, key_file: Path) -> None:
     if not source.is_dir():
-        raise InputError("the source folder does not exist")
+        wrong = "is a file; name the folder that holds it" if source.exists() else "does not exist"
+        raise InputError(f"the source folder {wrong}")
     if out == source or out.is_relative_to(source) or source.is_relative_to(out):
         raise InputError("the output folder and the source folder lie within each other; choose another output folder")
     if key_file.is_relative_to(out) or key_file.is_relative_to(source):
@@ -151,17 +153,20 @@ def _check_places(source: Path, out: Path, key_file: Path) -> None:
         raise InputError("the output is a file, not a folder; choose another name")
 
 
-def _walk(source: Path) -> tuple[list[Path], int, list[Path]]:
-    """Return the DICOM files, the number of others, and the folders that cannot be opened."""
-    files, others, closed = [], 0, []
-    for folder, folders, names in os.walk(source, onerror=lambda error: closed.append(Path(error.filename))):
-        folders.sort()
-        for path in (Path(folder) / name for name in sorted(names)):
-            if path.is_file() and is_dicom(path):
-                files.append(path)
-            else:
-                others += 1
-    return files, others, closed
+def _walk(source: Path, out: Path) -> tuple[list[Path], int, dict[Path, str]]:
+    """Return the DICOM files, the number of others, and why files and folders cannot be opened."""
+    found = Tree(source, skip=(out,))
+    files, others, closed = [], 0, {}
+    for folder, _, names in found.walk():
+        for path in (folder / name for name in names):
+            try:
+                if is_file(path) and starts_as_dicom(path):
+                    files.append(path)
+                else:
+                    others += 1
+            except OSError:
+                closed[path] = "the file cannot be opened; check its permissions, and that it is no link to nowhere"
+    return files, others, closed | dict.fromkeys(found.closed, "a folder cannot be opened; check its permissions")
 
 
 def _head(path: Path) -> _Head:
@@ -223,7 +228,7 @@ def _one(key: bytes, dates: Dates, job: _Job) -> tuple[str, Counts]:
             warnings.simplefilter("ignore")
             dataset.save_as(temporary, enforce_file_format=True)
     except OSError as error:
-        raise InputError(f"the output cannot be written ({error.strerror}); check the disk and permissions") from None
+        raise InputError(f"the output folder: {storage_words(error) or 'cannot be written'}") from None
     except Exception:
         return "the header holds values that DICOM cannot hold; export the file again", Counter()
     return "", cleaner.counts

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +25,16 @@ _SPAN: Final = 65535
 
 @dataclass(frozen=True)
 class Stored:
-    """16-bit pixels: volume = slope * pixels + intercept, `error` the largest deviation from it (volume units)."""
+    """16-bit pixels: volume = slope * pixels + intercept, `error` the largest deviation from it (volume units).
+
+    `bound` is what a reader finds at most that computes with 32-bit floats; rounded up to three digits.
+    """
 
     pixels: NDArray[np.int16]
     slope: str
     intercept: int
     error: float
+    bound: float
 
 
 def stored(volume: NDArray[np.floating], modality: str) -> Stored:
@@ -57,8 +62,19 @@ def stored(volume: NDArray[np.floating], modality: str) -> Stored:
         slope = format_number_as_ds(max(-low, high) / _LIMIT)
     exact = volume.astype(np.float64)
     pixels = np.clip(np.rint((exact - intercept) / float(slope)), -_LIMIT - 1, _LIMIT).astype(np.int16)
-    error = float(np.abs(exact - (pixels * float(slope) + intercept)).max())
-    return Stored(pixels, slope, intercept, error)
+    back = pixels * float(slope) + intercept
+    error = float(np.abs(exact - back).max())
+    # Slope and product are rounded by 2^-24 each, and so is what they are compared with; whole numbers are exact.
+    inexact = 0.0 if slope == "1" else float(np.abs(back).max()) * 2.0**-22
+    return Stored(pixels, slope, intercept, error, _rounded_up(error + inexact))
+
+
+def _rounded_up(value: float) -> float:
+    """Return the next number of three digits that is not smaller."""
+    if not value > 0:
+        return 0.0
+    unit = Decimal(1).scaleb(Decimal(value).adjusted() - 2)
+    return float(Decimal(value).quantize(unit, rounding=ROUND_CEILING))
 
 
 def export_series(
@@ -93,11 +109,11 @@ def export_series(
     unit = "HU" if source.modality == "CT" else "of the source's units"
     text = (
         f"Restored image{f' ({derivation.words})' if derivation.words else ''}. Rounded to 16 bits: "
-        f"stored values differ from the restored ones by at most {packed.error:.3g} {unit}."
+        f"stored values differ from the restored ones by at most {packed.bound:.3g} {unit}."
     )
-    centre, width = window(source, volume)
+    centre, width = window(source, volume, hidden)
     series = generate_uid()
-    numbers = _instance_numbers(source)
+    numbers = _instance_numbers(source, hidden)
     headers = []
     folder.mkdir(parents=True)
     with warnings.catch_warnings():
@@ -117,12 +133,13 @@ def export_series(
     return headers, packed
 
 
-def window(source: Source, volume: NDArray[np.floating]) -> tuple[float, float]:
+def window(source: Source, volume: NDArray[np.floating], hidden: Hidden | None = None) -> tuple[float, float]:
     """Return centre and width to look at the volume: the source's own for its middle slice, or from the volume."""
     middle = source.headers[len(source.headers) // 2]
     centre, width, function = (_first(middle.get(keyword)) for keyword in DISPLAY)
+    repeats = hidden and any(hidden.known.in_number(keyword, middle.get(keyword)) for keyword in DISPLAY[:2])
     try:
-        if function in (None, "LINEAR") and float(width) >= 1 and np.isfinite(float(centre)):
+        if not repeats and function in (None, "LINEAR") and float(width) >= 1 and np.isfinite(float(centre)):
             return float(centre), float(width)
     except (TypeError, ValueError):
         pass
@@ -146,11 +163,13 @@ def _first(value: Any) -> Any:
     return value if value is None or isinstance(value, str | float | int) else next(iter(value), None)
 
 
-def _instance_numbers(source: Source) -> list[int]:
+def _instance_numbers(source: Source, hidden: Hidden | None) -> list[int]:
     """Return the source's numbers if they tell the slices apart, or else 1, 2, ... in the order of the volume."""
     try:
         numbers = [int(header.InstanceNumber) for header in source.headers]
     except (AttributeError, TypeError, ValueError):
+        numbers = []
+    if hidden and hidden.known.in_number("InstanceNumber", numbers):
         numbers = []
     return numbers if len(set(numbers)) == len(source.headers) else list(range(1, len(source.headers) + 1))
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 import pydicom
 from pydicom.config import RAISE
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.uid import CTImageStorage, MRImageStorage, UID_dictionary
 from pydicom.valuerep import validate_value
 
 from medwvae.data.deidentify import new_uid
 from medwvae.data.dicom_export_modules import EMPTY_ALLOWED, EXAMINATION, GEOMETRY, PATIENT, STUDY, TECHNIQUE
-from medwvae.data.identifiers import Identifiers, values_of
+from medwvae.data.identifiers import Identifiers
 from medwvae.provenance import versions
 
 MAKER: Final = "medwvae"
@@ -36,7 +36,7 @@ _VERBATIM: Final = ("LO", "PN", "SH", "ST", "LT", "UI", "SQ")
 class Hidden:
     """Whom a de-identified export shows instead: a pseudonym, and a secret key that decides its new UIDs.
 
-    `known` is what the source says about the patient: no text that repeats it passes on.
+    `known` is what the source says about the patient: no text or number that repeats it passes on.
     """
 
     name: str
@@ -75,6 +75,8 @@ def passed_on(header: Dataset, hidden: Hidden | None) -> Dataset:
             hidden.uid(new.StudyInstanceUID),
             hidden.uid(new.FrameOfReferenceUID),
         )
+        if header.get("SpecificCharacterSet"):  # of the texts that stay; the source was read into UTF-8
+            new.SpecificCharacterSet = "ISO_IR 192"
         new.PatientName = new.PatientID = hidden.name
         new.PatientIdentityRemoved, new.LongitudinalTemporalInformationModified = "YES", "REMOVED"
         new.DeidentificationMethod = "attributes passed on by allowlist; UIDs replaced; dates removed"
@@ -92,7 +94,7 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     """Return all of a derived slice but its pixels, its own UIDs and its rescaling."""
     new = passed_on(header, hidden)
     new.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if new.Modality == "CT" else "OTHER"]
-    new.SeriesNumber = series_number(header, 1)
+    new.SeriesNumber = series_number(header, 1, hidden)
     source = "" if hidden else str(header.get("SeriesDescription") or "").strip()
     words = f"{MAKER} {derivation.task} {derivation.method}".rstrip()
     new.SeriesDescription = f"{source[: 61 - len(words)]} - {words}" if source and len(words) < 50 else words[:64]
@@ -106,7 +108,7 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     if can_be_referenced(header):
         new.SourceImageSequence = [reference(header, hidden)]
     new.BurnedInAnnotation = "NO"  # a source with text in it is refused
-    new.LossyImageCompression = header.LossyImageCompression
+    new.LossyImageCompression = "01" if header.LossyImageCompression == "01" else "00"
     if header.LossyImageCompression == "01":  # once lossy, always lossy
         _copy(header, new, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), hidden)
     return new
@@ -119,8 +121,8 @@ def version() -> str:
 
 
 def can_be_referenced(header: Dataset) -> bool:
-    """Return whether a source slice still has the two UIDs that a reference names."""
-    return bool(header.SOPClassUID and header.SOPInstanceUID)
+    """Return whether a source slice still has the two UIDs that a reference names, its kind being the standard's."""
+    return str(header.SOPClassUID) in UID_dictionary and bool(header.SOPInstanceUID)
 
 
 def reference(header: Dataset, hidden: Hidden | None) -> Dataset:
@@ -155,9 +157,11 @@ def equipment(header: Dataset, derivation: Derivation, hidden: Hidden | None, no
     return [*before, scanner, program]
 
 
-def series_number(header: Dataset, which: int) -> int:
+def series_number(header: Dataset, which: int, hidden: Hidden | None = None) -> int:
     """Return the number of the first, second, ... series that is derived from a source series."""
     number = int(header.get("SeriesNumber") or 0)
+    if hidden and hidden.known.in_number("SeriesNumber", number):
+        return which
     return number * _SERIES_STEP + which if 0 <= number < 1_000_000 else which
 
 
@@ -172,11 +176,11 @@ def _copy(header: Dataset, new: Dataset, keywords: tuple[str, ...], hidden: Hidd
     """Copy elements that say something; numbers, dates and codes of a wrong format (an age of 0Y) are left out.
 
     Names, texts and UIDs stay as the source spells them: an archive finds the patient and the examination by them.
-    Of a hidden patient, no text passes on that repeats an identifier, and no sequence.
+    Of a hidden patient, no text or number passes on that repeats an identifier, and no sequence.
     """
     for keyword in keywords:
         if keyword in header and (element := header[keyword]).value not in (None, "", []):
-            if hidden and (element.VR == "SQ" or any(hidden.known.in_text(str(v)) for v in values_of(element.value))):
+            if hidden and (element.VR == "SQ" or hidden.known.in_element(element.VR, keyword, element.value)):
                 continue
             try:
                 if element.VR not in _VERBATIM:

@@ -69,7 +69,7 @@ def export_map(
             [_plain(image) for image in restored],
             frames,
             series_instance_uid=generate_uid(),
-            series_number=series_number(source.headers[0], 2),
+            series_number=series_number(source.headers[0], 2, hidden),
             sop_instance_uid=generate_uid(),
             instance_number=1,
             manufacturer=MAKER,

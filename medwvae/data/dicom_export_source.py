@@ -16,7 +16,9 @@ from pydicom.valuerep import format_number_as_ds
 
 from medwvae.data import dicom
 from medwvae.data.dicom_export_modules import COPIED
+from medwvae.data.tree import Tree
 from medwvae.errors import InputError, Refusal
+from medwvae.files import unspelled
 from medwvae.geometry import onto_grid
 
 _GROUPS: Final = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -75,7 +77,7 @@ def source_files(table: Path) -> dict[str, Path]:
     """
     try:
         with table.open(newline="", encoding="utf-8") as handle:
-            return {row[0]: Path(row[1]) for row in list(csv.reader(handle))[1:] if len(row) == 2}
+            return {row[0]: unspelled(row[1]) for row in list(csv.reader(handle))[1:] if len(row) == 2}
     except OSError as error:
         raise InputError(
             f"{table}: the private table that leads back to the source images is missing; name the source with --source"
@@ -118,7 +120,8 @@ def find_source(
         deep = place.is_dir() or tree == around
         scanned = {} if scanned is None else scanned
         if (tree, deep) not in scanned:
-            found = (path for path in (tree.rglob("*") if deep else tree.iterdir()) if path.is_file())
+            deeper = (folder / name for folder, _, names in Tree(tree).walk() for name in names)
+            found = (path for path in (deeper if deep else tree.iterdir()) if path.is_file())
             scanned[tree, deep] = dicom.scan(path for path in found if dicom.is_dicom(path))[0]
         fitting = []
         for stack in _stacks(scanned[tree, deep], place if place.is_file() else None, number):

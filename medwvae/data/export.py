@@ -1,6 +1,7 @@
 """What leaves the study: a volume on its source's own grid as NIfTI and, where there is a DICOM source, as DICOM."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from medwvae.errors import InputError, Refusal
 from medwvae.files import atomic
 from medwvae.geometry import onto_grid
 
+_PSEUDONYM = "sub-[a-z2-7]{10}"  # of a study: made by chance, so what it repeats is chance, too
 NO_SOURCE = (
     "its source is NIfTI, so there is no DICOM series to derive from; to get DICOM, name the original series, "
     "on the same grid, with --source"
@@ -65,7 +67,8 @@ def export_volume(
     Raises
     ------
     Refusal
-        If a volume cannot be read, or no source is of its grid.
+        If a volume cannot be read, has voxels that are no numbers, or no source is of its grid; or if the name that is
+        to hide a patient repeats the patient's.
     InputError
         If `out` exists.
     """
@@ -81,6 +84,8 @@ def export_volume(
         source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
         if hidden:
             hidden = replace(hidden, known=identifiers_in(source.files))
+            if not re.fullmatch(_PSEUDONYM, hidden.name) and hidden.known.in_text(hidden.name):
+                raise Refusal("the name to show instead of the patient's repeats a name or number of the patient")
         native = _native(folder / "restored.nii.gz", values, affine, source.shape, source.affine)
         headers, packed = export_series(folder / "restored", native, source, derivation, hidden=hidden)
         if uncertainty:
@@ -95,18 +100,30 @@ def export_volume(
             "slices": len(headers),
             "rescale_slope": float(packed.slope),
             "rescale_intercept": packed.intercept,
-            "largest_rounding_error": packed.error,
+            "largest_rounding_error": packed.bound,
             "deidentified": hidden is not None,
         }
         with atomic(folder / "export.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return Exported(len(headers), packed.error)
+    return Exported(len(headers), packed.bound)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
+    lost, voxels = _not_finite(path)
+    if lost:
+        raise Refusal(
+            f"{lost} of the volume's {voxels} voxels are not numbers (NaN or infinite), which DICOM cannot hold "
+            "and nobody may guess; set them to a value, for example the background's, and export again"
+        )
     return nifti.read(path)
+
+
+def _not_finite(path: Path) -> tuple[int, int]:
+    """Return how many voxels `nifti.read` would replace, and of how many: what leaves a study must not be made up."""
+    values = next(nifti.inspect(path).volumes())
+    return int(np.count_nonzero(~np.isfinite(values))), values.size
 
 
 def _native(

@@ -27,7 +27,7 @@ from medwvae.data.subjects import (
     write_private_table,
 )
 from medwvae.errors import InputError
-from medwvae.files import atomic
+from medwvae.files import atomic, spelled
 from medwvae.names import Modality
 
 _OLDEST: Final = 90.0  # ages above 89 identify a person (45 CFR 164.514(b)(2)(i)(C))
@@ -109,7 +109,8 @@ def ingest(
         results cannot be written, or another run is writing them.
     """
     if not source.is_dir():
-        raise InputError(f"the source folder {source} does not exist")
+        wrong = "is a file; give the folder that holds it" if source.exists() else "does not exist"
+        raise InputError(f"the source folder {source} {wrong}")
     if subjects == "pseudonym" and key_file is None:
         raise InputError("pseudonyms need a key file; name one, or keep the subjects' names")
     regex = compile_pattern(pattern)
@@ -158,7 +159,7 @@ def _write_tables(key_file: Path, labels: dict[str, str], sources: dict[str, Pat
     if labels:
         originals = {label: original for original, label in labels.items()}
         write_private_table(key_file.with_name(f"{key_file.stem}_subjects.csv"), ("subject", "original"), originals)
-    paths = {volume: str(path) for volume, path in sources.items()}
+    paths = {volume: spelled(path) for volume, path in sources.items()}
     write_private_table(key_file.with_name(f"{key_file.stem}_sources.csv"), ("volume", "path"), paths)
 
 

@@ -1,8 +1,7 @@
 """The images of a folder, found by content (DICOM) or suffix (NIfTI), and whose they are, before voxels are read."""
 
-import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -10,10 +9,10 @@ from typing import Any, Final, Literal
 
 import pydicom
 
-from medwvae.data import bids, dicom, nifti
+from medwvae.data import bids, dicom, nifti, tree
 from medwvae.data.contrast import contrast_of
 from medwvae.data.subjects import Owner, Person, owner_of, sanitised, sex_of, years
-from medwvae.errors import Refusal
+from medwvae.errors import InputError, Refusal
 from medwvae.names import Contrast, Modality
 
 _WHOSE: Final = (
@@ -25,6 +24,14 @@ _FOREIGN: Final = (".mgh", ".mgz", ".mnc", ".par", ".head", ".nrrd", ".nhdr", ".
 _TWO_DATASETS: Final = (
     "another BIDS dataset in the source has a subject of the same label, who may be somebody else; "
     "ingest one dataset at a time, or set ingest.pattern"
+)
+_CLOSED: Final = (
+    "a file of the source cannot be opened; check its permissions, and that it is no link to nowhere",
+    "a folder of the source cannot be opened, so its images are unknown; check its permissions",
+)
+_INCOMPLETE: Final = (
+    "a file in the folder of the series is damaged, empty or cannot be opened and may be a slice of it; "
+    "export the series again, or remove that file if it does not belong to it"
 )
 
 
@@ -53,10 +60,16 @@ class Image:
 
 @dataclass
 class _Tree:
-    """What lies in the source: files by kind, the number of others, and BIDS datasets by folder."""
+    """What lies in the source: files by kind, the number of others, and BIDS datasets by folder.
+
+    `empty` are files that are named like DICOM and hold none; `closed` says of what cannot be opened whether it is a
+    folder.
+    """
 
     niftis: list[Path] = field(default_factory=list)
     dicoms: list[Path] = field(default_factory=list)
+    empty: list[Path] = field(default_factory=list)
+    closed: dict[Path, bool] = field(default_factory=dict)
     foreign: list[Path] = field(default_factory=list)
     ignored: int = 0
     datasets: dict[Path, bids.Dataset] = field(default_factory=dict)
@@ -78,58 +91,88 @@ def find(
     """Return every image under `source` and the number of files that are none.
 
     A DICOM series gives one image per volume that it holds; `on_gap` and `on_tilt` as for `dicom.check`. Skipped are
-    `out` and, where it lies inside `source`, the study around it: its results are no images of the user's. Of a BIDS
-    dataset, `derivatives` and `sourcedata` are skipped, and so is every nested derivative dataset.
+    `out` and, where it lies inside `source`, the study around it, and the results of any other run of medwvae: they are
+    no images of the user's. Of a BIDS dataset, `derivatives` and `sourcedata` are skipped, and so is every nested
+    derivative dataset. A file or folder that cannot be opened is an image that is refused.
+
+    Raises
+    ------
+    InputError
+        If the source is, or lies within, the results.
     """
-    tree = _walk(source, out)
+    _check_place(source, out)
+    found = _walk(source, out)
     images = [
-        *_dicom_images(source, tree.dicoms, pattern, on_gap, on_tilt),
-        *_nifti_images(source, tree, pattern, default_modality),
+        *_dicom_images(source, found, pattern, on_gap, on_tilt),
+        *_nifti_images(source, found, pattern, default_modality),
         *(
             Image(files=(path,), order=(), refusal="the file's format is not handled; convert it to NIfTI or DICOM")
-            for path in tree.foreign
+            for path in found.foreign
         ),
+        *(Image(files=(path,), order=(), refusal=_CLOSED[folder]) for path, folder in found.closed.items()),
     ]
-    return images, tree.ignored
+    return images, found.ignored
+
+
+def _check_place(source: Path, out: Path) -> None:
+    real, results = source.resolve(), out.resolve()
+    if real.is_relative_to(results) or real.is_relative_to(results.parent / "state"):
+        raise InputError("the source lies within this run's own results; choose the folder of the original images")
+    if tree.is_results(real):
+        raise InputError("the source is the results of a run of medwvae; choose the folder of the original images")
 
 
 def _walk(source: Path, out: Path) -> _Tree:
     """Find the files; hidden ones, results and what a BIDS dataset repeats are skipped."""
-    tree = _Tree()
-    results = (out.resolve(), out.resolve().parent)
-    for folder, folders, names in os.walk(source):
-        here = Path(folder)
+    found = _Tree()
+    folders_of = tree.Tree(source, skip=(out, out.parent), hidden=False)
+    for here, folders, names in folders_of.walk():
         if here != source and bids.DESCRIPTION in names and bids.is_derivative(here):
             folders.clear()
             continue
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() not in results)
         if bids.is_dataset(folders, names):
-            tree.datasets[here] = bids.Dataset(here, described=bids.DESCRIPTION in names)
+            found.datasets[here] = bids.Dataset(here, described=bids.DESCRIPTION in names)
             folders[:] = [name for name in folders if name not in bids.NOT_RAW]
-        for path in (here / name for name in sorted(names) if not name.startswith(".")):
+        dicoms: list[Path] = []
+        others: list[Path] = []
+        for path in (here / name for name in names):
             if path.name.lower().endswith(nifti.SUFFIXES):
-                tree.niftis.append(path)
+                found.niftis.append(path)
             elif path.name.lower().endswith(_FOREIGN):
-                tree.foreign.append(path)
-            elif path.is_file() and dicom.is_dicom(path):
-                tree.dicoms.append(path)
+                found.foreign.append(path)
             else:
-                tree.ignored += 1
-    return tree
+                try:
+                    (dicoms if tree.is_file(path) and dicom.starts_as_dicom(path) else others).append(path)
+                except OSError:
+                    found.closed[path] = False
+        shapes = {tree.shape(path) for path in dicoms}
+        empty = [path for path in others if path.is_file() and tree.named_like(path, shapes)]
+        found.dicoms += dicoms
+        found.empty += empty
+        found.ignored += len(others) - len(empty)
+    found.closed |= dict.fromkeys(folders_of.closed, True)
+    return found
 
 
 def _dicom_images(
-    source: Path, files: list[Path], pattern: re.Pattern[str] | None, on_gap: dicom.OnGap, on_tilt: dicom.OnTilt
+    source: Path, found: _Tree, pattern: re.Pattern[str] | None, on_gap: dicom.OnGap, on_tilt: dicom.OnTilt
 ) -> Iterator[Image]:
-    series, unreadable = dicom.scan(files)
+    series, unreadable = dicom.scan(found.dicoms)
     folders = defaultdict(list)
-    for path in unreadable:
+    for path in (*unreadable, *found.empty):
         folders[path.parent].append(path)
     for paths in folders.values():
-        reason = f"the header of {len(paths)} DICOM file(s) is damaged; export them again"
+        reason = f"the header of {len(paths)} DICOM file(s) is damaged or empty; export them again"
         yield Image(files=tuple(paths), order=(), refusal=reason)
+    lost = _lost(found, series, unreadable)
     for one in series:
         image = _dicom_image(source, one, pattern)
+        missing, alone = lost[one.files[0].parent]
+        if missing and alone:
+            yield replace(image, refusal=_INCOMPLETE)
+            continue
+        if missing:
+            image = replace(image, kept=image.kept | {"DamagedFilesInFolder": missing})
         try:
             parts = dicom.split(one)
         except Refusal as refusal:
@@ -138,6 +181,20 @@ def _dicom_images(
         for k, part in enumerate(parts, start=1):
             numbered = replace(image, part=f"{k}/{len(parts)}" if len(parts) > 1 else "", options=(on_gap, on_tilt))
             yield _dicom_volume(numbered, part, on_gap, on_tilt)
+
+
+def _lost(found: _Tree, series: list[dicom.Series], unreadable: list[Path]) -> dict[Path, tuple[int, bool]]:
+    """Return by folder how many DICOM files were lost to damage or permissions, and whether it holds one series.
+
+    Where it does, they can be nothing but slices of it, perhaps its last, which no check of its geometry would miss.
+    """
+    within = Counter(folder for one in series for folder in {path.parent for path in one.files})
+    shapes = defaultdict(set)
+    for path in found.dicoms:
+        shapes[path.parent].add(tree.shape(path))
+    closed = [path for path in found.closed if tree.named_like(path, shapes[path.parent])]
+    lost = Counter(path.parent for path in (*unreadable, *found.empty, *closed))
+    return defaultdict(lambda: (0, False), {folder: (lost[folder], within[folder] == 1) for folder in within})
 
 
 def _dicom_image(source: Path, series: dicom.Series, pattern: re.Pattern[str] | None) -> Image:
@@ -179,12 +236,12 @@ def _series_number(header: pydicom.Dataset) -> int:
         return 0
 
 
-def _nifti_images(source: Path, tree: _Tree, pattern: re.Pattern[str] | None, default: Modality) -> Iterator[Image]:
+def _nifti_images(source: Path, found: _Tree, pattern: re.Pattern[str] | None, default: Modality) -> Iterator[Image]:
     """Say whose each file is: the user's pattern, or its BIDS name, or its path; none of them guesses."""
     labels: dict[str, set[Path]] = defaultdict(set)
     images = []
-    for path in tree.niftis:
-        relative, dataset = _relative(path, source), tree.dataset_of(path)
+    for path in found.niftis:
+        relative, dataset = _relative(path, source), found.dataset_of(path)
         image = Image(files=nifti.files_of(path), order=(1, *_natural(relative.as_posix())))
         name = None if pattern else bids.parse(path.name)
         if name:

@@ -1,6 +1,7 @@
 """Restored volumes leave the study: as derived DICOM series where their source is DICOM, as NIfTI on its grid."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ def export(
     source: Path | None = None,
     uncertainty: Path | None = None,
     deidentified: bool = False,
+    name: str | None = None,
 ) -> None:
     """Export one volume, or without one every test volume that the study has restored by a method of a task.
 
     Raises
     ------
     ConfigError
-        If the arguments do not say what to export.
+        If the arguments do not say what to export, or under which name.
     InputError
         If there is nothing to export, or `out` holds something already.
     Refusal
@@ -43,8 +45,12 @@ def export(
         raise InputError(
             f"{out} lies in the folder that images are read from; results there would be read as new images"
         )
+    if name is not None and not (volume and deidentified):
+        raise ConfigError("--name belongs to one --volume with --deidentified; a study gives pseudonyms of its own")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigError("--name takes up to 64 letters, digits, dots, dashes and underscores, without spaces")
     if volume:
-        one = _one(config, volume, source, out, task, method, uncertainty, deidentified)
+        one = _one(config, volume, source, out, task, method, uncertainty, deidentified, name)
         say(f"export: {_words(one)} in {out}")
     elif not (task and method):
         raise ConfigError("name what to export: --task and --method of a study, or one --volume")
@@ -63,6 +69,7 @@ def _one(
     method: str | None,
     uncertainty: Path | None,
     deidentified: bool,
+    pseudonym: str | None,
 ) -> "Exported":
     from medwvae.data.export import export_volume
 
@@ -77,13 +84,18 @@ def _one(
     if not source.exists():
         raise InputError("the source images are not where they should be; name their folder with --source")
     subject = rows[name].subject if name in rows else ""
+    if deidentified and not (subject or pseudonym):
+        raise ConfigError(
+            "no study knows whose volume this is: name a pseudonym with --name, another one for every patient, or an "
+            "archive takes all of them for one"
+        )
     return export_volume(
         volume,
         source,
         out,
         _derivation(config, task, method),
         uncertainty=uncertainty,
-        hidden=_hidden(config, subject) if deidentified else None,
+        hidden=_hidden(config, subject, pseudonym) if deidentified else None,
         around=source_of(config).resolve(),
         number=sidecar.get("VolumeOfSeries"),
     )
@@ -106,6 +118,8 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
         for row in rows:
             uncertain = paths.uncertainty(folder, row.volume)
             sidecar = _sidecar(config, row)
+            hidden = _hidden(config, row.subject) if deidentified else None
+            folder_name = row.volume.replace(row.subject, hidden.name, 1) if hidden else row.volume
             try:
                 _check_unmended(sidecar)
                 if row.volume not in places:
@@ -113,20 +127,20 @@ def _all(config: Config, out: Path, task: str, method: str, deidentified: bool) 
                 one = export_volume(
                     paths.volume(folder, row.volume),
                     places[row.volume],
-                    out / row.volume,
+                    out / folder_name,
                     derivation,
                     uncertainty=uncertain if uncertain.is_file() else None,
-                    hidden=_hidden(config, row.subject) if deidentified else None,
+                    hidden=hidden,
                     around=source_of(config).resolve(),
                     number=sidecar.get("VolumeOfSeries"),
                     scanned=scanned,
                 )
             except Refusal as refusal:
-                remarks.append(f"  {row.volume}: left out: {refusal}")
+                remarks.append(f"  {folder_name}: left out: {refusal}")
             else:
                 exported += 1
                 if one.without_dicom:
-                    remarks.append(f"  {row.volume}: NIfTI only: {one.without_dicom}")
+                    remarks.append(f"  {folder_name}: NIfTI only: {one.without_dicom}")
             advance()
     say(f"export: {exported} of {len(rows)} volumes in {out}")
     for remark in remarks:
@@ -180,7 +194,7 @@ def _derivation(config: Config, task: str | None, method: str | None) -> "Deriva
     return Derivation(task or "", method or "", details | {"code": provenance.revision()})
 
 
-def _hidden(config: Config, subject: str) -> "Hidden":
+def _hidden(config: Config, subject: str, name: str | None = None) -> "Hidden":
     """Return the pseudonym under which a volume leaves; a study's key makes its exports belong together."""
     import secrets
 
@@ -191,4 +205,4 @@ def _hidden(config: Config, subject: str) -> "Hidden":
     key = load_key(file) if file.is_file() else secrets.token_bytes(32)
     if subject and config.ingest.subjects == "keep":  # the label is the source's own name
         subject = pseudonyms([subject], key)[subject]
-    return Hidden(subject or "anonymous", key)
+    return Hidden(name or subject, key)

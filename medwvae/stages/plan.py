@@ -38,6 +38,8 @@ def neutral(config: Config) -> Config:
     for key, link in links.items():
         if not Path(link).exists():
             say(f"medwvae: the path given as `{key}` does not exist")
+        elif key == "input" and not Path(link).is_dir():
+            say("medwvae: the path given as `input` is a file; give the folder that holds it")
     return config.with_paths(links)
 
 

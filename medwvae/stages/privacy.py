@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from medwvae.errors import InputError
-from medwvae.progress import bar, say
+from medwvae.progress import bar, hide, say
 
 
 def deidentify(source: Path, out: Path, key: Path | None, dates: Any, threads: int) -> None:
@@ -14,6 +14,7 @@ def deidentify(source: Path, out: Path, key: Path | None, dates: Any, threads: i
     if dates not in ("shift", "remove"):
         raise InputError(f"--dates is {dates}, expected shift or remove")
     key = key or out.resolve().with_name(f"{out.resolve().name}-private") / "key"
+    hide(key.parent, "folder of the key")
     with bar("deidentify") as shown:
         outcome = clean(
             source, out, key_file=key, dates=dates, workers=threads, advance=lambda d, n: shown.update(d / n)

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import shutil
 import stat
+import sys
 import warnings
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pydicom
@@ -579,3 +582,23 @@ def test_files_without_preamble_are_cleaned_as_ingestion_reads_them(tmp_path, im
     assert planted.leaks(out) == []
     again = dicom.load(dicom.check(dicom.split(dicom.scan(cleaned)[0][0])[0]))
     assert np.array_equal(volume.voxels, again.voxels)
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_whose_name_is_no_utf_8_is_cleaned_like_any_other(tmp_path, workers):
+    source = tmp_path / os.fsdecode(b"M\xfcller")
+    write_series(source, image_of(2, 4, 6), edit=identified)
+    (source / "im000").write_bytes((source / "im000").read_bytes()[:400])
+    outcome, out = run(source, tmp_path, workers=workers)
+    assert (outcome.written, len(outcome.refused)) == (1, 1)
+    for path in out.rglob("*"):
+        assert b"M\xfcller" not in os.fsencode(path.relative_to(out))
+        if path.suffix == ".csv":
+            assert "ller" not in path.read_text(encoding="utf-8")
+    table = (tmp_path / "private" / "key_files.csv").read_text(encoding="utf-8")
+    rows = [row[1] for row in csv.reader(table.splitlines())][1:]
+    assert all("M%FCller" in uri for uri in rows)
+    found = {Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))) for uri in rows}
+    assert found == set(source.iterdir())
+    assert run(source, tmp_path)[0].written == 1  # and again

@@ -9,7 +9,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -17,11 +19,14 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
 
+from tests.data.jpeg import lossless
 from tests.data.series import image_of, write_series
 
 SECRET = "Zzyzxquoth"
@@ -58,6 +63,8 @@ def dicom_seeds() -> list[Seed]:
         series("mr-rle", small, edit=compressed(RLELossless)),
         series("mr-jpeg2000", image_of(3, 32, 32), edit=compressed(JPEG2000Lossless)),
         series("mr-jpegls", image_of(3, 16, 16), edit=compressed(JPEGLSLossless)),
+        series("mr-jpeg-lossless", image_of(3, 16, 16), edit=_lossless),
+        series("mr-jpeg", image_of(3, 16, 16, top=256, dtype=np.uint8), edit=_baseline),
         series("mr-echoes", image_of(6, 8, 8), edit=_two_echoes),
         series("mr-enhanced", image_of(1, 32, 8), edit=_enhanced),
         series("mr-mosaic", image_of(3, 16, 16), edit=_mosaic),
@@ -70,6 +77,22 @@ def series(name: str, stored: Any, **options: Any) -> Seed:
     with tempfile.TemporaryDirectory() as folder:
         write_series(Path(folder), stored, uids=("study", name), **(tags | options))
         return Seed(name, {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())})
+
+
+def _lossless(dataset, _):
+    _code(dataset, lossless(dataset.pixel_array, 16), JPEGLosslessSV1)
+
+
+def _baseline(dataset, _):
+    stream = io.BytesIO()
+    Image.fromarray(dataset.pixel_array).save(stream, "JPEG", quality=90)
+    _code(dataset, stream.getvalue(), JPEGBaseline8Bit)
+
+
+def _code(dataset, stream, syntax):
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = syntax
 
 
 def _two_echoes(dataset, k):

@@ -8,7 +8,7 @@ from medwvae.data.dicom.pixels import load
 from medwvae.data.dicom.records import Part, Series, Stack, Volume
 from medwvae.data.dicom.sidecar import acquisition_of
 from medwvae.data.dicom.stacks import split
-from medwvae.data.dicom.values import is_dicom
+from medwvae.data.dicom.values import is_dicom, starts_as_dicom
 
 # Its messages quote the values of damaged elements, and a damaged element can swallow a name.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -26,4 +26,5 @@ __all__ = [
     "load",
     "scan",
     "split",
+    "starts_as_dicom",
 ]

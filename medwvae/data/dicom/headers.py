@@ -14,10 +14,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
 )
 
-from medwvae.data.dicom import mosaic, multiframe
+from medwvae.data.dicom import jpeg, mosaic, multiframe
 from medwvae.data.dicom.records import FRAGILE, File, Frame, Pixels, Series
 from medwvae.data.dicom.scale import Scale, scale_of
 from medwvae.data.dicom.tells import ordinals_of, tells_of
@@ -33,7 +32,7 @@ HEADER: Final = (
 """What is kept of the first header of a series, beside its frames."""
 
 # The fastest that refuses damage at once: pyjpegls takes seconds to give up on a stream that was cut short.
-_DECODERS: Final = dict.fromkeys(JPEGLSTransferSyntaxes, FRAGILE) | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
+_DECODERS: Final = dict.fromkeys(jpeg.SYNTAXES, FRAGILE) | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
 _PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"  # little endian
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 

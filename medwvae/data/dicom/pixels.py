@@ -18,7 +18,7 @@ from nibabel.orientations import apply_orientation, io_orientation, ornt_transfo
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut, iter_pixels, pixel_array
 
-from medwvae.data.dicom import jpegls
+from medwvae.data.dicom import jpeg
 from medwvae.data.dicom.records import FRAGILE, File, Frame, Pixels, Stack, Volume
 from medwvae.data.dicom.repair import resampled, sheared
 from medwvae.data.dicom.values import read
@@ -139,8 +139,8 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
         if file.native is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if file.decoder == "gdcm":
-                    jpegls.check(read(file.path, pixels=True))
+                if file.decoder == FRAGILE:
+                    _check_coded(file.path, stat.st_size, stat.st_mtime_ns)
                 yield from iter_pixels(file.path, indices=indices, decoding_plugin=file.decoder)
             return
         with file.path.open("rb") as handle:
@@ -157,8 +157,8 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if file.decoder == "gdcm":
-                jpegls.check(dataset)
+            if file.decoder == FRAGILE:
+                jpeg.check(dataset)
             image = pixel_array(dataset, decoding_plugin=file.decoder)
             if "ModalityLUTSequence" in dataset:
                 image = apply_modality_lut(image, dataset)
@@ -175,6 +175,12 @@ def _images(file: File, indices: list[int], digests: list[str]) -> Iterator[Raw]
 def _digest(path: Path, size: int, changed: int) -> str:
     """Return the SHA-256 of a file of many frames, once for the many volumes that it may hold."""
     return sha256_of(path)
+
+
+@lru_cache(maxsize=4)
+def _check_coded(path: Path, size: int, changed: int) -> None:
+    """Check the streams of a file of many frames, once for the many volumes that it may hold."""
+    jpeg.check(read(path, pixels=True))
 
 
 def _native(handle: BinaryIO, file: File, pixels: Pixels, index: int) -> Raw:

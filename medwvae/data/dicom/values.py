@@ -20,12 +20,20 @@ _LARGEST: Final = 1e30  # no header means more, and products of a few such numbe
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether the file carries the DICOM magic, or without it starts with a run of DICOM's first elements."""
+    """Return whether the file carries the DICOM magic, or without it starts with a run of DICOM's first elements.
+
+    A file that cannot be opened is none; where that matters, ask `starts_as_dicom`.
+    """
     try:
-        with path.open("rb") as handle:
-            head = handle.read(_HEAD)
+        return starts_as_dicom(path)
     except OSError:
         return False
+
+
+def starts_as_dicom(path: Path) -> bool:
+    """Return what `is_dicom` does; raise OSError where the file cannot be opened or read."""
+    with path.open("rb") as handle:
+        head = handle.read(_HEAD)
     return head[128:132] == b"DICM" or any(_starts_bare(head, order, explicit) for order in "<>" for explicit in (1, 0))
 
 
