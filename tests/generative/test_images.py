@@ -37,7 +37,7 @@ def test_scored_slices_show_the_head_and_are_spread():
     assert some.subject_of("b") == "s" and some.of("b").tolist() == [3, 4, 5]
     assert len(everything) == sum(len(one.prepared.tissue_slices()) for one in cases)
     assert len(gathered(cases, 1000)) == len(everything)
-    assert some.head.flatten(1).any(1).all()
+    assert some.head is not None and some.head.flatten(1).any(1).all()
     assert some.maxima["c"] == cases[2].prepared.maximum
     assert not torch.equal(some.values[0], some.values[2])
 
