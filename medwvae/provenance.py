@@ -74,19 +74,22 @@ def stage_code(stage: str, method: str | None = None) -> str:
     return code_digest(*modules)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of medwvae, its main dependencies and Python."""
-    names = (
-        "medwvae",
-        "torch",
-        "monai",
-        "lightning-fabric",
-        "snakemake",
-        "scikit-image",
-        "PyWavelets",
-        "pydicom",
-        "nibabel",
-    )
+_SHOWN = (
+    "medwvae",
+    "torch",
+    "monai",
+    "lightning-fabric",
+    "snakemake",
+    "scikit-image",
+    "PyWavelets",
+    "pydicom",
+    "nibabel",
+)
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of packages (of medwvae and its main dependencies where none is named) and of Python."""
+    names = names or _SHOWN
     found = {"python": platform.python_version()}
     for name in names:
         try:

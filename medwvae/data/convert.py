@@ -58,8 +58,7 @@ def convert(
     InputError
         If worker processes cannot be started.
     """
-    versions = provenance.versions()
-    code = [provenance.stage_code("ingest"), *(versions[name] for name in ("nibabel", "pydicom"))]
+    code = [provenance.stage_code("ingest"), *provenance.versions("nibabel", "pydicom").values()]
     jobs = [_Job(image, _key(image, code, secret), state) for image in images]
     records.tidy(state, {job.key for job in jobs})
     found = [records.load(state, job.key) for job in jobs]
