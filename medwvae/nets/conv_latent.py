@@ -25,7 +25,7 @@ class ConvLatent(NormalPrior):
         Channels of z; `channels_for_rate` gives those of a rate.
     downsamplings : int
         Halvings between image and z. Those that exceed the levels after the first are made at the image itself, by
-        moving blocks of samples to channels: at equal seconds that buys more steps and wider levels.
+        moving blocks of samples to channels.
     embedding : int
         Channels of the label's embedding.
     **options

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medwvae.nets.latent import Bound, Latent, LatentModel, Posterior
+from medwvae.nets.latent import Bound, Latent, LatentModel, Posterior, latent_shapes
 from medwvae.nets.latent_diffusion import LatentDiffusion
-from medwvae.nets.latent_packing import latent_shapes
 
 
 class DiffusionPrior(LatentModel):

@@ -13,6 +13,9 @@ from medwvae.operators import Measurement
 Latent = tuple[Tensor, ...]
 """Parts of z, each (B, C, *spatial) or (B, D); of a wavelet latent: approximation, then details, coarse to fine."""
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Of each part of a latent, without the batch: (C, *spatial)."""
+
 Likelihood = Literal["gaussian", "bernoulli"]
 
 
@@ -127,10 +130,7 @@ class LatentModel(Restorer):
 
     def latent_values(self, shape: tuple[int, ...]) -> int:
         """Return the number of latent values of one image of spatial `shape`."""
-        with torch.no_grad():
-            device = self.log_sigma.device
-            posterior = self.encode(torch.zeros(1, self.channels, *shape, device=device), self._no_label(1, device))
-        return sum(mean.numel() for mean in posterior.mean)
+        return sum(math.prod(part) for part in latent_shapes(self, shape))
 
     def log_likelihood(self, x: Tensor, image: Tensor) -> Tensor:
         """Log p(x | z) in nats, (B,), where `image` = decode(z)."""
@@ -197,8 +197,14 @@ class LatentModel(Restorer):
         """See `Restorer.log_scales`."""
         return [self.log_sigma] if self.log_sigma.requires_grad else []
 
-    def _no_label(self, count: int, device: torch.device) -> Tensor | None:
-        return torch.zeros(count, dtype=torch.int64, device=device) if self.classes else None
+
+def latent_shapes(model: LatentModel, shape: tuple[int, ...]) -> Shapes:
+    """Return the shapes of the parts of z of one image of spatial `shape`."""
+    device = model.log_sigma.device
+    label = torch.zeros(1, dtype=torch.int64, device=device) if model.classes else None
+    with torch.no_grad():
+        posterior = model.encode(torch.zeros(1, model.channels, *shape, device=device), label)
+    return tuple(tuple(mean.shape[1:]) for mean in posterior.mean)
 
 
 def per_image(values: Tensor) -> Tensor:

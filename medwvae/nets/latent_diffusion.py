@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from medwvae.errors import ConfigError, InputError
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.labels import required
-from medwvae.nets.latent import Latent, LatentModel
-from medwvae.nets.latent_packing import Packing, Shapes, latent_shapes
+from medwvae.nets.latent import Latent, LatentModel, Shapes, latent_shapes
+from medwvae.nets.latent_packing import Packing
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
 

@@ -9,10 +9,7 @@ from torch.nn import functional as F
 
 from medwvae.errors import InputError
 from medwvae.nets.blocks import crop_to, depth_to_space, space_to_depth
-from medwvae.nets.latent import Latent, LatentModel
-
-Shapes = tuple[tuple[int, ...], ...]
-"""Of each part of a latent, without the batch: (C, *spatial)."""
+from medwvae.nets.latent import Latent, Shapes
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,3 @@ class Packing:
 
     def _factors(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(-(-size // g) for size, g in zip(shape[1:], self.grid, strict=True))
-
-
-def latent_shapes(model: LatentModel, shape: tuple[int, ...]) -> Shapes:
-    """Return the shapes of the parts of z of one image of spatial `shape`."""
-    device = model.log_sigma.device
-    label = torch.zeros(1, dtype=torch.int64, device=device) if model.classes else None
-    with torch.no_grad():
-        posterior = model.encode(torch.zeros(1, model.channels, *shape, device=device), label)
-    return tuple(tuple(mean.shape[1:]) for mean in posterior.mean)

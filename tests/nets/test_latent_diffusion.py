@@ -15,8 +15,9 @@ from medwvae.nets.blocks import crop_to, depth_to_space, space_to_depth
 from medwvae.nets.controls import KeptSubbands
 from medwvae.nets.conv_latent import ConvLatent
 from medwvae.nets.dense_vae import DenseVAE
+from medwvae.nets.latent import latent_shapes
 from medwvae.nets.latent_diffusion import LatentDiffusion
-from medwvae.nets.latent_packing import Packing, latent_shapes
+from medwvae.nets.latent_packing import Packing
 from medwvae.operators import Measurement
 from tests.cases import case
 from tests.test_train import SETTINGS
