@@ -12,7 +12,7 @@ from medwvae import restore
 from medwvae.data import nifti
 from medwvae.data.loaders import Case, load_cases, write_index
 from medwvae.data.transforms import Plane, Prepared, head_mask, prepare, reference_intensityd, slice_axis
-from medwvae.degradation import Autoencode, Degradation, Denoise, Recon, Superres
+from medwvae.degradation import Clean, Degradation, Denoise, Recon, Superres
 from medwvae.errors import InputError
 from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
 from medwvae.intensity import LinearScaling
@@ -24,7 +24,7 @@ from medwvae.wavelets import dwt
 from tests.cases import case, ellipsoid, head_like
 
 DEGRADATIONS: dict[str, Degradation] = {
-    "autoencode": Autoencode(),
+    "autoencode": Clean(),
     "superres": Superres(2),
     "denoise": Denoise(0.1),
     "recon": Recon(3, 0.15, "random", 0.5),
@@ -188,7 +188,7 @@ def test_a_restored_volume_lies_on_the_canonical_grid(tmp_path, plane):
     chosen = prepared_case(tmp_path, plane)
     counted = []
     record = restore.restore_cases(
-        [chosen], restore.exact_inverse(3), Autoencode(), seed=1, task="autoencode", folder=tmp_path / "out",
+        [chosen], restore.exact_inverse(3), Clean(), seed=1, task="autoencode", folder=tmp_path / "out",
         record=restore.Record("control"), advance=lambda: counted.append(1),
     )  # fmt: skip
     truth, found = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "out" / "a.nii.gz")
@@ -205,7 +205,7 @@ def test_the_control_is_exact(tmp_path):
     chosen = prepared_case(tmp_path, "axial")
     for levels in (1, 3, 5):
         restore.restore_cases(
-            [chosen], restore.exact_inverse(levels), Autoencode(), seed=1, task="autoencode", folder=tmp_path / "out",
+            [chosen], restore.exact_inverse(levels), Clean(), seed=1, task="autoencode", folder=tmp_path / "out",
             record=restore.Record("control"),
         )  # fmt: skip
         table = score_volumes(

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint, train
 from medwvae.data.loaders import SliceSampler, contrasts_of
-from medwvae.degradation import Autoencode, Denoise, Simulated
+from medwvae.degradation import Clean, Denoise, Simulated
 from medwvae.errors import InputError, TrainingError
 from medwvae.metrics import psnr
 from medwvae.nets.conv_vae import ConvVAE
@@ -52,7 +52,7 @@ def conventional():
 
 def run(state_dir: Path, build=denoiser, degrade=None, validation=None, report=None, **changes):
     if degrade is None:
-        degrade = Autoencode() if build is autoencoder else Denoise(0.1)
+        degrade = Clean() if build is autoencoder else Denoise(0.1)
     cases = [case("a"), case("b", shape=(7, 22, 25), seed=1)]
     sampler = SliceSampler(cases, (16, 12))
     if validation is None:
@@ -373,23 +373,23 @@ def test_the_loop_and_the_validation_hand_labels_on(tmp_path):
             return super().forward(measurement, truth)
 
     sampler = SliceSampler(of_contrasts("t2w", "t1w"), (16, 12))
-    validation = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1, classes=sampler.classes)
+    validation = train.Validation(of_contrasts("t2w"), Clean(), 3, seed=1, classes=sampler.classes)
     train.train(
         lambda: Reads(objective="sparse", widths=(4, 4), blocks=0),
         sampler,
-        Autoencode(),
+        Clean(),
         validation,
         SETTINGS,
         tmp_path,
     )
     assert seen == {True: {0, 1}, False: {1}}
-    plain_one = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1)
+    plain_one = train.Validation(of_contrasts("t2w"), Clean(), 3, seed=1)
     assert plain_one.items[0][1].measurement.label is None
 
 
 def test_a_contrast_that_training_does_not_know_cannot_validate():
     with pytest.raises(InputError, match="has the contrast flair, but training knows t1w, t2w; leave it out"):
-        train.Validation(of_contrasts("flair"), Autoencode(), 3, seed=1, classes=("t1w", "t2w"))
+        train.Validation(of_contrasts("flair"), Clean(), 3, seed=1, classes=("t1w", "t2w"))
 
 
 # --- validation ------------------------------------------------------------------------------------------------------
