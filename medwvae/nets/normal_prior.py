@@ -69,7 +69,7 @@ class NormalPrior(LatentModel):
     ) -> Latent:
         """Draw z from N(0, temperature²)."""
         noise = torch.randn(count, *self.latent_shape(shape), generator=generator, device=generator.device)
-        return (temperature * noise.to(self.log_sigma.device),)
+        return only((temperature * noise.to(self.log_sigma.device),), self.inside())
 
     def answer(self, raw: Tensor) -> Tensor:
         """From the decoder's last layer to the mean of p(x | z): float32, through a sigmoid for Bernoulli."""

@@ -162,18 +162,15 @@ class WaveletLatentVAE(LatentModel):
                 means.append(details[:, kept].flatten(1, 2))
                 s = self.noise("d", level).expand(-1, details.shape[1], self.channels, *([1] * self.dims))
                 scales.append(s[:, kept].flatten(1, 2))
-        if self.select == "top_k":
-            masks = self._largest(means, self.latent_values(tuple(x.shape[2:])))
-            means = [mean * mask for mean, mask in zip(means, masks, strict=True)]
-            scales = [scale * mask for scale, mask in zip(scales, masks, strict=True)]
-        inside = self._inside(tuple(x.shape[2:]))
+        shape = tuple(x.shape[2:])
+        inside = self._largest(means, self.latent_values(shape)) if self.select == "top_k" else self._inside(shape)
         return Posterior(only(tuple(means), inside), tuple(scales), inside)
 
     def measure(self, images: Iterable[Tensor]) -> None:
         """See `LatentModel.measure`: choose the zone, if there is one."""
         if self.zone is not None:
-            corner = (..., *(slice(size) for size in self.zone.mask.shape[2:]))
-            self.zone.measure(self._packed(image.float())[corner].square() for image in images)
+            grid = tuple(self.zone.mask.shape[2:])
+            self.zone.measure(crop_to(self._packed(image.float()), grid).square() for image in images)
 
     def latent_values(self, shape: tuple[int, ...]) -> int:
         """See `LatentModel.latent_values`; with `top_k` and `zone` the number of coefficients kept, at least 1."""
@@ -325,13 +322,13 @@ class WaveletLatentVAE(LatentModel):
                 approximation = synthesise(approximation, details, wavelet=self.wavelet)
 
     @staticmethod
-    def _largest(means: list[Tensor], count: int) -> list[Tensor]:
+    def _largest(means: list[Tensor], count: int) -> Latent:
         """Return masks, shaped like the parts, of the `count` largest magnitudes of each image."""
         values = torch.cat([mean.detach().flatten(1) for mean in means], dim=1).abs()
-        chosen = torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0)
+        chosen = torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.topk(count, dim=1).indices, True)
         sizes = [mean[0].numel() for mean in means]
         parts = torch.split(chosen, sizes, dim=1)
-        return [part.reshape(mean.shape) for part, mean in zip(parts, means, strict=True)]
+        return tuple(part.reshape(mean.shape) for part, mean in zip(parts, means, strict=True))
 
     def _reconstruction(self, image: Tensor, truth: Tensor) -> Tensor:
         if self.domain == "wavelet":
@@ -345,18 +342,27 @@ class WaveletLatentVAE(LatentModel):
 
     def _sparse_terms(self, posterior: Posterior) -> dict[str, Tensor]:
         """λ · mean |ĉ details|, or their divergence from N(0, 1), and β · divergence of the approximation; means."""
+        values, inside = posterior.mean, posterior.inside
+        if self.sparsity_kind == "l1":
+            costs = tuple(mean.abs() for mean in values)
+        else:
+            costs = only(self._unit_divergence(posterior), inside)
+        counts = [mean.numel() for mean in values]
+        if self.zone is not None:
+            counts = [int(mask.sum()) * len(values[0]) for mask in inside or ()]
         terms = {}
-        details = list(zip(posterior.mean[1:], posterior.scale[1:], strict=True))
-        if details and self.sparsity:
-            count = sum(mean.numel() for mean, _ in details)
-            if self.sparsity_kind == "l1":
-                total = torch.stack([mean.abs().sum() for mean, _ in details]).sum()
-            else:
-                total = torch.stack([gaussian_divergence(m, s.expand_as(m)).sum() for m, s in details]).sum()
-            terms["sparsity"] = self.sparsity * total / count
+        if self.sparsity and (count := sum(counts[1:])):
+            terms["sparsity"] = self.sparsity * torch.stack([cost.sum() for cost in costs[1:]]).sum() / count
         if self.kl_weight:
-            terms["kl"] = self.kl_weight * gaussian_divergence(posterior.mean[0], posterior.scale[0]).mean()
+            coarse = only(self._unit_divergence(posterior), inside)[0]
+            terms["kl"] = self.kl_weight * coarse.sum() / counts[0]
         return terms
+
+    @staticmethod
+    def _unit_divergence(posterior: Posterior) -> Latent:
+        return tuple(
+            gaussian_divergence(m, s.expand_as(m)) for m, s in zip(posterior.mean, posterior.scale, strict=True)
+        )
 
 
 def _at_hand(rate: int, dims: int) -> int:
