@@ -40,6 +40,7 @@ rule train_generative:
     benchmark:
         paths.benchmark(root, "train-{model}")
     threads: study.train.threads
+    priority: 1  # prior and scores wait for it: the longest chain of the study goes first
     resources:
         mem_mb=8000,
         runtime=24 * 60,
@@ -62,6 +63,7 @@ rule train_prior:
     benchmark:
         paths.benchmark(root, "train-prior-{model}")
     threads: study.train.threads
+    priority: 1
     resources:
         mem_mb=8000,
         runtime=24 * 60,
