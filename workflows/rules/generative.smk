@@ -39,8 +39,8 @@ rule train_generative:
         paths.log(root, "train-{model}"),
     benchmark:
         paths.benchmark(root, "train-{model}")
-    threads: study.train.threads
     priority: 1  # prior and scores wait for it: the longest chain of the study goes first
+    threads: study.train.threads
     resources:
         mem_mb=8000,
         runtime=24 * 60,
@@ -62,8 +62,8 @@ rule train_prior:
         paths.log(root, "train-prior-{model}"),
     benchmark:
         paths.benchmark(root, "train-prior-{model}")
-    threads: study.train.threads
     priority: 1
+    threads: study.train.threads
     resources:
         mem_mb=8000,
         runtime=24 * 60,
