@@ -27,8 +27,8 @@ def generator(seed=0):
 def heads(*shape, count=6, seed=0):
     """Noise within the middle of the frame, air around it."""
     x = torch.zeros(count, 1, *shape)
-    middle = tuple(slice(n // 4, n - n // 4) for n in shape)
-    x[(..., *middle)] = torch.rand((count, 1, *(n - 2 * (n // 4) for n in shape)), generator=generator(seed))
+    middle: Any = (..., *(slice(n // 4, n - n // 4) for n in shape))
+    x[middle] = torch.rand((count, 1, *(n - 2 * (n // 4) for n in shape)), generator=generator(seed))
     return x
 
 
