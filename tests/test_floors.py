@@ -15,7 +15,7 @@ FLOORS = (
         "vocabulary, configuration, paths",
     ),
     (
-        "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
+        "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "

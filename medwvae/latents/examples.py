@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae.anatomy import middle
 from medwvae.data.loaders import Case
 from medwvae.generative.sources import Slices, Source
 from medwvae.nets.latent import LatentModel
@@ -16,7 +17,7 @@ from medwvae.nets.latent import LatentModel
 
 @dataclass(frozen=True)
 class Example:
-    """A test subject's image: the middle slice of its first volume, that volume, or a photograph.
+    """A test subject's image: a slice through the middle of its first volume, that volume, or a photograph.
 
     Attributes
     ----------
@@ -90,13 +91,12 @@ def turned(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _of_case(case: Case, dims: int, classes: Sequence[str]) -> Example:
-    tissue = case.prepared.tissue_slices()
-    middle = int(tissue[len(tissue) // 2])
     slices, head = case.slices(), case.prepared.head
+    shown = middle(head.sum((1, 2)), case.prepared.axis)
     return Example(
         case.subject,
-        slices[:, 0][None, None] if dims == 3 else slices[middle][None],
-        head if dims == 3 else head[middle],
+        slices[:, 0][None, None] if dims == 3 else slices[shown][None],
+        head if dims == 3 else head[shown],
         case.prepared.maximum,
         classes.index(case.contrast) if case.contrast in classes else None,
     )

@@ -1,5 +1,6 @@
 """What people do with a latent, done once for the report: a walk, an edit, heatmaps and imputations of test images."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -129,7 +130,7 @@ def walked(setting: Setting) -> Use:
         {
             "subjects": [end.subject for end in ends],
             "steps": STEPS,
-            "models": {name: one.summary() for name, one in measured.items()},
+            "models": {name: _plain(one.summary()) for name, one in measured.items()},
         },
     )
 
@@ -203,7 +204,7 @@ def imputed(setting: Setting) -> Use:
     rows: dict[str, list[NDArray[Any]]] = {}
     errors, holes, said = [], {}, []
     for kind, words, hole in _holes(truth.shape[2:]):
-        known = torch.stack([hole(e, seed_for(setting.seed, kind, e.subject)) for e in chosen])[:, None]
+        known = torch.stack([hole(e, seed_for(setting.seed, "hole", e.subject)) for e in chosen])[:, None]
         found = filled(
             model,
             name,
@@ -281,8 +282,15 @@ def _latent_coefficients(model: LatentModel, example: Example) -> Coefficients |
     return inner.coefficients(inner.encode(example.image, labels_of(inner, [example])).mean)
 
 
+def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Return numbers for JSON: one that is not finite becomes None."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
 def _correlation(one: Tensor, other: Tensor) -> float | None:
-    x, y = (band.double().flatten() for band in (one, other))
-    if float(x.std()) == 0 or float(y.std()) == 0:
+    """Return the correlation of a subband of the latent and the image's, where the latent has one."""
+    held = one != 0  # a subband of which only a part is kept
+    x, y = one[held].double(), other[held].double()
+    if len(x) < 2 or float(x.std()) == 0 or float(y.std()) == 0:
         return None
     return float(torch.corrcoef(torch.stack([x, y]))[0, 1])
