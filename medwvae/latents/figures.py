@@ -83,7 +83,7 @@ def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Fi
 def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
     """Return an image (H, W) and its maps by level (rows) and orientation (columns), each map from 0 to 1."""
     names = list(dict.fromkeys(name for bands in maps.values() for name in bands))
-    figure, axes = _panels(len(maps), 1 + len(names), image.shape[:2], colour_bar=True)
+    figure, axes = _panels(len(maps), 1 + len(names), image.shape[:2], titles=len(maps), colour_bar=True)
     for row, (level, bands) in enumerate(maps.items()):
         if row == 0:
             _grey(axes[row, 0], image, window(image))
@@ -108,7 +108,7 @@ def imputed(images: Mapping[str, Array], beside: Array | None = None, words: str
     """
     first = next(iter(images.values()))
     columns = len(images) + (beside is not None)
-    figure, axes = _panels(len(first), columns, first.shape[1:3], colour_bar=beside is not None)
+    figure, axes = _panels(len(first), columns, first.shape[1:3], titles=1, colour_bar=beside is not None)
     high = max(window(column) for column in images.values())
     for column, (name, values) in enumerate(images.items()):
         _title(axes[0, column], name)
@@ -125,7 +125,7 @@ def imputed(images: Mapping[str, Array], beside: Array | None = None, words: str
 
 def edited(before: Array, after: Array, mask: NDArray[np.bool_]) -> Figure:
     """Return an image (H, W[, 3]) before and after an edit and the difference, with the outline of a mask (H, W)."""
-    figure, axes = _panels(1, 3, before.shape[:2], colour_bar=True, inches=2 * _INCH)
+    figure, axes = _panels(1, 3, before.shape[:2], titles=1, colour_bar=True, inches=2 * _INCH)
     high = window(before)
     difference = after - before if before.ndim == 2 else (after - before).mean(-1)
     top = window(np.abs(difference))
@@ -154,11 +154,18 @@ def window(images: Array) -> float:
 
 
 def _panels(
-    rows: int, columns: int, shape: tuple[int, ...], *, colour_bar: bool = False, inches: float = _INCH
+    rows: int,
+    columns: int,
+    shape: tuple[int, ...],
+    *,
+    titles: int = 0,
+    colour_bar: bool = False,
+    inches: float = _INCH,
 ) -> tuple[Figure, NDArray[np.object_]]:
+    """Return axes for pictures (H, W), `inches` wide each; so many rows have titles."""
     height, width = shape
     with matplotlib.rc_context(_STYLE):
-        size = (inches * columns + colour_bar, (inches * height / width + 0.25 * colour_bar) * rows)
+        size = (inches * columns + colour_bar, inches * height / width * rows + 0.25 * titles)
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
         axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:

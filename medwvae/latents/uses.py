@@ -269,7 +269,11 @@ def _holes(shape: Sequence[int]) -> list[tuple[str, str, Callable[[Example, int]
         return missing_slices(shape, [shape[0] // 2, shape[0] // 2 + 1])
 
     sides = " × ".join([str(size)] * len(shape))
-    other = ("slices", "two slices", slices) if len(shape) == 3 else ("pixels", f"{MISSING:.0%} of the pixels", pixels)
+    other = (
+        ("slices", "two slices", slices)
+        if len(shape) == 3
+        else ("pixels", f"{100 * MISSING:.0f} % of the pixels", pixels)
+    )
     return [("block", f"a block of {sides}", block), other]
 
 
