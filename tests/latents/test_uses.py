@@ -27,7 +27,7 @@ def of(values, labels=(0, 1, 0)):
 
 def wavelet(**options):
     torch.manual_seed(0)
-    return WaveletLatentVAE(**TINY, **{"rate": 4} | options).eval()
+    return WaveletLatentVAE(**TINY | {"rate": 4} | options).eval()
 
 
 @pytest.fixture(scope="module")
