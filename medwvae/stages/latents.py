@@ -200,8 +200,10 @@ def generative_uses(config: Config, model: str, threads: int = 1) -> None:
     from medwvae.latents.uses import Setting, uses
 
     _use(threads)
+    models = {model: _load_model(config, model)}
     root, rival = config.root, config.generative.rival_of(model)
-    models = {name: _load_model(config, name) for name in (model, rival) if name}
+    if rival:
+        models[rival] = _load_model(config, rival)
     found = examples(_source(config), models[model].dims)
     facts: dict[str, Any] = {"model": model, "beside": rival}
     with said():
