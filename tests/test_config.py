@@ -308,7 +308,7 @@ def test_only_a_model_of_the_study_can_be_put_to_use():
 
 def test_a_walk_stands_beside_the_conventional_model_of_its_rate():
     kinds = ("wavelet", "autoencoder_kl", "dense_vae", "conv_vae")
-    systems = {name: {"kind": name} for name in kinds}
+    systems: dict[str, Any] = {name: {"kind": name} for name in kinds}
     systems |= {"conv_vae": {"kind": "conv_vae", "rates": [4, 8], "seeds": 1}, "again": {"kind": "conv_vae"}}
     study = load(overrides={"generative": {"systems": systems, "seeds": 2}}).generative
     assert study.rival_of("wavelet-r4-s2") == "conv_vae-r4-s1"

@@ -1,6 +1,7 @@
 """What the report shows of a latent in use: each figure made, its numbers those of what was done."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.latents.models import Waves, images
 from tests.latents.volumes import Volumes
 
 SIZE = (24, 16)
-TINY = {"objective": "elbo", "widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
+TINY: dict[str, Any] = {"objective": "elbo", "widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
 
 
 def of(values, labels=(0, 1, 0)):

@@ -1,6 +1,7 @@
 """The report's section on a latent in use: figures with words, the numbers of the facts, nothing unescaped."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.report.test_generative import alone, generative  # noqa: F401 -- fixt
 from tests.report.test_report import Elements, words
 
 WALK = {"path_ratio": 1.094, "rmse_variation": 0.05, "dissimilarity_variation": 0.35, "strangeness": 0.99}
-FACTS = {
+FACTS: dict[str, Any] = {
     "model": "elbo-r8-s1",
     "beside": "conv_vae-r8-s1",
     "walk": {
