@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from medwvae.anatomy import middle
+
 Array = NDArray[np.float32]
 ERROR_MAP = "magma"
 CT_WINDOW = (-160.0, 240.0)  # centre 40, width 400 HU
@@ -132,10 +134,7 @@ def _middle(source: _Source) -> int:
     volume = np.asarray(source.image.dataobj, dtype=np.float32)[::2, ::2, ::2]
     mass = np.clip(volume - volume.mean(), 0, None)
     profile = mass.sum(axis=tuple(k for k in range(3) if k != source.axis))
-    # Axial: above the centre of gravity, which in a head scan is pulled down by the neck and the face.
-    share = np.cumsum(profile) / max(float(profile.sum()), 1e-12)
-    centre = int(np.searchsorted(share, 0.65 if source.axis == 2 else 0.5))
-    return min(2 * centre, source.shape[source.axis] - 1)
+    return min(2 * middle(profile, source.axis), source.shape[source.axis] - 1)
 
 
 def _detail(image: Array) -> tuple[slice, slice]:
