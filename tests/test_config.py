@@ -94,6 +94,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return value.model_copy(update={"mirror": False})
     if name == "parts":
         return 1
+    if name == "steps":
+        return 40
     if name == "rates":
         return value[:-1]
     if isinstance(value, bool):
@@ -448,3 +450,24 @@ def test_an_unknown_stage():
 def test_tasks_that_are_not_enabled_still_have_a_slice():
     config = load(overrides=["tasks.enabled=[recon]"])
     assert slice_for(config, "train", "denoise", "unet") == slice_for(Config(), "train", "denoise", "unet")
+
+
+@pytest.mark.parametrize(
+    ("generative", "said"),
+    [
+        ({"prior": {"kind": "diffusion", "steps": 7}}, "does not divide"),
+        ({"prior": {"kind": "diffusion", "parts": 2}}, "parts"),
+        ({"prior": {"kind": "diffusion"}, "systems": {"a": {"kind": "dense_vae", "prior": True}}}, "no grid"),
+        (
+            {
+                "prior": {"kind": "diffusion", "parts": 1},
+                "systems": {"a": {"kind": "wavelet", "objective": "sparse", "prior": True}},
+            },
+            "paper mode",
+        ),
+        ({"systems": {"a": {"kind": "conv_vae", "likelihood": "bernoulli"}}}, "slices exceed 1"),
+    ],
+)
+def test_a_generative_study_that_cannot_be_is_refused(generative, said):
+    with pytest.raises(ConfigError, match=said):
+        load(overrides={"generative": generative})
