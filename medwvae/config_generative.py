@@ -178,33 +178,36 @@ class WaveletLatentConfig(TrainedConfig):
     kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (sparse)")
 
 
-class LLOnlyConfig(SystemConfig):
+class ControlConfig(SystemConfig):
+    """What every control has: a plain transform, nothing trained."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+
+
+class LLOnlyConfig(ControlConfig):
     """Control: the coarse subbands of the transform itself, nothing learned."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["ll_only"] = Field(description="only the coarse subbands")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
 
 
-class ZoneConfig(SystemConfig):
+class DeepControlConfig(ControlConfig):
+    """What a control has that chooses among the coefficients of all levels."""
+
+    levels: Positive = Field(4, description="levels of the transform")
+
+
+class ZoneConfig(DeepControlConfig):
     """Control: the coefficients of the transform that are largest over the training images."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["zone"] = Field(description="the coefficients that are largest over the training images")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    levels: Positive = Field(4, description="levels of the transform")
 
 
-class TopKConfig(SystemConfig):
+class TopKConfig(DeepControlConfig):
     """Control: the k largest coefficients of the transform; where they lie is not counted."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["top_k"] = Field(description="the largest coefficients, wherever they are")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    levels: Positive = Field(4, description="levels of the transform")
 
 
 AnySystem = Annotated[
