@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -90,12 +91,11 @@ def test_every_method_is_equivariant_to_the_unit(method):
     # Powers of two are exact in floating point; k-space and noise level scale with the image.
     image, _ = truth()
     one = measurement(method.task, image)
-    four = Measurement(
-        4 * one.start,
-        None if one.kspace is None else 4 * one.kspace,
-        one.mask,
-        None if one.sigma is None else 4 * one.sigma,
-        one.phasor,
+    four = replace(
+        one,
+        start=4 * one.start,
+        data=None if one.data is None else 4 * one.data,
+        sigma=None if one.sigma is None else 4 * one.sigma,
     )
     torch.testing.assert_close(run(method, four), 4 * run(method, one), rtol=1e-3, atol=1e-3)
 
