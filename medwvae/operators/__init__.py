@@ -6,7 +6,9 @@ restoration method gets: a start image, the data and their operator.
 """
 
 from medwvae.operators.base import Operator
+from medwvae.operators.beams import Beam, fan_beam, parallel_beam
 from medwvae.operators.cartesian import sample_kspace
+from medwvae.operators.coils import CoilSampling, birdcage_maps, espirit_maps, low_resolution_maps
 from medwvae.operators.fourier import (
     FourierSampling,
     as_complex,
@@ -17,6 +19,7 @@ from medwvae.operators.fourier import (
     to_kspace,
     truncation_mask,
 )
+from medwvae.operators.inpainting import Masking, block_mask, missing_slices_mask, streak_mask
 from medwvae.operators.masks import Pattern, cartesian_mask, partial_fourier_mask, poisson_disc_mask
 from medwvae.operators.measurement import Measurement, NoiseLaw
 from medwvae.operators.noise import (
@@ -29,30 +32,50 @@ from medwvae.operators.noise import (
     rician_mean,
 )
 from medwvae.operators.phase import smooth_phase, with_phase
+from medwvae.operators.radial import RadialSampling, radial_trajectory
+from medwvae.operators.radon import Radon
+from medwvae.operators.resampling import Resampling, bicubic, through_plane
 
 __all__ = [
+    "Beam",
+    "CoilSampling",
     "FourierSampling",
+    "Masking",
     "Measurement",
     "NoiseLaw",
     "Operator",
     "Pattern",
+    "RadialSampling",
+    "Radon",
+    "Resampling",
     "as_complex",
+    "bicubic",
+    "birdcage_maps",
+    "block_mask",
     "cartesian_mask",
     "complex_gaussian",
+    "espirit_maps",
+    "fan_beam",
     "from_centred",
     "from_kspace",
     "gaussian",
     "low_dose",
     "low_frequency_phasor",
+    "low_resolution_maps",
     "magnitude",
+    "missing_slices_mask",
+    "parallel_beam",
     "partial_fourier_mask",
     "poisson",
     "poisson_disc_mask",
+    "radial_trajectory",
     "remove_rician_bias",
     "rician",
     "rician_mean",
     "sample_kspace",
     "smooth_phase",
+    "streak_mask",
+    "through_plane",
     "to_kspace",
     "truncation_mask",
     "with_phase",

@@ -40,15 +40,15 @@ class Operator(ABC):
     exact: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """A x: what would be measured of the image (B, C, *spatial), without noise."""
+        """Return A x: what would be measured of the image (B, C, *spatial), without noise."""
         return self._precisely(self._forward, x)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Aᴴ y: data back to an image (B, C, *spatial)."""
+        """Return Aᴴ y: data back to an image (B, C, *spatial)."""
         return self._precisely(self._adjoint, y)
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A† y, or the field's direct reconstruction where that differs (filtered back-projection): the start image."""
+        """Return the start image: A† y, or the field's direct reconstruction where that differs (FBP, gridding)."""
         return self._precisely(self._pseudo_inverse, y)
 
     def project(self, x: Tensor, y: Tensor, steps: int = 8) -> Tensor:

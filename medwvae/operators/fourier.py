@@ -121,26 +121,30 @@ def mirrored_kspace(kspace: Tensor, mask: Tensor, axes: tuple[int, ...], dims: i
     return _where(mask, fourier(inverse_fourier(kspace, dims).flip(axes), dims))
 
 
-def low_frequency_phasor(kspace: Tensor, columns: int) -> Tensor:
-    """e^{iφ̂} of the low-pass image, complex (B, 1, H, W): a Hann window over the central columns of k-space.
+def low_frequency_phasor(
+    kspace: Tensor, columns: int, rows: int | None = None, maps: Tensor | None = None
+) -> Tensor:
+    """e^{iφ̂} of the low-pass image, complex (B, 1, H, W): a Hann window over the centre of k-space.
 
     As in homodyne reconstruction (Noll, Nishimura and Macovski, IEEE TMI 10, 1991).
+
+    Parameters
+    ----------
+    columns : int
+        Central columns that are sampled.
+    rows : int, optional
+        Central rows that are; all, if not given.
+    maps : Tensor, optional
+        Coil sensitivities (B or 1, coils, H, W), by which the coils are combined.
     """
-    low_pass = inverse_fourier(kspace * low_pass_window(kspace.shape[-2:], columns).to(kspace.device))
-    return unit_phasor(low_pass)
-
-
-def low_pass_window(shape: tuple[int, ...], columns: int) -> Tensor:
-    """Hann window over the central columns of 2D k-space, (H, W) in FFT order."""
-    height, width = shape
+    height, width = kspace.shape[-2:]
     half = max(columns // 2, 1)
-    # Along the fully sampled rows a window twice as wide: less ringing, the same smoothness.
-    return hann(height, 2 * half)[:, None] * hann(width, half)
-
-
-def unit_phasor(image: Tensor) -> Tensor:
-    """e^{i arg} of a complex image."""
-    return torch.polar(torch.ones_like(image.real), image.angle())
+    # Along fully sampled rows a window twice as wide: less ringing, the same smoothness.
+    window = hann(height, 2 * half if rows is None else max(rows // 2, 1))[:, None] * hann(width, half)
+    low_pass = inverse_fourier(kspace * window.to(kspace.device))
+    if maps is not None:
+        low_pass = (low_pass * maps.conj()).sum(1, keepdim=True)
+    return torch.polar(torch.ones_like(low_pass.real), low_pass.angle())
 
 
 def hann(size: int, half: int) -> Tensor:

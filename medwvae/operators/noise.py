@@ -21,7 +21,7 @@ def rician(image: Tensor, sigma: float | Tensor, generator: torch.Generator) -> 
 
 
 def poisson(image: Tensor, counts: float, maximum: float | Tensor, generator: torch.Generator) -> Tensor:
-    """Counting noise: Poisson(c x / max) max / c, where `counts` c is the expected count at the `maximum`.
+    """Count photons: Poisson(c x / max) max / c, where `counts` c is the expected count at the `maximum`.
 
     Its mean is x (negative values count as 0), its variance x max / c.
     """

@@ -45,7 +45,7 @@ def regularised(
 
 
 def largest_singular_value(forward: Function, adjoint: Function, x: Tensor, steps: int = 30) -> Tensor:
-    """‖A‖ for each image, (B,), by power iteration from a random image `x`: below the true value, close after 30."""
+    """Return ‖A‖ for each image, (B,), by power iteration from a random image: below the true value, close after 30."""
     with torch.no_grad():
         for _ in range(steps):
             x = x / _like(_energy(x).sqrt(), x)
