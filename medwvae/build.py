@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 def degradation(config: Config, task: Task) -> "Degradation":
     """Return the simulation of a task's measurements."""
-    from medwvae.degradation import Autoencode, Denoise, Recon, Superres
+    from medwvae.degradation import Autoencode, BicubicSuperres, Denoise, Recon, Superres, ThickSlices
 
     tasks = config.tasks
     if task == "superres":
-        return Superres(tasks.superres.factor)
+        s = tasks.superres
+        if s.protocol == "through-plane":
+            return ThickSlices(s.factor, s.profile)
+        return Superres(s.factor) if s.protocol == "ixi-td" else BicubicSuperres(s.factor)
     if task == "denoise":
-        return Denoise(tasks.denoise.sigma)
+        return Denoise(tasks.denoise.sigma, tasks.denoise.noise)
     if task == "recon":
         c = tasks.recon
-        return Recon(c.acceleration, c.centre, c.pattern, c.phase)
+        return Recon(c.acceleration, c.centre, c.pattern, c.phase, c.coils, c.partial)
     return Autoencode()
 
 
@@ -41,12 +44,17 @@ def setting(config: Config, task: Task) -> str:
     """Return the degradation in words, as the tables' `setting` column holds it."""
     tasks = config.tasks
     if task == "superres":
-        return f"x{tasks.superres.factor} k-space truncation"
+        s = tasks.superres
+        thick = f"{s.profile} slice profile"
+        how = {"ixi-td": "k-space truncation", "ixi-bd": "bicubic", "through-plane": thick}[s.protocol]
+        return f"x{s.factor} {how}"
     if task == "denoise":
-        return f"Rician sigma {100 * tasks.denoise.sigma:g} % of maximum"
+        law = {"rician": "Rician", "gaussian": "Gaussian", "poisson": "Poisson"}[tasks.denoise.noise]
+        return f"{law} sigma {100 * tasks.denoise.sigma:g} % of maximum"
     if task == "recon":
         c = tasks.recon
-        return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
+        more = (f", {c.coils} coils" if c.coils > 1 else "") + (f", partial {c.partial:g}" if c.partial < 1 else "")
+        return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}{more}"
     return "clean"
 
 

@@ -91,27 +91,38 @@ class PreprocessConfig(Section):
 
 
 class SuperresConfig(Section):
-    """Super-resolution in plane from a truncated k-space."""
+    """Super-resolution: in plane, from a truncated k-space or a bicubic reduction; or of thick slices."""
 
-    factor: int = Field(2, ge=2, le=8, description="in-plane factor")
+    protocol: Literal["ixi-td", "ixi-bd", "through-plane"] = Field(
+        "ixi-td", description="ixi-td = k-space truncation, ixi-bd = bicubic, through-plane = thick slices along S"
+    )
+    factor: int = Field(2, ge=2, le=8, description="low-resolution voxel size / high-resolution voxel size")
+    profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
 
 class DenoiseConfig(Section):
-    """Rician denoising."""
+    """Denoising with a known noise level."""
 
-    sigma: float = Field(0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum")
+    noise: Literal["rician", "gaussian", "poisson"] = Field("rician", description="law of the noise")
+    sigma: float = Field(
+        0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum (poisson: there)"
+    )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
 
 
 class ReconConfig(Section):
-    """Accelerated single-coil MRI with a Cartesian mask."""
+    """Accelerated MRI with a Cartesian mask, one coil or several."""
 
     acceleration: float = Field(4.0, gt=1, description="columns of k-space / columns measured")
     centre: Fraction = Field(0.08, description="fraction of central columns always measured")
-    pattern: Literal["random", "equispaced"] = Field("random", description="the other columns")
+    pattern: Literal["random", "equispaced", "poisson-disc"] = Field(
+        "random", description="the other columns; poisson-disc = positions along both axes"
+    )
+    coils: int = Field(1, ge=1, le=64, description="simulated receive coils of known sensitivity; 1 = none")
+    partial: float = Field(1.0, gt=0.5, le=1, description="partial Fourier: fraction of the columns that is kept")
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
@@ -122,6 +133,8 @@ class ReconConfig(Section):
             raise ValueError(
                 f"centre {self.centre} alone exceeds the 1/{self.acceleration:g} of k-space that is measured"
             )
+        if self.partial - 0.5 < self.centre / 2:
+            raise ValueError(f"partial {self.partial:g} cuts into the centre of {self.centre:g}")
         return self
 
 
@@ -282,6 +295,10 @@ class Config(Section):
             crop = getattr(self.tasks, task).crop
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
+        if self.tasks.superres.protocol == "through-plane" and self.preprocess.plane not in ("coronal", "sagittal"):
+            raise ValueError(
+                "tasks.superres.protocol: through-plane needs slices across S; preprocess.plane: coronal or sagittal"
+            )
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:

@@ -17,7 +17,10 @@ FLOORS = (
     (
         "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
+        "geometry intensity metrics operators operators.base operators.beams operators.cartesian operators.coils "
+        "operators.fourier operators.inpainting operators.masks operators.measurement operators.noise "
+        "operators.phase operators.radial operators.radon operators.resampling operators.solvers protocols "
+        "statistics wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",

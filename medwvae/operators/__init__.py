@@ -23,8 +23,10 @@ from medwvae.operators.inpainting import Masking, block_mask, missing_slices_mas
 from medwvae.operators.masks import Pattern, cartesian_mask, partial_fourier_mask, poisson_disc_mask
 from medwvae.operators.measurement import Measurement, NoiseLaw
 from medwvae.operators.noise import (
+    anscombe,
     complex_gaussian,
     gaussian,
+    inverse_anscombe,
     low_dose,
     poisson,
     remove_rician_bias,
@@ -34,7 +36,7 @@ from medwvae.operators.noise import (
 from medwvae.operators.phase import smooth_phase, with_phase
 from medwvae.operators.radial import RadialSampling, radial_trajectory
 from medwvae.operators.radon import Radon
-from medwvae.operators.resampling import Resampling, bicubic, through_plane
+from medwvae.operators.resampling import Profile, Resampling, bicubic, through_plane
 
 __all__ = [
     "Beam",
@@ -45,9 +47,11 @@ __all__ = [
     "NoiseLaw",
     "Operator",
     "Pattern",
+    "Profile",
     "RadialSampling",
     "Radon",
     "Resampling",
+    "anscombe",
     "as_complex",
     "bicubic",
     "birdcage_maps",
@@ -59,6 +63,7 @@ __all__ = [
     "from_centred",
     "from_kspace",
     "gaussian",
+    "inverse_anscombe",
     "low_dose",
     "low_frequency_phasor",
     "low_resolution_maps",

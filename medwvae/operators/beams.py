@@ -70,7 +70,7 @@ class Beam:
 def parallel_beam(
     shape: tuple[int, int], views: int, *, arc: float = 180.0, start: float = 0.0, detectors: int | None = None
 ) -> Beam:
-    """Views equally spaced over `arc` degrees from `start`; the detector covers the image's diagonal unless told."""
+    """Space views equally over `arc` degrees from `start`; the detector covers the image's diagonal unless told."""
     angles = tuple(start + arc * view / views for view in range(views))
     return Beam(shape, angles, detectors or int(np.ceil(np.hypot(*shape))))
 
@@ -96,7 +96,9 @@ def fan_beam(
     source = 2 * diagonal if source is None else source
     detector = source if detector is None else detector
     if source <= diagonal / 2:
-        raise ValueError(f"the source must lie outside the image: farther than {diagonal / 2:.1f} pixels, not {source:g}")
+        raise ValueError(
+            f"the source must lie outside the image: farther than {diagonal / 2:.1f} pixels, not {source:g}"
+        )
     elements = detectors or int(np.ceil(diagonal / np.sqrt(1 - (diagonal / 2 / source) ** 2)))
     angles = tuple(start + arc * view / views for view in range(views))
     return Beam(shape, angles, elements, (source + detector) / source, source, detector)

@@ -1,4 +1,4 @@
-"""Several receive coils: sensitivity maps, simulated or estimated from the calibration lines, and sampling with them."""
+"""Several receive coils: sampling with their sensitivity maps, simulated or estimated from the calibration lines."""
 
 import torch
 from torch import Tensor
@@ -37,9 +37,7 @@ class CoilSampling(Operator):
         See `FourierSampling`.
     """
 
-    def __init__(
-        self, mask: Tensor, maps: Tensor, channels: int, phasor: Tensor | None = None, dims: int = 2
-    ) -> None:
+    def __init__(self, mask: Tensor, maps: Tensor, channels: int, phasor: Tensor | None = None, dims: int = 2) -> None:
         self.mask: Tensor = mask
         self.maps, self.channels, self.phasor, self.dims = maps, channels, phasor, dims
 

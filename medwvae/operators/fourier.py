@@ -121,9 +121,7 @@ def mirrored_kspace(kspace: Tensor, mask: Tensor, axes: tuple[int, ...], dims: i
     return _where(mask, fourier(inverse_fourier(kspace, dims).flip(axes), dims))
 
 
-def low_frequency_phasor(
-    kspace: Tensor, columns: int, rows: int | None = None, maps: Tensor | None = None
-) -> Tensor:
+def low_frequency_phasor(kspace: Tensor, columns: int, rows: int | None = None, maps: Tensor | None = None) -> Tensor:
     """e^{iφ̂} of the low-pass image, complex (B, 1, H, W): a Hann window over the centre of k-space.
 
     As in homodyne reconstruction (Noll, Nishimura and Macovski, IEEE TMI 10, 1991).

@@ -30,9 +30,7 @@ class Masking(Operator):
         return Masking(self.mask.flip(axes), self.dims), y.flip(axes)
 
 
-def block_mask(
-    shape: tuple[int, ...], lost: float, size: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+def block_mask(shape: tuple[int, ...], lost: float, size: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Known pixels beside lost blocks: bool (1, 1, *shape).
 
     Blocks with sides drawn from `size` (least and largest, as fractions of the image's) are put anywhere until at

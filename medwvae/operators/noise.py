@@ -66,6 +66,22 @@ def low_dose(
     return -torch.log(counts.clamp(min=floor) / photons) / scale
 
 
+def anscombe(counts: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Stabilise the variance of Poisson counts to about 1: 2√(n + 3/8) (Anscombe, Biometrika 35, 1948)."""
+    return np.asarray(2 * np.sqrt(np.maximum(counts, 0) + 0.375), counts.dtype)
+
+
+def inverse_anscombe(mean: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the expected count whose stabilised values have this mean, without bias (0 below that of no count).
+
+    Closed form of Mäkitalo and Foi, IEEE TIP 20 (2011).
+    """
+    d = np.maximum(mean, 2 * np.sqrt(0.375))
+    root = np.sqrt(1.5)
+    counts = d**2 / 4 + root / (4 * d) - 11 / (8 * d**2) + 5 * root / (8 * d**3) - 0.125
+    return np.asarray(np.maximum(counts, 0), mean.dtype)
+
+
 def rician_mean(signal: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
     """Return the expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²)."""
     from scipy.special import i0e, i1e

@@ -37,9 +37,7 @@ class RadialSampling(Operator):
         If torchkbnufft is not installed.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], trajectory: Tensor, channels: int, maps: Tensor | None = None
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], trajectory: Tensor, channels: int, maps: Tensor | None = None) -> None:
         self.shape, self.channels, self.dims, self.maps = shape, channels, len(shape), maps
         self._trajectory = [trajectory]  # in a list: it has no batch axis to take images from
         self._transforms: dict[tuple[torch.dtype, torch.device], tuple[Any, Any]] = {}

@@ -29,12 +29,16 @@ class Resampling(Operator):
     ----------
     matrices : mapping of int to array (n, N)
         By axis, negative (-1 is the last).
+    spacing : mapping of int to float, optional
+        Distance of the samples along these axes, in pixels of the image; the first lies half of it from the border.
     """
 
     exact = True
 
-    def __init__(self, matrices: Mapping[int, Matrix], dims: int = 2) -> None:
-        self.dims, self.matrices = dims, dict(matrices)
+    def __init__(
+        self, matrices: Mapping[int, Matrix], dims: int = 2, spacing: Mapping[int, float] | None = None
+    ) -> None:
+        self.dims, self.matrices, self.spacing = dims, dict(matrices), dict(spacing or {})
         self.inverses = {axis: np.linalg.pinv(matrix) for axis, matrix in matrices.items()}
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -53,7 +57,8 @@ class Resampling(Operator):
 @lru_cache(maxsize=32)
 def bicubic(shape: tuple[int, int], factor: int) -> Resampling:
     """In-plane reduction by an integer factor, protocol `ixi-bd`: (..., H, W) to (..., ⌈H/f⌉, ⌈W/f⌉)."""
-    return Resampling({axis - 2: bicubic_matrix(size, factor) for axis, size in enumerate(shape)})
+    matrices = {axis - 2: bicubic_matrix(size, factor) for axis, size in enumerate(shape)}
+    return Resampling(matrices, 2, dict.fromkeys(matrices, float(factor)))
 
 
 @lru_cache(maxsize=32)
@@ -61,7 +66,7 @@ def through_plane(
     size: int, factor: int, profile: Profile = "rect", thickness: float | None = None, axis: int = -1, dims: int = 2
 ) -> Resampling:
     """Thin slices along one axis to thick ones, `factor` thin ones apart, protocol `through-plane`."""
-    return Resampling({axis: slice_matrix(size, factor, profile, thickness)}, dims)
+    return Resampling({axis: slice_matrix(size, factor, profile, thickness)}, dims, {axis: float(factor)})
 
 
 def bicubic_matrix(size: int, factor: int) -> Matrix:

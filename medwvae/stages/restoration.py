@@ -73,6 +73,7 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         task=task,
         setting=build.setting(config, task),
         regions=config.evaluate.regions,
+        protocol=build.degradation(config, task).protocol,
     )
     with counter(f"evaluate {task}", len(items)) as advance:
         tables = []
