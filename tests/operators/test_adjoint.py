@@ -19,7 +19,7 @@ def made(name, shape, channels, seed, dtype=torch.float64):
 
 
 @every_operator
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(channels=channels, height=sides, width=sides, seed=seeds, dtype=dtypes)
 def test_the_adjoint_is_the_adjoint(name, channels, height, width, seed, dtype):
     operator, x = made(name, (height, width), channels, seed, dtype)
@@ -112,22 +112,30 @@ def test_projection_meets_the_data_where_it_says_so_and_never_leaves_the_truth(n
         assert float((operator.forward(start) - y).abs().max()) <= 1e-5 * largest
     else:
         assert error <= before + 1e-5
-    assert float((projected - truth).norm()) <= float((guess - truth).norm()) * (1 + 1e-4)
-    # What the data do not see stays: the change lies in the range of the adjoint, at right angles to the null space.
-    still = operator.project(torch.zeros_like(guess), y, 60)
-    unseen = guess - operator.project(torch.zeros_like(guess), operator.forward(guess), 60)
-    assert abs(float(inner(unseen, still))) <= 2e-3 * float(guess.norm() * truth.norm()) + 1e-6
+    assert float((projected - truth).norm()) <= float((guess - truth).norm()) * (1 + 1e-3)
 
 
 @every_operator
-@settings(max_examples=6)
-@given(height=sides, width=sides, seed=seeds, weight=st.floats(0.05, 5))
+def test_projection_changes_nothing_that_the_data_do_not_see(name):
+    operator, x = made(name, (6, 5), 1, 3)
+    basis = torch.eye(30, dtype=torch.float64).reshape(30, 1, 1, 6, 5)
+    columns = [operator.forward(unit.expand(BATCH, 1, 6, 5))[:1] for unit in basis]
+    matrix = torch.stack([torch.view_as_real(c).flatten() if c.is_complex() else c.flatten() for c in columns], 1)
+    _, values, rows = torch.linalg.svd(matrix, full_matrices=True)
+    hidden = rows[int((values > 1e-9 * values[0]).sum()) :]
+    change = (operator.project(x, operator.forward(real(x.shape, 8))) - x)[0].flatten()
+    assert float((hidden @ change).norm()) <= 1e-6 * float(change.norm())
+
+
+@every_operator
+@settings(max_examples=4)
+@given(height=st.integers(4, 8), width=st.integers(4, 8), seed=seeds, weight=st.floats(0.3, 5))
 def test_the_proximal_map_solves_its_normal_equations(name, height, width, seed, weight):
     operator, x = made(name, (height, width), 1, seed)
     y = like(operator.forward(x), seed + 1)
     if name == "FourierSampling":  # of real images: only what a real image can give
         y = operator.forward(real(x.shape, seed + 1))
-    z = operator.proximal(x, y, weight, steps=200)
+    z = operator.proximal(x, y, weight, steps=80)
     residual = operator.gradient(z, y) + weight * (z - x)
     assert float(residual.norm()) <= 1e-4 * float(operator.adjoint(y).norm() + weight * x.norm())
 
