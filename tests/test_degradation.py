@@ -117,7 +117,7 @@ def test_the_noise_level_is_that_at_the_maximum(sigma, maximum, law):
     flat = torch.full((1, 1, 100, 100), maximum)
     generator = torch.Generator().manual_seed(0)
     simulated = Denoise(sigma, law)(flat, torch.tensor([maximum]), generator, True)
-    measurement = simulated.measurement
+    measurement: Any = simulated.measurement
     assert measurement.law == law
     assert float(measurement.sigma) == pytest.approx(sigma * maximum, rel=1e-5)
     assert float(measurement.start.std()) == pytest.approx(sigma * maximum, rel=0.06)

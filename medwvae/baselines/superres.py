@@ -59,7 +59,8 @@ def lanczos_matrix(full: int, low: int, lobes: int, spacing: float | None = None
 
 def _positions(full: int, low: int, spacing: float | None) -> NDArray[np.float64]:
     """Places of the high-resolution samples on the low-resolution grid."""
-    return np.arange(full) * low / full if spacing is None else (np.arange(full) + 0.5) / spacing - 0.5
+    places = np.arange(full) * low / full if spacing is None else (np.arange(full) + 0.5) / spacing - 0.5
+    return np.asarray(places, np.float64)
 
 
 def _lanczos(distance: NDArray[np.float64], lobes: int) -> NDArray[np.float64]:

@@ -161,7 +161,8 @@ def espirit_maps(kspace: Tensor, calibration: int, *, threshold: float = 0.02, c
         estimate = EspiritCalib(one, calib_width=calibration, thresh=threshold, crop=crop, show_pbar=False).run()
         maps.append(torch.from_numpy(estimate))
     # SigPy's transform is centred: its maps belong to the image whose middle is the origin.
-    return torch.fft.ifftshift(torch.stack(maps), dim=axes).to(kspace)
+    shifted: Tensor = torch.fft.ifftshift(torch.stack(maps), dim=axes)
+    return shifted.to(kspace)
 
 
 def _axis(shape: tuple[int, ...]) -> Tensor:

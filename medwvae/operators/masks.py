@@ -75,12 +75,13 @@ def poisson_disc_mask(
     for _ in range(24):
         spread = (low + high) / 2
         taken = block.copy()
-        _throw(order, distance * spread, taken)
+        _throw(order, distance * spread, taken)  # type: ignore[no-untyped-call]
         count = int(taken.sum())
         if abs(count - wanted) <= 0.02 * wanted:
             break
         low, high = (spread, high) if count > wanted else (low, spread)
-    return torch.fft.ifftshift(torch.from_numpy(taken))[None, None]
+    mask: Tensor = torch.fft.ifftshift(torch.from_numpy(taken))
+    return mask[None, None]
 
 
 def partial_fourier_mask(size: int, fraction: float) -> Tensor:
@@ -97,7 +98,8 @@ def partial_fourier_mask(size: int, fraction: float) -> Tensor:
         raise ValueError(f"partial Fourier keeps more than half of the lines and at most all, got {fraction:g}")
     frequency = torch.fft.fftfreq(size, 1 / size).round().long()
     kept = round(size * fraction)
-    return frequency >= (size + 1) // 2 - kept
+    mask: Tensor = frequency >= (size + 1) // 2 - kept
+    return mask
 
 
 @lru_cache(maxsize=8)

@@ -80,7 +80,8 @@ def _ramp(y: Tensor, window: Window) -> Tensor:
     if window == "hann":
         response = response * (0.5 + 0.5 * torch.cos(2 * torch.pi * torch.fft.rfftfreq(size, dtype=torch.float64)))
     spectrum = torch.fft.rfft(y, size) * response.to(y)
-    return torch.fft.irfft(spectrum, size)[..., : y.shape[-1]]
+    filtered: Tensor = torch.fft.irfft(spectrum, size)[..., : y.shape[-1]]
+    return filtered
 
 
 class _Product(torch.autograd.Function):
@@ -92,7 +93,7 @@ class _Product(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         matrix, transpose = ctx.pair
         return _times(gradient, (transpose, matrix)), None, None
 

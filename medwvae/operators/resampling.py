@@ -39,7 +39,7 @@ class Resampling(Operator):
         self, matrices: Mapping[int, Matrix], dims: int = 2, spacing: Mapping[int, float] | None = None
     ) -> None:
         self.dims, self.matrices, self.spacing = dims, dict(matrices), dict(spacing or {})
-        self.inverses = {axis: np.linalg.pinv(matrix) for axis, matrix in matrices.items()}
+        self.inverses = {axis: np.asarray(np.linalg.pinv(matrix), np.float64) for axis, matrix in matrices.items()}
 
     def _forward(self, x: Tensor) -> Tensor:
         return _along(x, self.matrices)

@@ -1,5 +1,7 @@
 """Laws that every forward operator keeps: linear, adjoint, differentiable, its own precision, consistent with data."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -146,7 +148,7 @@ def test_the_proximal_map_solves_its_normal_equations(name, height, width, seed,
 def test_a_mirrored_measurement_measures_the_mirrored_image(name, height, width, seed, axes):
     operator, truth = made(name, (height, width), 2, seed)
     y = operator.forward(truth)
-    mirrored = Measurement(operator.adjoint(y), operator, y).flip(axes)
+    mirrored: Any = Measurement(operator.adjoint(y), operator, y).flip(axes)
     torch.testing.assert_close(mirrored.operator.forward(truth.flip(axes)), mirrored.data, rtol=1e-5, atol=1e-5)
     guess = real(truth.shape, seed + 1)
     torch.testing.assert_close(
@@ -162,7 +164,7 @@ def test_a_mirrored_measurement_measures_the_mirrored_image(name, height, width,
 def test_some_images_are_measured_by_themselves(name):
     operator, x = made(name, (8, 9), 2, 3)
     measurement = Measurement(x, operator, operator.forward(x))
-    one = measurement[1:2].to(torch.device("cpu"))
+    one: Any = measurement[1:2].to(torch.device("cpu"))
     torch.testing.assert_close(one.operator.forward(x[1:2]), one.data, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(one.project(x[:1]), measurement.project(x.roll(1, 0))[1:2], rtol=1e-4, atol=1e-4)
 

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,8 +105,8 @@ def test_several_coils_see_more_than_one(kind):
         if kind == "partial":
             mask = mask & partial_fourier_mask(SHAPE[1], 0.75)
     rows = 8 if kind == "poisson-disc" else None
-    one = sample_kspace(image, mask, columns, centre_rows=rows)
-    eight = sample_kspace(image, mask, columns, centre_rows=rows, maps=birdcage_maps(SHAPE, 8))
+    one: Any = sample_kspace(image, mask, columns, centre_rows=rows)
+    eight: Any = sample_kspace(image, mask, columns, centre_rows=rows, maps=birdcage_maps(SHAPE, 8))
     assert eight.data.shape == (1, 8, *SHAPE)
     assert not eight.data[~eight.mask.expand_as(eight.data)].any()
     assert eight.kspace is None
