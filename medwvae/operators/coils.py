@@ -1,5 +1,7 @@
 """Several receive coils: sampling with their sensitivity maps, simulated or estimated from the calibration lines."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,7 @@ class CoilSampling(Operator):
         return torch.where(self.mask, kspace, torch.zeros((), dtype=kspace.dtype, device=kspace.device))
 
 
+@lru_cache(maxsize=8)
 def birdcage_maps(shape: tuple[int, ...], coils: int, *, radius: float = 1.5, rings: int = 1) -> Tensor:
     """Sensitivities of loops around the object: complex64 (1, coils, *shape), squares add up to 1.
 

@@ -98,6 +98,6 @@ OPERATORS = {
 }
 if HAS_TORCHKBNUFFT:
     OPERATORS["RadialSampling"] = lambda shape, channels, seed, dtype: RadialSampling(
-        shape, radial_trajectory(5, 2 * max(shape)).to(dtype), channels, birdcage_maps(shape, 3).to(dtype.to_complex())
+        shape, radial_trajectory(3, max(shape)).to(dtype), channels, birdcage_maps(shape, 2).to(dtype.to_complex())
     )
 IN_3D = [name for name in OPERATORS if name not in {"RadialSampling"}]

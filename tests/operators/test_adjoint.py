@@ -12,6 +12,8 @@ from medwvae.operators.solvers import largest_singular_value
 from tests.operators.cases import BATCH, IN_3D, OPERATORS, dtypes, generator, inner, like, real, seeds, sides
 
 every_operator = pytest.mark.parametrize("name", sorted(OPERATORS))
+# The non-uniform transform takes minutes in many small iterations; tests/operators/test_radial.py has a few.
+every_fast_operator = pytest.mark.parametrize("name", sorted(set(OPERATORS) - {"RadialSampling"}))
 channels = st.sampled_from([1, 2])
 AXES = st.sampled_from([(-1,), (-2,), (-2, -1)])
 
@@ -49,7 +51,7 @@ def test_the_adjoint_is_the_adjoint_in_three_dimensions(name, channels, shape, s
     torch.testing.assert_close(inner(image, y), inner(x, back), rtol=1e-9, atol=1e-9)
 
 
-@every_operator
+@every_fast_operator
 @settings(max_examples=6)
 @given(channels=channels, height=sides, width=sides, seed=seeds)
 def test_the_gradient_is_the_adjoint_and_the_adjoints_gradient_is_the_operator(name, channels, height, width, seed):
@@ -67,7 +69,7 @@ def test_the_gradient_is_the_adjoint_and_the_adjoints_gradient_is_the_operator(n
     torch.testing.assert_close(gradient, forward, rtol=1e-5, atol=1e-5)
 
 
-@every_operator
+@every_fast_operator
 def test_it_is_linear_and_its_data_consistency_is_differentiable(name):
     operator, x = made(name, (8, 9), 1, 3)
     other = real(x.shape, 7)
@@ -96,7 +98,7 @@ def test_half_precision_and_autocast_are_computed_in_single(name):
     assert operator.forward(x.bfloat16()).dtype == image.dtype
 
 
-@every_operator
+@every_fast_operator
 @settings(max_examples=8)
 @given(height=sides, width=sides, seed=seeds)
 def test_projection_meets_the_data_where_it_says_so_and_never_leaves_the_truth(name, height, width, seed):
@@ -129,7 +131,7 @@ def test_projection_changes_nothing_that_the_data_do_not_see(name):
     assert float((hidden @ change).norm()) <= 1e-6 * float(change.norm())
 
 
-@every_operator
+@every_fast_operator
 @settings(max_examples=4)
 @given(height=st.integers(4, 8), width=st.integers(4, 8), seed=seeds, weight=st.floats(0.3, 5))
 def test_the_proximal_map_solves_its_normal_equations(name, height, width, seed, weight):
@@ -142,7 +144,7 @@ def test_the_proximal_map_solves_its_normal_equations(name, height, width, seed,
     assert float(residual.norm()) <= 1e-4 * float(operator.adjoint(y).norm() + weight * x.norm())
 
 
-@every_operator
+@every_fast_operator
 @settings(max_examples=8)
 @given(height=sides, width=sides, seed=seeds, axes=AXES)
 def test_a_mirrored_measurement_measures_the_mirrored_image(name, height, width, seed, axes):

@@ -42,6 +42,23 @@ def test_gridding_gives_the_image_back_and_data_consistency_improves_it():
     assert float((better - truth).norm()) < 0.6 * float((start - truth).norm())
 
 
+@needs
+def test_gradient_proximal_map_and_mirror():
+    shape = (10, 9)
+    operator = RadialSampling(shape, radial_trajectory(4, 10), 2)
+    x = real((1, 2, *shape), 0).requires_grad_()
+    image = operator.forward(x)
+    y = torch.complex(real(image.shape, 1), real(image.shape, 2))
+    (gradient,) = torch.autograd.grad((image * y.conj()).real.sum(), x)
+    torch.testing.assert_close(gradient, operator.adjoint(y), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        z = operator.proximal(x, y, 1.0, steps=15)
+        residual = operator.gradient(z, y) + z - x
+        assert float(residual.norm()) <= 1e-3 * float(x.norm())
+        mirrored, data = operator.mirrored((-1,), image)
+        torch.testing.assert_close(mirrored.forward(x.flip(-1)), data, rtol=1e-5, atol=1e-5)
+
+
 def test_spokes_pass_the_centre_and_stay_within_the_band():
     for golden in (True, False):
         trajectory = radial_trajectory(7, 20, golden=golden)
