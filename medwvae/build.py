@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 def degradation(config: Config, task: Task) -> "Degradation":
     """Return the simulation of a task's measurements."""
-    from medwvae.degradation import Autoencode, BicubicSuperres, Denoise, Recon, Superres, ThickSlices
+    from medwvae.degradation import (
+        Autoencode,
+        BicubicSuperres,
+        Denoise,
+        Inpaint,
+        Recon,
+        SparseView,
+        Superres,
+        ThickSlices,
+    )
 
     tasks = config.tasks
     if task == "superres":
@@ -37,6 +46,12 @@ def degradation(config: Config, task: Task) -> "Degradation":
     if task == "recon":
         c = tasks.recon
         return Recon(c.acceleration, c.centre, c.pattern, c.phase, c.coils, c.partial)
+    if task == "ct":
+        t = tasks.ct
+        return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
+    if task == "inpaint":
+        i = tasks.inpaint
+        return Inpaint(i.kind, i.lost, i.streaks)
     return Autoencode()
 
 
@@ -55,6 +70,13 @@ def setting(config: Config, task: Task) -> str:
         c = tasks.recon
         more = (f", {c.coils} coils" if c.coils > 1 else "") + (f", partial {c.partial:g}" if c.partial < 1 else "")
         return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}{more}"
+    if task == "ct":
+        t = tasks.ct
+        arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""
+        return f"{t.views} views, {t.beam} beam{arc}" + (f", {t.photons:g} photons" if t.photons else "")
+    if task == "inpaint":
+        i = tasks.inpaint
+        return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
     return "clean"
 
 

@@ -26,7 +26,7 @@ Overrides = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
-TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
+TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise, recon, ct or inpaint.")]
 LatentName = Annotated[str, typer.Option("--model", help="A trained generative model of the study.")]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
@@ -225,7 +225,9 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
-    task: Annotated[str | None, typer.Option("--task", help="autoencode, superres, denoise or recon.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="autoencode, superres, denoise, recon, ct or inpaint.")
+    ] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
     volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
     source: Annotated[

@@ -138,6 +138,30 @@ class ReconConfig(Section):
         return self
 
 
+class CTConfig(Section):
+    """CT from few views, of a limited arc, or with few photons."""
+
+    views: Positive = Field(60, description="views, equally spaced")
+    arc: float = Field(180.0, gt=0, le=360, description="degrees that they span (parallel beam)")
+    beam: Literal["parallel", "fan"] = Field("parallel", description="shape of the beam; a fan makes a full turn")
+    photons: float | None = Field(None, gt=0, description="photons per detector element; null = no noise")
+    attenuation: float = Field(
+        0.04, gt=0, description="of a pixel of intensity 1, as an exponent; 0.04 = 2 mm of water"
+    )
+    crop: Crop | None = Field(None, description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+
+class InpaintConfig(Section):
+    """Lost pixels."""
+
+    kind: Literal["blocks", "streaks"] = Field("blocks", description="what is lost; streaks = as metal leaves them")
+    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks")
+    streaks: Positive = Field(8, description="bands through each of two inserts")
+    crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+
+
 class AutoencodeConfig(Section):
     """The generative model on clean slices: Wavelet-VAE mode A beside the conventional VAE."""
 
@@ -149,12 +173,15 @@ class TasksConfig(Section):
     """What to train and to restore."""
 
     enabled: Several[Task] = Field(
-        TASKS, description="any of autoencode superres denoise recon; none = only generative.systems"
+        ("superres", "denoise", "recon", "autoencode"),
+        description="any of autoencode superres denoise recon ct inpaint; none = only generative.systems",
     )
     autoencode: AutoencodeConfig = AutoencodeConfig()
     superres: SuperresConfig = SuperresConfig()
     denoise: DenoiseConfig = DenoiseConfig()
     recon: ReconConfig = ReconConfig()
+    ct: CTConfig = CTConfig()
+    inpaint: InpaintConfig = InpaintConfig()
 
 
 class WaveletVAEConfig(Section):
@@ -182,6 +209,8 @@ class WaveletVAEByTask(Section):
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
     recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
+    ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
+    inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
 
 class ConvVAEConfig(Section):

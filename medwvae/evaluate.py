@@ -18,6 +18,8 @@ PROTOCOL_OF: Mapping[Task, str] = {
     "superres": "ixi-td",
     "denoise": "brainweb-rician",
     "recon": "fastmri",
+    "ct": "sparse-view",
+    "inpaint": "inpainting",
 }
 
 COLUMNS = ("run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")

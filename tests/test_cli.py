@@ -207,7 +207,7 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
     [
         (
             ["train", "--task", "recn", "--network", "unet"],
-            "no task 'recn'; have: superres, denoise, recon, autoencode",
+            "no task 'recn'; have: superres, denoise, recon, ct, inpaint, autoencode",
         ),
         (["train", "--task", "autoencode", "--network", "unet"], "no network 'unet' trains for autoencode"),
         (["restore", "--task", "recon", "--method", "nlm"], "no method 'nlm' for task 'recon'; have: input"),

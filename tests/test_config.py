@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
 TRAINED = [(task, network) for task in TASKS for network in NETWORKS if (task, network) != ("autoencode", "unet")]
 CLASSICAL = [("autoencode", "exact_inverse"), ("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
+CLASSICAL += [("ct", "sirt"), ("inpaint", "cs_wavelet")]
 MODEL = "deep_2-r8-s2"
 GENERATIVE = [(stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative")]
 ALL = [

@@ -47,8 +47,8 @@ FLOORS = (
         "data",
     ),
     (
-        "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
-        "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
+        "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
+        "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
         "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
         "report.page report.panels report.tables report.words restore train",

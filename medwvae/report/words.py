@@ -8,6 +8,8 @@ TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
+    "ct": "Sparse-view CT",
+    "inpaint": "Inpainting",
     "autoencode": "Autoencoding",
 }
 METHOD_LABELS = {
@@ -20,6 +22,8 @@ METHOD_LABELS = {
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
+    "fbp": "Filtered back-projection",
+    "sirt": "SIRT",
     "exact_inverse": "DWT and inverse",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}

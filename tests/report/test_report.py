@@ -378,7 +378,7 @@ def test_a_mean_over_a_subjects_volumes_is_called_one(inputs, page):
 
 def test_restoration_comes_first_and_jobs_add_up(page):
     tasks = ("autoencode", "recon", "denoise", "superres")
-    assert list(summary(table(tasks=tasks, subjects=3))["tasks"]) == list(TASKS)
+    assert list(summary(table(tasks=tasks, subjects=3))["tasks"]) == [task for task in TASKS if task in tasks]
     assert "2 min 02 s, sum over jobs (several run at once)" in words(page)
 
 
