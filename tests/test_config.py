@@ -100,7 +100,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         if value and isinstance(value[0], int | float):
             return (value[0] + 1, *value[1:])
         return value[:-1] if value else ("t1w",)
-    return (8, 8) if name == "crop" else ("x",) if name == "enabled" else "x"
+    nothing = {"crop": (8, 8), "enabled": ("x",), "photons": 1e5}
+    return nothing.get(name, "x")
 
 
 def changed(config: Config, path: tuple[str, ...], value: Any) -> Config:

@@ -1,5 +1,7 @@
 """Every degradation that a configuration can name, from training to scores, on a tiny prepared cohort."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -7,16 +9,17 @@ from medwvae import paths, stages
 from medwvae.config_io import load
 from medwvae.data import loaders
 from medwvae.files import atomic
+from medwvae.names import Task
 from tests.cases import case
 
-VARIANTS = {
-    "ixi-bd": ("superres", {"protocol": "ixi-bd", "crop": [16, 16]}),
+VARIANTS: dict[str, tuple[Task, dict[str, Any]]] = {
+    "ixi-bd": ("superres", {"protocol": "ixi-bd", "crop": [24, 16]}),
     "through-plane": ("superres", {"protocol": "through-plane", "crop": None}),
-    "brainweb-gaussian": ("denoise", {"noise": "gaussian", "crop": [16, 16]}),
-    "poisson": ("denoise", {"noise": "poisson", "crop": [16, 16]}),
+    "brainweb-gaussian": ("denoise", {"noise": "gaussian", "crop": [24, 16]}),
+    "poisson": ("denoise", {"noise": "poisson", "crop": [24, 16]}),
     "calgary": ("recon", {"pattern": "poisson-disc", "centre": 0.15, "coils": 4}),
     "sparse-view": ("ct", {"views": 12, "photons": 1e5}),
-    "inpainting": ("inpaint", {"crop": [16, 16]}),
+    "inpainting": ("inpaint", {"crop": [24, 16]}),
 }
 
 

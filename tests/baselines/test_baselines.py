@@ -113,7 +113,7 @@ def test_slices_are_restored_one_by_one(method):
 
 GAINS = {
     "ct-sirt": 1,
-    "inpaint-cs_wavelet": 5,
+    "inpaint-cs_wavelet": 3,
     "denoise-nlm": 2,
     "denoise-tv": 2,
     "denoise-bayes_shrink": 2,
