@@ -14,7 +14,7 @@ from medwvae.seeding import seed_for
 if TYPE_CHECKING:
     from medwvae.config_base import Budget
     from medwvae.config_generative import GenerativeModel
-    from medwvae.degradation import Degradation
+    from medwvae.degradation import TaskDegradation
     from medwvae.generative.sources import Source
     from medwvae.nets.diffusion_prior import DiffusionPrior
     from medwvae.nets.latent import LatentModel
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from medwvae.train import Settings
 
 
-def degradation(config: Config, task: Task) -> "Degradation":
+def degradation(config: Config, task: Task) -> "TaskDegradation":
     """Return the simulation of a task's measurements."""
     from medwvae.degradation import (
-        Autoencode,
         BicubicSuperres,
         Denoise,
         Inpaint,
@@ -49,10 +48,8 @@ def degradation(config: Config, task: Task) -> "Degradation":
     if task == "ct":
         t = tasks.ct
         return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
-    if task == "inpaint":
-        i = tasks.inpaint
-        return Inpaint(i.kind, i.lost, i.streaks)
-    return Autoencode()
+    i = tasks.inpaint
+    return Inpaint(i.kind, i.lost, i.streaks)
 
 
 def setting(config: Config, task: Task) -> str:
@@ -74,10 +71,8 @@ def setting(config: Config, task: Task) -> str:
         t = tasks.ct
         arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""
         return f"{t.views} views, {t.beam} beam{arc}" + (f", {t.photons:g} photons" if t.photons else "")
-    if task == "inpaint":
-        i = tasks.inpaint
-        return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
-    return "clean"
+    i = tasks.inpaint
+    return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
 
 
 def network(config: Config, task: Task, name: str) -> "Restorer":
@@ -91,11 +86,10 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     channels = 2 if task == "recon" else 1
     conditions = 1 if task == "denoise" else 0
     if name == "wavelet_vae":
-        from medwvae.nets.wavelet_vae import Objective, WaveletVAE
+        from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        objective: Objective = "sparse" if task == "autoencode" else "restore"
-        return WaveletVAE(objective=objective, channels=channels, conditions=conditions, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 

@@ -53,12 +53,7 @@ class Simulated:
 
 
 class Degradation(Protocol):
-    """What a task measures of clean slices."""
-
-    @property
-    def protocol(self) -> str:
-        """Name of the protocol (`medwvae.protocols`) that scores what is restored."""
-        ...
+    """What is measured of clean slices."""
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """Measure a batch.
@@ -76,11 +71,18 @@ class Degradation(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Autoencode:
-    """No degradation: the start is the clean image."""
+class TaskDegradation(Degradation, Protocol):
+    """What a restoration task measures."""
 
-    protocol: ClassVar[str] = "autoencode"
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol (`medwvae.protocols`) that scores what is restored."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clean:
+    """No degradation: the start is the clean image, from which generative models learn."""
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """See `Degradation`."""

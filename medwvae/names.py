@@ -2,17 +2,15 @@
 
 from typing import Final, Literal, get_args
 
-Task = Literal["superres", "denoise", "recon", "ct", "inpaint", "autoencode"]
-"""`autoencode` trains the generative model (mode A); the others are restoration tasks (mode C)."""
+Task = Literal["superres", "denoise", "recon", "ct", "inpaint"]
+"""What to restore from; generative models are no task but systems of `generative.systems`."""
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
-RESTORATION_TASKS: Final[tuple[Task, ...]] = ("superres", "denoise", "recon", "ct", "inpaint")
 
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 
 Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink", "fbp", "sirt"]
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
-    "autoencode": (),
     "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
     "denoise": ("nlm", "tv", "bayes_shrink"),
     "recon": ("zero_filled", "cs_wavelet"),
@@ -21,7 +19,7 @@ CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
 }
 """Names of the classical methods by task; what they do is in `medwvae.baselines`."""
 
-Kind = Literal["input", "classical", "network", "ours", "control"]
+Kind = Literal["input", "classical", "network", "ours"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 
 Region = Literal["head", "whole"]
@@ -32,6 +30,9 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 ImageKind = Literal["cifar10", "celeba_hq", "mnist"]
 """Sets of photographs and digits, on which generative models are compared outside medicine."""
+
+LATENT_USES: Final = ("walk", "edit", "heatmap", "imputed")
+"""What the report shows being done with a latent, beside samples."""
 
 Modality = Literal["MR", "CT"]
 Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]

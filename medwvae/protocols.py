@@ -150,14 +150,6 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             )
             for name, window in WINDOWS.items()
         ),
-        Protocol(
-            "autoencode",
-            "An image through the autoencoder and back; range: maximum of the true volume; SSIM Gaussian 11, 2D.",
-            "volume maximum",
-            "gaussian",
-            2,
-            "volume",
-        ),
     )
 }
 

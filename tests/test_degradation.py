@@ -9,22 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medwvae.degradation import (
-    Autoencode,
     BicubicSuperres,
-    Degradation,
     Denoise,
     Inpaint,
     Recon,
     SparseView,
     Superres,
+    TaskDegradation,
     ThickSlices,
 )
 from medwvae.operators import magnitude
 from medwvae.protocols import PROTOCOLS
 
 SHAPE = (24, 20)
-DEGRADATIONS: dict[str, Degradation] = {
-    "autoencode": Autoencode(),
+DEGRADATIONS: dict[str, TaskDegradation] = {
     "ixi-td": Superres(2),
     "ixi-bd x3": BicubicSuperres(3),
     "ixi-bd x4": BicubicSuperres(4),
@@ -44,7 +42,7 @@ DEGRADATIONS: dict[str, Degradation] = {
     "blocks": Inpaint(),
     "streaks": Inpaint("streaks", streaks=3),
 }
-WITHOUT_DATA = {"autoencode", "rician", "gaussian", "poisson"}
+WITHOUT_DATA = {"rician", "gaussian", "poisson"}
 every = pytest.mark.parametrize("name", list(DEGRADATIONS))
 
 
@@ -64,7 +62,7 @@ def test_it_is_repeatable_and_names_a_protocol(name):
     image = images()
     one, two, three = (measured(name, image, seed) for seed in (1, 1, 2))
     assert torch.equal(one.measurement.start, two.measurement.start)
-    drawn = name not in {"autoencode", "ixi-td", "ixi-bd x3", "ixi-bd x4", "sparse view", "fan", "limited"}
+    drawn = name not in {"ixi-td", "ixi-bd x3", "ixi-bd x4", "sparse view", "fan", "limited"}
     assert torch.equal(one.measurement.start, three.measurement.start) != (drawn and "thick" not in name)
     assert DEGRADATIONS[name].protocol in PROTOCOLS
     torch.testing.assert_close(magnitude(one.truth), image)

@@ -15,7 +15,7 @@ FLOORS = (
         "vocabulary, configuration, paths",
     ),
     (
-        "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
+        "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics operators operators.base operators.beams operators.cartesian operators.coils "
         "operators.fourier operators.inpainting operators.masks operators.measurement operators.noise "
@@ -49,9 +49,10 @@ FLOORS = (
     (
         "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
         "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
-        "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
-        "report.page report.panels report.tables report.words restore train",
+        "generative.sources generative.table latents latents.edit latents.examples latents.figures latents.fillings "
+        "latents.heatmap latents.holes latents.impute latents.interpolate latents.places latents.sample latents.uses "
+        "report report.figures report.generative report.page report.panels report.tables report.uses report.words "
+        "restore train",
         "work on the data",
     ),
     (
@@ -59,8 +60,8 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.export stages.generation stages.latents stages.plan stages.privacy "
-        "stages.reporting stages.restoration stages.training",
+        "cli stages stages.arguments stages.coefficients stages.cohort stages.export stages.generation "
+        "stages.latents stages.plan stages.privacy stages.reporting stages.restoration stages.training",
         "entries",
     ),
 )

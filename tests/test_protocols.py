@@ -29,7 +29,7 @@ def test_each_protocol_is_found_under_its_own_name():
     assert set(PROTOCOLS) == {
         *("ixi-td", "ixi-bd", "through-plane", "brainweb-rician", "brainweb-gaussian", "poisson"),
         *("fastmri", "calgary", "lodopab", "lodopab-fr", "ldct-chest", "ldct-abdomen", "ldct-neuro"),
-        *("sparse-view", "inpainting", "autoencode"),
+        *("sparse-view", "inpainting"),
     }
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
 

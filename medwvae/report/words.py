@@ -1,7 +1,7 @@
 """Names, numbers and sentences as a reader of the report wants them; the summary in words first, losses included."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TASK_LABELS = {
@@ -10,7 +10,6 @@ TASK_LABELS = {
     "recon": "Sparse reconstruction",
     "ct": "Sparse-view CT",
     "inpaint": "Inpainting",
-    "autoencode": "Autoencoding",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -24,7 +23,6 @@ METHOD_LABELS = {
     "zero_filled": "Zero-filled",
     "fbp": "Filtered back-projection",
     "sirt": "SIRT",
-    "exact_inverse": "DWT and inverse",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
@@ -34,7 +32,6 @@ KIND_LABELS = {
     "classical": "classical",
     "network": "network",
     "ours": "ours",
-    "control": "control: no network",
 }
 _DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 
@@ -68,6 +65,16 @@ def _fraction(p: float) -> str:
 def count(n: int, noun: str) -> str:
     """Return '1 subject', '8 subjects'."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return 'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def percent(share: float) -> str:
+    """Return '75 %'."""
+    return f"{100 * share:.0f} %"
 
 
 def duration(seconds: float) -> str:
