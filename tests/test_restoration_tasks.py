@@ -62,7 +62,7 @@ def study(folder, task, options):
 def test_from_training_to_scores(tmp_path, protocol):
     task, options = VARIANTS[protocol]
     config = study(tmp_path, task, options)
-    for network in config.networks_of(task):
+    for network in config.networks.enabled:
         stages.train(config, task, network, 1)
     methods = stages.methods_of(config, task)
     for method in methods:
