@@ -1,6 +1,5 @@
 """Sensitivity maps and what can be reconstructed with them; the real 8-coil data where they are at hand."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from medwvae.operators.fourier import fourier, inverse_fourier
 from tests.operators.cases import generator, real
 
 SHAPE = (48, 40)
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "kspace" / "brain_8ch_cartesian_undersampled.npy"
 
 
 def brain():
@@ -135,11 +135,9 @@ def test_scanners_kspace_becomes_a_centred_image(shape):
     assert int((from_centred(zeros, dims) == 0).sum()) == int((zeros == 0).sum())
 
 
-@pytest.mark.skipif(
-    "MEDWVAE_KSPACE" not in os.environ, reason="MEDWVAE_KSPACE does not name real 8-coil k-space (.npy)"
-)
+@pytest.mark.skipif(not SHARED.exists(), reason="no real 8-coil k-space here")
 def test_real_coils_explain_each_other():
-    centred = torch.from_numpy(np.load(Path(os.environ["MEDWVAE_KSPACE"])))[None]
+    centred = torch.from_numpy(np.load(SHARED))[None]
     kspace = from_centred(centred)
     mask = (kspace != 0).any(1, keepdim=True)
     maps = low_resolution_maps(kspace, (24, 24))
@@ -147,4 +145,4 @@ def test_real_coils_explain_each_other():
     start = operator.adjoint(kspace)
     image = operator.project(start, kspace, 10)
     explained = 1 - float((operator.forward(image) - kspace).norm() / kspace.norm())
-    assert explained > 0.8
+    assert explained > 0.94  # zero-filled: 0.88
