@@ -5,7 +5,7 @@ Each stage reads only its own slice (`slice_for`), so that a change under `repor
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -17,11 +17,14 @@ from medwvae.config_base import (
     Millimetres,
     Positive,
     Section,
+    Settings,
     Several,
+    TaskSection,
     parse_budget,
 )
 from medwvae.config_generative import GenerativeConfig
-from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task
+from medwvae.errors import ConfigError
+from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task, task_of
 
 
 class PhantomConfig(Section):
@@ -90,7 +93,7 @@ class PreprocessConfig(Section):
     percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
 
 
-class SuperresConfig(Section):
+class SuperresConfig(TaskSection):
     """Super-resolution: in plane, from a truncated k-space or a bicubic reduction; or of thick slices."""
 
     protocol: Literal["ixi-td", "ixi-bd", "through-plane"] = Field(
@@ -100,9 +103,10 @@ class SuperresConfig(Section):
     profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = {}
 
 
-class DenoiseConfig(Section):
+class DenoiseConfig(TaskSection):
     """Denoising with a known noise level."""
 
     noise: Literal["rician", "gaussian", "poisson"] = Field("rician", description="law of the noise")
@@ -111,9 +115,10 @@ class DenoiseConfig(Section):
     )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = {}
 
 
-class ReconConfig(Section):
+class ReconConfig(TaskSection):
     """Accelerated MRI with a Cartesian mask, one coil or several."""
 
     acceleration: float = Field(4.0, gt=1, description="columns of k-space / columns measured")
@@ -126,6 +131,7 @@ class ReconConfig(Section):
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = {}
 
     @model_validator(mode="after")
     def _centre_fits(self) -> Self:
@@ -138,7 +144,7 @@ class ReconConfig(Section):
         return self
 
 
-class CTConfig(Section):
+class CTConfig(TaskSection):
     """CT from few views, of a limited arc, or with few photons."""
 
     views: Positive = Field(60, description="views, equally spaced")
@@ -150,9 +156,10 @@ class CTConfig(Section):
     )
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = {}
 
 
-class InpaintConfig(Section):
+class InpaintConfig(TaskSection):
     """Lost pixels."""
 
     kind: Literal["blocks", "streaks"] = Field("blocks", description="what is lost; streaks = as metal leaves them")
@@ -160,6 +167,7 @@ class InpaintConfig(Section):
     streaks: Positive = Field(8, description="bands through each of two inserts")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = {}
 
 
 class TasksConfig(Section):
@@ -174,6 +182,24 @@ class TasksConfig(Section):
     recon: ReconConfig = ReconConfig()
     ct: CTConfig = CTConfig()
     inpaint: InpaintConfig = InpaintConfig()
+
+
+class Problem(NamedTuple):
+    """What is restored and scored by itself: a task, or one of its settings.
+
+    Attributes
+    ----------
+    id : str
+        `denoise`, or `denoise-s3` for its setting `s3`; as paths and tables have it.
+    task : Task
+        The networks are trained for it.
+    section : TaskSection
+        Of the task, with what the setting changes.
+    """
+
+    id: str
+    task: Task
+    section: TaskSection
 
 
 class WaveletVAEConfig(Section):
@@ -313,10 +339,13 @@ class Config(Section):
             crop = getattr(self.tasks, task).crop
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
-        if self.tasks.superres.protocol == "through-plane" and self.preprocess.plane not in ("coronal", "sagittal"):
-            raise ValueError(
-                "tasks.superres.protocol: through-plane needs slices across S; preprocess.plane: coronal or sagittal"
-            )
+        if self.preprocess.plane not in ("coronal", "sagittal"):
+            for problem in self.problems_of("superres"):
+                if getattr(problem.section, "protocol", None) == "through-plane":
+                    raise ValueError(
+                        f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
+                        "preprocess.plane: coronal or sagittal"
+                    )
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:
@@ -356,6 +385,34 @@ class Config(Section):
             section[field] = path
         return self.model_validate(plain)
 
+    def problems_of(self, task: Task) -> tuple[Problem, ...]:
+        """Return a task's settings in order; the task itself where it has none."""
+        section: TaskSection = getattr(self.tasks, task)
+        return tuple(Problem(f"{task}-{name}", task, section.at(name)) for name in section.settings) or (
+            Problem(task, task, section),
+        )
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return all that is restored and scored, in order: the enabled tasks' settings."""
+        return tuple(problem for task in self.tasks.enabled for problem in self.problems_of(task))
+
+    def problem(self, name: str) -> Problem:
+        """Return a problem by its id, of any task, enabled or not.
+
+        Raises
+        ------
+        ConfigError
+            If the configuration has none of that name.
+        """
+        try:
+            have = self.problems_of(task_of(name))
+        except KeyError:
+            raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}") from None
+        for problem in have:
+            if problem.id == name:
+                return problem
+        raise ConfigError(f"no setting {name!r}; have: {', '.join(problem.id for problem in have)}")
+
     def budget(self, task: Task) -> Budget:
         """Training budget of a task."""
         own: str | None = getattr(self.tasks, task).budget
@@ -371,15 +428,16 @@ _UNREAD = {"budget", "checkpoint_seconds", "tensorboard", "threads"}
 """Fields of `train` that do not change the weights (the budget is read on its own)."""
 
 
-def slice_for(config: Config, stage: str, task: Task | None = None, method: str | None = None) -> dict[str, Any]:
+def slice_for(config: Config, stage: str, problem: str | None = None, method: str | None = None) -> dict[str, Any]:
     """Return the part of the configuration that a stage reads; its digest decides whether the stage runs again.
 
-    Of a generative model, `method` is the id.
+    `problem` is a task for training, which reads all its settings, and the id of a `Problem` for restoration. Of a
+    generative model, `method` is the id.
 
     Raises
     ------
     KeyError
-        If `stage` is not a stage, or lacks its task and method.
+        If `stage` is not a stage, or lacks its problem and method.
     """
     c = config.model_dump(mode="json")
     if stage == "phantom":
@@ -391,9 +449,12 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     if stage == "preprocess":
         return {"preprocess": c["preprocess"]}
     if stage in ("train", "restore"):
-        if task is None or method is None:
+        if problem is None or method is None:
             raise KeyError(f"{stage} needs a task and a method")
-        out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in c["tasks"][task].items() if k != "budget"}}
+        task = task_of(problem)
+        measured = config.problems_of(task) if stage == "train" else (config.problem(problem),)
+        parts = [one.section.model_dump(mode="json", exclude={"budget", "settings"}) for one in measured]
+        out: dict[str, Any] = {"seed": c["seed"], "task": parts[0] if len(parts) == 1 else parts}
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
@@ -408,7 +469,7 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
     if stage == "report":
-        return {"report": c["report"], "run": c["run"], "enabled": c["tasks"]["enabled"]}
+        return {"report": c["report"], "run": c["run"], "enabled": [problem.id for problem in config.problems()]}
     if stage.endswith(("_generative", "_prior")) or stage.startswith("generative_"):
         return _generative_slice(config, c, stage, method)
     raise KeyError(stage)

@@ -90,6 +90,18 @@ class Clean:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Several settings of a task, on which one network is trained: every batch is measured in one, drawn by chance."""
+
+    settings: tuple[Degradation, ...]
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        drawn = int(torch.randint(len(self.settings), (), generator=generator))
+        return self.settings[drawn](image, maximum, generator, shared)
+
+
+@dataclass(frozen=True)
 class Superres:
     """In-plane k-space truncation (protocol `ixi-td`)."""
 

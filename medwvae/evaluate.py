@@ -10,7 +10,7 @@ from medwvae.data import nifti
 from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Kind, Region, Task
+from medwvae.names import Kind, Region, Task, task_of
 from medwvae.protocols import PROTOCOLS, Protocol, Score, score
 
 PROTOCOL_OF: Mapping[Task, str] = {
@@ -39,21 +39,22 @@ def score_volumes(
     restored: Iterable[Restored],
     *,
     run: str,
-    task: Task,
+    task: str,
     setting: str,
     regions: Sequence[Region],
     protocol: str | None = None,
 ) -> pd.DataFrame:
     """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
 
-    `protocol` is a name of `PROTOCOLS`; the task's own (`PROTOCOL_OF`), if not given.
+    `task` is the id of a problem, such as `denoise` or its setting `denoise-s3`. `protocol` is a name of `PROTOCOLS`;
+    the task's own (`PROTOCOL_OF`), if not given.
 
     Raises
     ------
     InputError
         If a restored volume is missing or not on its truth's grid.
     """
-    rules = PROTOCOLS[protocol or PROTOCOL_OF[task]]
+    rules = PROTOCOLS[protocol or PROTOCOL_OF[task_of(task)]]
     rows = []
     for item in restored:
         for case in cases:

@@ -6,6 +6,22 @@ Task = Literal["superres", "denoise", "recon", "ct", "inpaint"]
 """What to restore from; generative models are no task but systems of `generative.systems`."""
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 
+
+
+def task_of(problem: str) -> Task:
+    """Return the task of a problem: `denoise` of `denoise`, and of its setting `denoise-s3`.
+
+    Raises
+    ------
+    KeyError
+        If it is no task's.
+    """
+    name = problem.partition("-")[0]
+    if name not in TASKS:
+        raise KeyError(problem)
+    return name
+
+
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 

@@ -88,6 +88,15 @@ class Operator(ABC):
         """Return the operator and the data that belong to the image reversed along `axes` (negative, spatial)."""
         return Mirrored(self, axes), y
 
+    def reduction(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return how many positions an image has for each that was measured, (B or 1,): the acceleration of an MRI.
+
+        Channels and coils do not count. `x` is an image (B, C, *spatial), `y` the data of such images.
+        """
+        if self.mask is not None:
+            return 1 / self.mask.flatten(1).float().mean(1)
+        return torch.full((1,), x.shape[2:].numel() / y.shape[2:].numel(), device=x.device)
+
     @abstractmethod
     def _forward(self, x: Tensor) -> Tensor: ...
 
@@ -136,6 +145,10 @@ class Mirrored(Operator):
 
     def _project(self, x: Tensor, y: Tensor, steps: int) -> Tensor:
         return self.inner._project(x.flip(self.axes), y, steps).flip(self.axes)
+
+    def reduction(self, x: Tensor, y: Tensor) -> Tensor:
+        """See `Operator.reduction`."""
+        return self.inner.reduction(x, y)
 
 
 def widened(x: Tensor) -> Tensor:

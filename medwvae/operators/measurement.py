@@ -103,12 +103,26 @@ class Measurement:
             return image
         return self.operator.proximal(image, self.data, weight)
 
-    def conditioned(self) -> Tensor:
-        """Return the start image with the noise level, where known, as one more (constant) channel."""
-        if self.sigma is None:
+    def conditions(self) -> Tensor:
+        """Return what is known of the measurement as a whole, (B or 1, 2, 1, ..., 1), for networks to read.
+
+        The noise level `sigma` (0 where none is known), and log₂ of `Operator.reduction` (0 without an operator).
+        """
+        none = self.start.new_zeros((1,) * self.start.ndim)
+        sigma = none if self.sigma is None else self.sigma.to(self.start)
+        reduction = none
+        if self.operator is not None and self.data is not None:
+            known = self.operator.reduction(self.start, self.data).log2().to(self.start)
+            reduction = known.reshape(-1, *none.shape[1:])
+        rows = max(len(sigma), len(reduction))
+        return torch.cat([known.expand(rows, *none.shape[1:]) for known in (sigma, reduction)], dim=1)
+
+    def conditioned(self, count: int) -> Tensor:
+        """Return the start image with the first `count` of the `conditions` as further, constant channels."""
+        if not count:
             return self.start
-        level = self.sigma.expand(len(self.start), 1, *self.start.shape[2:])
-        return torch.cat((self.start, level), dim=1)
+        known = self.conditions()[:, :count]
+        return torch.cat((self.start, known.expand(len(self.start), -1, *self.start.shape[2:])), dim=1)
 
     def flip(self, axes: tuple[int, ...]) -> "Measurement":
         """Mirror the image axes (of -2, -1): the measurement of the mirrored image, for the flip self-ensemble."""

@@ -41,6 +41,16 @@ def label(name: str, labels: Mapping[str, str] = METHOD_LABELS) -> str:
     return labels.get(name) or (name[:1].upper() + name[1:]).replace("_", " ")
 
 
+def family(problem: str) -> str:
+    """Return the task of a problem: `denoise`, also of its setting `denoise-s3`."""
+    return problem.partition("-")[0]
+
+
+def task_label(problem: str) -> str:
+    """Return 'Denoising', and 'Denoising s3' of the setting `denoise-s3`."""
+    return f"{label(family(problem), TASK_LABELS)} {problem.partition('-')[2]}".rstrip()
+
+
 def number(value: float | None, metric: str, *, sign: bool = False) -> str:
     """Return a metric's value with as many decimals as it deserves; infinite (a perfect PSNR) is ∞."""
     if value is None or math.isnan(value):

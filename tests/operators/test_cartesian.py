@@ -134,10 +134,10 @@ def test_taking_some_images_takes_their_samples():
 def test_the_noise_level_is_one_more_channel():
     start = image(1, 6, 7, batch=3)
     sigma = torch.tensor([0.1, 0.2, 0.3]).reshape(3, 1, 1, 1)
-    conditioned = Measurement(start, sigma=sigma).conditioned()
+    conditioned = Measurement(start, sigma=sigma).conditioned(1)
     assert torch.equal(conditioned[:, :1], start)
     assert torch.equal(conditioned[:, 1:], sigma.expand(3, 1, 6, 7))
-    assert Measurement(start).conditioned() is start
+    assert Measurement(start).conditioned(0) is start
 
 
 @settings(max_examples=60, deadline=None)
