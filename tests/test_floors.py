@@ -75,7 +75,7 @@ KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae
     f"medwvae.stages.{name}"
     for name in ("plan", "cohort", "training", "generation", "latents", "restoration", "reporting", "export")
 }
-GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
+GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "pydantic_core", "yaml", "rich"}
 
 
 def rooms_imported_by(module):
