@@ -103,7 +103,7 @@ class SuperresConfig(TaskSection):
     profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
-    settings: Settings = {}
+    settings: Settings = Field({})
 
 
 class DenoiseConfig(TaskSection):
@@ -115,7 +115,7 @@ class DenoiseConfig(TaskSection):
     )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
-    settings: Settings = {}
+    settings: Settings = Field({})
 
 
 class ReconConfig(TaskSection):
@@ -131,7 +131,7 @@ class ReconConfig(TaskSection):
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
-    settings: Settings = {}
+    settings: Settings = Field({})
 
     @model_validator(mode="after")
     def _centre_fits(self) -> Self:
@@ -156,7 +156,7 @@ class CTConfig(TaskSection):
     )
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
-    settings: Settings = {}
+    settings: Settings = Field({})
 
 
 class InpaintConfig(TaskSection):
@@ -167,7 +167,7 @@ class InpaintConfig(TaskSection):
     streaks: Positive = Field(8, description="bands through each of two inserts")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
-    settings: Settings = {}
+    settings: Settings = Field({})
 
 
 class TasksConfig(Section):

@@ -7,7 +7,6 @@ Task = Literal["superres", "denoise", "recon", "ct", "inpaint"]
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 
 
-
 def task_of(problem: str) -> Task:
     """Return the task of a problem: `denoise` of `denoise`, and of its setting `denoise-s3`.
 

@@ -7,7 +7,17 @@ import pandas as pd
 
 from medwvae.errors import InputError
 from medwvae.names import TASKS
-from medwvae.report.words import KIND_LABELS, METHOD_LABELS, METRIC_LABELS, family, label, number, p_value, task_label, verdict
+from medwvae.report.words import (
+    KIND_LABELS,
+    METHOD_LABELS,
+    METRIC_LABELS,
+    family,
+    label,
+    number,
+    p_value,
+    task_label,
+    verdict,
+)
 from medwvae.statistics import holm, mean_interval, paired
 
 if TYPE_CHECKING:
