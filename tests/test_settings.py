@@ -157,7 +157,7 @@ def test_a_mixture_follows_from_the_generator(seed, count):
 
 
 def test_every_setting_of_a_mixture_is_drawn_and_equally_often():
-    mixture = Mixture((Denoise(0.1), Denoise(0.2), Denoise(0.3)))
+    mixture: Any = Mixture((Denoise(0.1), Denoise(0.2), Denoise(0.3)))
     source, image = generator(), torch.ones(1, 1, 2, 2)
     sigmas = [round(float(mixture(image, torch.ones(1), source, False).measurement.sigma), 3) for _ in range(600)]
     assert {sigma: sigmas.count(sigma) for sigma in (0.1, 0.2, 0.3)} == pytest.approx(
@@ -180,8 +180,9 @@ def test_validation_gives_every_setting_its_turn(slices):
     one, two = (Validation(cases, mixture, slices, seed=1) for _ in range(2))
     count = dict.fromkeys((1, 2, 3), 0)
     for (subject, simulated, head, maximum), (_, again, _, _) in zip(one.items, two.items, strict=True):
-        count[round(10 * float(simulated.measurement.sigma) / maximum)] += len(head)
-        assert torch.equal(simulated.measurement.start, again.measurement.start)
+        measurement: Any = simulated.measurement
+        count[round(10 * float(measurement.sigma) / maximum)] += len(head)
+        assert torch.equal(measurement.start, again.measurement.start)
         assert subject in "abc"
     total = 3 * max(1, slices // 3)
     assert set(count.values()) == {total // 3}
