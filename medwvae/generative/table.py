@@ -56,6 +56,10 @@ NO_CONTEST: Final = ("parameters", "encoder_parameters", "images_per_s", "traini
 """Columns of which neither direction is better: samples should be as diverse as images, not more."""
 
 
+CONTROLS: Final = ("ll_only", "zone", "top_k")
+"""Kinds of which nothing is learned: they set the scale and are in no contest."""
+
+
 def summary(scores: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row per system and rate, ready for JSON (no NaN, no infinity: None, with a note).
 
@@ -135,10 +139,11 @@ def shown_columns(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def best_of(rows: list[dict[str, Any]], name: str) -> float | None:
-    """Return the best mean of a column where one direction is better and there is more than one row, else None."""
+    """Return the best mean of the trained models where one direction is better and there is a contest, else None."""
     if name in NO_CONTEST:
         return None
-    means = [entry["mean"] for row in rows if row["rate"] is not None and (entry := value_of(row, name))]
+    trained = [row for row in rows if row["rate"] is not None and row["kind"] not in CONTROLS]
+    means = [entry["mean"] for row in trained if (entry := value_of(row, name))]
     if len(means) < 2:
         return None
     if name == "whole/energy_high":  # all of it, neither more nor less
