@@ -10,13 +10,15 @@ from medwvae.data import nifti
 from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Kind, Region, Task
+from medwvae.names import Kind, Region, Task, task_of
 from medwvae.protocols import PROTOCOLS, Protocol, Score, score
 
 PROTOCOL_OF: Mapping[Task, str] = {
     "superres": "ixi-td",
     "denoise": "brainweb-rician",
     "recon": "fastmri",
+    "ct": "sparse-view",
+    "inpaint": "inpainting",
 }
 
 COLUMNS = ("run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
@@ -37,18 +39,22 @@ def score_volumes(
     restored: Iterable[Restored],
     *,
     run: str,
-    task: Task,
+    task: str,
     setting: str,
     regions: Sequence[Region],
+    protocol: str | None = None,
 ) -> pd.DataFrame:
     """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
+
+    `task` is the id of a problem, such as `denoise` or its setting `denoise-s3`. `protocol` is a name of `PROTOCOLS`;
+    the task's own (`PROTOCOL_OF`), if not given.
 
     Raises
     ------
     InputError
         If a restored volume is missing or not on its truth's grid.
     """
-    protocol = PROTOCOLS[PROTOCOL_OF[task]]
+    rules = PROTOCOLS[protocol or PROTOCOL_OF[task_of(task)]]
     rows = []
     for item in restored:
         for case in cases:
@@ -58,12 +64,12 @@ def score_volumes(
                 "setting": setting,
                 "method": item.method,
                 "kind": item.kind,
-                "protocol": protocol.name,
+                "protocol": rules.name,
                 "subject": case.subject,
                 "volume": case.volume,
                 "contrast": case.contrast,
             }
-            for region, metric, value, unit in _score_one(case, item.folder / f"{case.volume}.nii.gz", protocol):
+            for region, metric, value, unit in _score_one(case, item.folder / f"{case.volume}.nii.gz", rules):
                 if region in regions:
                     rows.append(base | {"region": region, "metric": metric, "value": value, "unit": unit})
     return pd.DataFrame(rows)
@@ -89,4 +95,4 @@ def _score_one(case: Case, path: Path, protocol: Protocol) -> list[Score]:
     x = case.prepared.to_slices(volume)
     if x.shape != case.prepared.image.shape:
         raise InputError(f"{path}: shape {x.shape} is not its truth's {case.prepared.image.shape}")
-    return score(protocol, x, case.prepared.image, case.prepared.head)
+    return score(protocol, x, case.prepared.image, case.prepared.head, case.prepared.scaling)

@@ -15,6 +15,8 @@ Mask = NDArray[np.bool_]
 SsimKind = Literal["gaussian", "uniform"]
 GAUSSIAN_TAPS: Final = 11
 """Window of the Gaussian SSIM, voxels: the least that every axis of a volume must have."""
+UNIFORM_TAPS: Final = 7
+"""Window of the uniform SSIM."""
 
 
 def psnr(x: Array, ref: Array, *, data_range: float, mask: Mask | None = None) -> float:
@@ -64,7 +66,7 @@ def ssim_map(x: Array, ref: Array, *, data_range: float, kind: SsimKind, dims: L
     from scipy import ndimage
 
     _check_range(data_range)
-    taps = GAUSSIAN_TAPS if kind == "gaussian" else 7
+    taps = GAUSSIAN_TAPS if kind == "gaussian" else UNIFORM_TAPS
     if x.shape != ref.shape or x.ndim < dims or min(x.shape[-dims:]) < taps:
         raise ValueError(f"SSIM ({taps} taps, {dims}D) cannot compare shapes {x.shape} and {ref.shape}")
     axes = tuple(range(-dims, 0))

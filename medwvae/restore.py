@@ -35,7 +35,10 @@ class Record:
 
 
 def simulate(case: Case, degrade: Degradation, seed: int, task: str) -> Simulated:
-    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input."""
+    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input.
+
+    `task` is without its setting: a network trained for one setting and one trained for several meet the same input.
+    """
     generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume))
     return degrade(case.slices(), case.maximum(), generator, True)
 

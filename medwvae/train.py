@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
 from medwvae.data.loaders import Case, Sampler, class_of
-from medwvae.degradation import Degradation, Simulated
+from medwvae.degradation import Degradation, Mixture, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
@@ -75,6 +75,8 @@ Score = Callable[[Callable[[Any], Any], torch.device], float]
 class Validation:
     """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects.
 
+    The slices of a `Mixture` take turns at its settings, from one subject to the next.
+
     Parameters
     ----------
     classes : sequence of str
@@ -90,18 +92,24 @@ class Validation:
         self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int, classes: Sequence[str] = ()
     ) -> None:
         per_case = max(1, slices // len(cases))
+        settings = degrade.settings if isinstance(degrade, Mixture) else (degrade,)
         self.items: list[tuple[str, Simulated, Tensor, float]] = []
-        for case in cases:
+        for place, case in enumerate(cases):
             tissue = torch.from_numpy(case.prepared.tissue_slices())
             # Midpoints of equal stretches: inside the head, away from its ends.
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
-            simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
-            if len(classes) > 1:
-                label = torch.full((per_case,), class_of(case, classes))
-                simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
-            head = torch.from_numpy(case.prepared.head)[chosen][:, None]
-            self.items.append((case.subject, simulated, head, case.prepared.maximum))
+            turns = (torch.arange(per_case) + place * per_case) % len(settings)
+            for turn, setting in enumerate(settings):
+                own = chosen[turns == turn]
+                if not len(own):
+                    continue
+                simulated = setting(case.slices()[own], case.maximum(), generator, True)
+                if len(classes) > 1:
+                    label = torch.full((len(own),), class_of(case, classes))
+                    simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
+                head = torch.from_numpy(case.prepared.head)[own][:, None]
+                self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
     def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:
         """Mean PSNR in dB of a model's answers (range: the volume's maximum)."""

@@ -13,6 +13,8 @@ class UNet(Restorer):
 
     Parameters
     ----------
+    conditions : int
+        How many of `Measurement.conditions` it reads, the first ones.
     features : tuple of six int
         Channels of the five levels and of the last layer, as BasicUNet takes them.
     """
@@ -26,7 +28,7 @@ class UNet(Restorer):
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
     ) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.conditions = dims, conditions
         self.body = BasicUNet(
             spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features
         )
@@ -34,6 +36,7 @@ class UNet(Restorer):
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""
         start = measurement.start
-        correction = crop_to(self.body(pad_to_multiple(measurement.conditioned(), 16, self.dims)), start.shape[2:])
+        inputs = pad_to_multiple(measurement.conditioned(self.conditions), 16, self.dims)
+        correction = crop_to(self.body(inputs), start.shape[2:])
         image = measurement.project(start + correction.float())
         return Estimate(image, image.new_zeros(()))

@@ -21,7 +21,7 @@ class WaveletVAE(Restorer):
     Parameters
     ----------
     conditions : int
-        Known numbers per image that the encoder reads (1 for the noise level of denoising).
+        How many of `Measurement.conditions` the encoder reads, the first ones (1 for the noise level of denoising).
     rounds : int
         K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples.
     shared : bool
@@ -57,7 +57,7 @@ class WaveletVAE(Restorer):
         super().__init__()
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         encoders = 1 if shared else rounds
-        self.rounds, self.positivity = rounds, positivity
+        self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
         self.encoders = nn.ModuleList(
             CoefficientEncoder(channels, widths, blocks, dims, conditions) for _ in range(encoders)
         )
@@ -84,8 +84,9 @@ class WaveletVAE(Restorer):
         shape = tuple(x.shape[2:])
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
+        known = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds):
-            x = measurement.project(self.decode(self.encode(x, measurement.sigma, k), shape))
+            x = measurement.project(self.decode(self.encode(x, known, k), shape))
         if truth is None:
             return Estimate(x, x.new_zeros(()), {})
         penalty = self._scale_term(x, truth)

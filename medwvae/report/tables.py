@@ -7,7 +7,17 @@ import pandas as pd
 
 from medwvae.errors import InputError
 from medwvae.names import TASKS
-from medwvae.report.words import KIND_LABELS, METHOD_LABELS, METRIC_LABELS, TASK_LABELS, label, number, p_value, verdict
+from medwvae.report.words import (
+    KIND_LABELS,
+    METHOD_LABELS,
+    METRIC_LABELS,
+    family,
+    label,
+    number,
+    p_value,
+    task_label,
+    verdict,
+)
 from medwvae.statistics import holm, mean_interval, paired
 
 if TYPE_CHECKING:
@@ -26,7 +36,8 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
     Parameters
     ----------
     metrics
-        Long format, one row per task, method, subject, region and metric; several rows of one subject are averaged.
+        Long format, one row per task (or setting of one), method, subject, region and metric; several rows of one
+        subject are averaged.
     reference
         The method of ours that the others are compared with. Its rivals are the classical methods and the networks;
         Holm's adjustment counts the rivals of one task, region and metric.
@@ -36,8 +47,8 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
     dict
         `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `low`, `high`, `n`, `note`,
         and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`) and `verdict`.
-        The key is the task's name, longer only where one task was run with several settings or protocols: those
-        are never averaged.
+        The key is the id in the column `task`, longer only where that was run in several ways or protocols: those are
+        never averaged.
 
     Raises
     ------
@@ -53,7 +64,7 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
             key = str(task) if len(groups) == 1 else f"{task}, {setting}, {protocol}"
             tasks[key] = _task(str(task), str(setting), str(protocol), rows, reference)
     order: dict[str, int] = {name: i for i, name in enumerate(TASKS)}
-    ordered = sorted(tasks.items(), key=lambda item: order.get(item[1]["task"], len(order)))
+    ordered = sorted(tasks.items(), key=lambda item: order.get(family(item[1]["task"]), len(order)))
     return {"reference": reference, "tasks": dict(ordered)}
 
 
@@ -212,7 +223,7 @@ def render_text_table(result: dict[str, Any]) -> "Group":
     for key, task in result["tasks"].items():
         region, blocks = next(iter(task["regions"].items()))
         # Text, not str: rich would read square brackets in a setting as markup.
-        title = f"{label(key, TASK_LABELS)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
+        title = f"{task_label(key)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
         table = Table(title=Text(title), title_justify="left")
         table.add_column("Method")
         names = [(r, m) for r, of_region in task["regions"].items() for m in of_region]

@@ -8,6 +8,8 @@ TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
+    "ct": "Sparse-view CT",
+    "inpaint": "Inpainting",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -19,6 +21,8 @@ METHOD_LABELS = {
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
+    "fbp": "Filtered back-projection",
+    "sirt": "SIRT",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
@@ -35,6 +39,16 @@ _DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 def label(name: str, labels: Mapping[str, str] = METHOD_LABELS) -> str:
     """Return the legible name; an unknown one is shown as it is spelled, with spaces."""
     return labels.get(name) or (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def family(problem: str) -> str:
+    """Return the task of a problem: `denoise`, also of its setting `denoise-s3`."""
+    return problem.partition("-")[0]
+
+
+def task_label(problem: str) -> str:
+    """Return 'Denoising', and 'Denoising s3' of the setting `denoise-s3`."""
+    return f"{label(family(problem), TASK_LABELS)} {problem.partition('-')[2]}".rstrip()
 
 
 def number(value: float | None, metric: str, *, sign: bool = False) -> str:

@@ -36,7 +36,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     torch.set_num_threads(threads)
     root, c = config.root, config.train
     index = paths.prepared_index(root)
-    degrade = build.degradation(config, task)
+    degrade = build.training_degradation(config, task)
     levels = len(getattr(config.networks.wavelet_vae, task).widths)
     fit(
         config,
