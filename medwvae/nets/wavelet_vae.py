@@ -80,6 +80,10 @@ class WaveletVAE(Restorer):
             else None
         )
 
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return (2**self.levels,) * self.dims
+
     def encode(self, x: Tensor, condition: Tensor | None = None, round_index: int = 0) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to a multiple of 2^levels)."""
         padded = pad_to_multiple(x, 2**self.levels, self.dims)

@@ -1,0 +1,99 @@
+"""Restoration networks over whole volumes: slices and volumes by the same code."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medwvae.inference.footprint import Footprint, measure
+from medwvae.inference.whole import Source, infer, window
+from medwvae.nets.restorer import Restorer
+from medwvae.operators import Measurement, magnitude
+from medwvae.volumetric import as_volume, on_tensors
+
+Flips = tuple[tuple[int, ...], ...]
+HELD = 4.0
+"""Bytes that a voxel of the volume's result takes."""
+
+
+def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
+    """Return the footprint of a network on a volume (S, H, W); what it is told beside the image is that of `measurement`."""
+    device = next(model.parameters()).device
+    start = measurement.start
+
+    def told(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[:1].reshape(1, *x.shape[1:2], *[1] * (model.dims * (x.ndim > 1))).to(device)
+
+    def answer(image: Tensor) -> Tensor:
+        plain = Measurement(image.to(device), sigma=told(measurement.sigma), label=told(measurement.label))
+        return model(plain).image
+
+    found = measure(answer, model.alignment(), start.shape[1])
+    return found if model.dims == 3 else found.slicewise()
+
+
+def restore_volume(
+    model: Restorer,
+    measurement: Measurement,
+    flips: Flips = ((),),
+    *,
+    footprint: Footprint | None = None,
+    max_memory: int | None = None,
+    slices: int | None = None,
+    mixed: torch.dtype | None = None,
+) -> Tensor:
+    """Restore the slices (S, C, H, W) of one acquisition: the magnitude (S, 1, H, W).
+
+    The model computes on the device that it is on, in evaluation mode. Where samples of k-space are known, a slice
+    stays whole, for they concern all of its voxels.
+
+    Parameters
+    ----------
+    flips : tuple of tuple of int
+        See `Restorer.restore`.
+    footprint : Footprint, optional
+        Of the network; measured where it is not given.
+    max_memory : int, optional
+        See `whole.infer`.
+    slices : int, optional
+        The most slices of one step of a network on slices.
+    mixed : torch.dtype, optional
+        Type of autocast; None for float32.
+    """
+    footprint = footprint or footprint_of(model, measurement)
+    volume, whole = model.dims == 3, measurement if model.dims == 2 else as_volume(measurement)
+    axes = (2, 3, 4) if volume else (0, 2, 3)
+    shape = tuple(whole.start.shape[axis] for axis in axes)
+
+    def read(index: tuple[slice, ...]) -> Measurement:
+        return on_tensors(whole, lambda x: window(x, index[: x.ndim], axes[: x.ndim]))
+
+    device = next(model.parameters()).device
+
+    def compute(piece: Measurement) -> Tensor:
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+            return magnitude(model.restore(piece, flips)).movedim(1, 0)[0]
+
+    out = np.empty(shape, np.float32)
+    plane = volume and measurement.kspace is None
+    infer(
+        compute,
+        Source(shape, read),
+        out,
+        footprint,
+        device=device,
+        max_memory=max_memory,
+        divisible=(True, plane, plane),
+        largest=(None if volume else slices, None, None),
+    )
+    return torch.from_numpy(out)[:, None]
+
+
+def mirrored(dims: int) -> Flips:
+    """Return the axes of every mirrored copy of an image or a volume: 4 or 8."""
+    copies: list[tuple[int, ...]] = [()]
+    for axis in range(-1, -dims - 1, -1):
+        copies += [(*copy, axis) for copy in copies]
+    return tuple(copies)
