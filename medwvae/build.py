@@ -59,23 +59,26 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
         If there is no such network.
     """
     channels = 2 if task == "recon" else 1
-    conditions = 1 if task == "denoise" else 0
+    conditions, dims = 1 if task == "denoise" else 0, config.networks.dims
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import Objective, WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
         objective: Objective = "sparse" if task == "autoencode" else "restore"
-        return WaveletVAE(objective=objective, channels=channels, conditions=conditions, **own)
+        return WaveletVAE(objective=objective, channels=channels, conditions=conditions, dims=dims, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
         return ConvVAE(
-            channels=channels, conditions=conditions, **config.networks.conv_vae.model_dump(exclude={"learning_rate"})
+            channels=channels,
+            conditions=conditions,
+            dims=dims,
+            **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
         )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(channels=channels, conditions=conditions, features=config.networks.unet.features)
+        return UNet(channels=channels, conditions=conditions, dims=dims, features=config.networks.unet.features)
     raise KeyError(name)
 
 

@@ -21,6 +21,7 @@ from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
+from medwvae.volumetric import as_volume, to_volume
 
 RECORDS = 100
 """Rows of the history over a whole budget."""
@@ -79,6 +80,8 @@ class Validation:
     ----------
     classes : sequence of str
         Contrasts that a label can name (`SliceSampler.classes`); more than one for models that read labels.
+    depth : int, optional
+        For networks on volumes: so many neighbouring slices from the middle of each head, in place of `slices`.
 
     Raises
     ------
@@ -87,7 +90,13 @@ class Validation:
     """
 
     def __init__(
-        self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int, classes: Sequence[str] = ()
+        self,
+        cases: Sequence[Case],
+        degrade: Degradation,
+        slices: int,
+        seed: int,
+        classes: Sequence[str] = (),
+        depth: int | None = None,
     ) -> None:
         per_case = max(1, slices // len(cases))
         self.items: list[tuple[str, Simulated, Tensor, float]] = []
@@ -95,12 +104,18 @@ class Validation:
             tissue = torch.from_numpy(case.prepared.tissue_slices())
             # Midpoints of equal stretches: inside the head, away from its ends.
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
+            if depth is not None:
+                first = max(int(tissue[len(tissue) // 2]) - depth // 2, 0)
+                chosen = torch.arange(first, min(first + depth, len(case.prepared.image)))
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
             simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
             if len(classes) > 1:
-                label = torch.full((per_case,), class_of(case, classes))
+                label = torch.full((len(chosen),), class_of(case, classes))
                 simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
             head = torch.from_numpy(case.prepared.head)[chosen][:, None]
+            if depth is not None:
+                simulated = Simulated(as_volume(simulated.measurement), to_volume(simulated.truth))
+                head = to_volume(head)
             self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
     def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:

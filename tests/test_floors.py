@@ -17,7 +17,7 @@ FLOORS = (
     (
         "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
+        "geometry intensity metrics operators protocols statistics volumetric wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
@@ -46,7 +46,8 @@ FLOORS = (
     (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
+        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
+        "inference.restorers inference.tiles inference.whole latents latents.edit latents.figures latents.heatmap latents.holes "
         "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
         "report.page report.panels report.tables report.words restore train",
         "work on the data",

@@ -1,8 +1,5 @@
 """Restoration networks over whole volumes: slices and volumes by the same code."""
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,14 +11,13 @@ from medwvae.operators import Measurement, magnitude
 from medwvae.volumetric import as_volume, on_tensors
 
 Flips = tuple[tuple[int, ...], ...]
-HELD = 4.0
-"""Bytes that a voxel of the volume's result takes."""
 
 
 def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
-    """Return the footprint of a network on a volume (S, H, W); what it is told beside the image is that of `measurement`."""
+    """Return the footprint of a network on a volume (S, H, W), told beside the image what `measurement` knows."""
+    if model.dims == 2:  # slices stay whole, and know nothing of one another
+        return Footprint(model.alignment(), (None, None)).slicewise()
     device = next(model.parameters()).device
-    start = measurement.start
 
     def told(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[:1].reshape(1, *x.shape[1:2], *[1] * (model.dims * (x.ndim > 1))).to(device)
@@ -30,8 +26,7 @@ def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
         plain = Measurement(image.to(device), sigma=told(measurement.sigma), label=told(measurement.label))
         return model(plain).image
 
-    found = measure(answer, model.alignment(), start.shape[1])
-    return found if model.dims == 3 else found.slicewise()
+    return measure(answer, model.alignment(), measurement.start.shape[1])
 
 
 def restore_volume(

@@ -167,7 +167,9 @@ def plan(
     """
     free = tuple(divisible) if divisible is not None else (True,) * len(shape)
     caps = tuple(largest) if largest is not None else (None,) * len(shape)
-    full = tuple(2 * step if reach is None else reach for step, reach in zip(footprint.step, footprint.reach, strict=True))
+    full = tuple(
+        2 * step if reach is None else reach for step, reach in zip(footprint.step, footprint.reach, strict=True)
+    )
     halos, exact = full, True
     while True:
         found = _cheapest(tuple(shape), footprint, halos, voxels, free, caps, blended=not exact)

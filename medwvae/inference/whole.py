@@ -71,13 +71,13 @@ def window(x: Tensor, index: Sequence[slice], axes: Sequence[int]) -> Tensor:
 
 def from_array(array: NDArray[np.floating]) -> Source[Tensor]:
     """Return a source of tensors (1, C, *tile), float32, from an array (C, *spatial); it may be mapped from a file."""
-    axes = tuple(range(2, array.ndim + 1))
 
     def read(index: tuple[slice, ...]) -> Tensor:
-        held = tuple(slice(part.start, min(part.stop, size)) for part, size in zip(index, array.shape[1:], strict=True))
-        piece = torch.from_numpy(np.array(array[(slice(None), *held)], np.float32))[None]
-        relative = tuple(slice(0, part.stop - part.start) for part in index)
-        return window(piece, relative, axes) if any(r.stop > n for r, n in zip(relative, piece.shape[2:])) else piece
+        piece = np.array(array[(slice(None), *index)], np.float32)
+        missing = [part.stop - part.start - size for part, size in zip(index, piece.shape[1:], strict=True)]
+        if any(missing):
+            piece = np.pad(piece, [(0, 0), *((0, amount) for amount in missing)], mode="edge")
+        return torch.from_numpy(piece)[None]
 
     return Source(array.shape[1:], read, lambda: release(array))
 

@@ -41,6 +41,8 @@ class UNet(Restorer):
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""
         start = measurement.start
-        correction = crop_to(self.body(pad_to_multiple(measurement.conditioned(), MULTIPLE, self.dims)), start.shape[2:])
+        correction = crop_to(
+            self.body(pad_to_multiple(measurement.conditioned(), MULTIPLE, self.dims)), start.shape[2:]
+        )
         image = measurement.project(start + correction.float())
         return Estimate(image, image.new_zeros(()))

@@ -19,8 +19,8 @@ LATENTS = 2
 """Test volumes whose latent is kept for the report."""
 
 
-def restore(config: Config, task: str, method: str, threads: int) -> None:
-    """Restore the test volumes of a task with one method."""
+def restore(config: Config, task: str, method: str, threads: int, max_memory: str | None = None) -> None:
+    """Restore the test volumes of a task with one method; `max_memory` goes before `restore.max_memory`."""
     task = task_named(task)
     if method not in (have := methods_of(config, task)):
         raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(have)}")
@@ -34,7 +34,7 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
     degrade = build.degradation(config, task)
-    run, record = _method(config, task, method)
+    run, record = _method(config, task, method, max_memory or config.restore.max_memory)
     for old in paths.restored(root, task, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
     with counter(f"restore {task}/{method}", len(cases)) as advance:
@@ -48,7 +48,7 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
             record=record,
             advance=advance,
         )
-    if task == "autoencode" and method == "wavelet_vae":
+    if task == "autoencode" and method == "wavelet_vae" and config.networks.dims == 2:
         _write_latents(config, cases)
     restoration.write_record(paths.record(root, task, method), record)
 
@@ -84,11 +84,13 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     write_table(paths.scores(root, task), by_subject(volumes))
 
 
-def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
+def _method(config: Config, task: Task, name: str, max_memory: str | None) -> "tuple[Method, Record]":
     """Return a method ready to run and the beginning of its record."""
     from medwvae import restore as restoration
+    from medwvae.inference.memory import parse_size
     from medwvae.train import best_precision, device_for
 
+    ceiling = None if max_memory is None else parse_size(max_memory)
     record = restoration.Record(kind=methods_of(config, task)[name])
     if name == "input":
         return restoration.input_method, record
@@ -107,6 +109,7 @@ def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
             batch=config.restore.batch,
             precision=precision,
             device=device,
+            max_memory=ceiling,
         )
         return run, record
     return _tuned(config, task, name, record)

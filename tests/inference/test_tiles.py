@@ -61,7 +61,9 @@ def test_a_plan_covers_the_volume_within_its_voxels(shape, step, reach, voxels, 
     found = plan(shape, Footprint(step, reach), voxels, divisible=divisible)
     if found is None:
         smallest = [s if cut else size for s, size, cut in zip(step, shape, divisible, strict=True)]
-        assert voxels < math.prod(min(3 * s, n + s) if c else s for s, n, c in zip(smallest, shape, divisible, strict=True))
+        assert voxels < math.prod(
+            min(3 * s, n + s) if c else s for s, n, c in zip(smallest, shape, divisible, strict=True)
+        )
         return
     assert max(tile.voxels for tile in found.tiles()) == found.largest <= voxels
     assert sum(tile.voxels for tile in found.tiles()) == found.read
@@ -87,7 +89,9 @@ def test_more_memory_never_costs_more_work():
 
 
 def test_slices_of_a_step_are_at_most_so_many():
-    found = plan((50, 20, 20), Footprint((1, 8, 8), (0, 4, 4)), 1e9, divisible=(True, False, False), largest=(24, None, None))
+    found = plan(
+        (50, 20, 20), Footprint((1, 8, 8), (0, 4, 4)), 1e9, divisible=(True, False, False), largest=(24, None, None)
+    )
     assert found is not None
     assert [span.keep for span in found.axes[0]] == [(0, 16), (16, 33), (33, 50)]
     assert found.exact

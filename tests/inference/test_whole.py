@@ -83,7 +83,9 @@ def test_the_identity_comes_back_to_the_bit(drawn, share, channels, random):
     out = np.full_like(image, np.nan)
     padded = math.prod(math.ceil(n / s) * s for n, s in zip(shape, step, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "room", lambda device, ceiling=None: max(int(share * padded), 3 ** len(shape) * math.prod(step)))
+        patch.setattr(
+            memory, "room", lambda device, ceiling=None: max(int(share * padded), 3 ** len(shape) * math.prod(step))
+        )
         patch.setattr(whole, "bytes_per_voxel", lambda *_: 1.0)
         infer(lambda x: x, from_array(image), out, Footprint(step, reach))
     assert out.tobytes() == image.tobytes()
