@@ -160,6 +160,15 @@ class WaveletVAEConfig(Section):
     kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (autoencode)")
     scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s (restoration)")
     refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
+    slice_levels: Positive | None = Field(
+        None, description="wavelet levels across the slices of volumes, fewer where they are thick; null = as in plane"
+    )
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        if self.slice_levels is not None and self.slice_levels > len(self.widths):
+            raise ValueError(f"slice_levels {self.slice_levels} are more than the {len(self.widths)} levels of widths")
+        return self
 
 
 class WaveletVAEByTask(Section):
@@ -289,6 +298,10 @@ class Config(Section):
             crop = getattr(self.tasks, task).crop
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
+        if self.networks.dims == 2:
+            thick = (t for t in TASKS if getattr(self.networks.wavelet_vae, t).slice_levels is not None)
+            if task := next(thick, None):
+                raise ValueError(f"networks.wavelet_vae.{task}.slice_levels needs networks.dims = 3")
         if self.networks.dims == 3 and self.train.depth % multiple:
             raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
         if "wavelet_vae" not in self.networks.enabled:

@@ -40,7 +40,9 @@ STUDY = load(
     }
 )
 """Defaults, and two systems: without any, no stage reads `generative`."""
-DECIDES_NO_RESULT = {"results", "networks.enabled", "train.checkpoint_seconds", "train.tensorboard", "train.threads"}
+DECIDES_NO_RESULT = {
+    "results", "networks.enabled", "train.checkpoint_seconds", "train.tensorboard", "train.threads", "restore.max_memory"
+}  # fmt: skip
 
 
 def sections(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -188,3 +188,11 @@ def test_a_study_of_volumes_from_end_to_end(tmp_path, capsys):
     assert volume.read_bytes() == before
     with pytest.raises(MedwvaeError, match=r"too little .* raise --max-memory"):
         stages.restore(config, "denoise", "wavelet_vae", 1, "1 MiB")
+
+
+def test_thick_slices_need_volumes():
+    with pytest.raises(ConfigError, match=r"networks\.wavelet_vae\.denoise\.slice_levels needs networks\.dims = 3"):
+        load((), ("networks.wavelet_vae.denoise.slice_levels=2",))
+    with pytest.raises(ConfigError, match="slice_levels 4 are more than the 3 levels of widths"):
+        load((), ("networks.dims=3", "networks.wavelet_vae.denoise.slice_levels=4"))
+    assert load((), ("networks.dims=3", "networks.wavelet_vae.denoise.slice_levels=2")).networks.dims == 3

@@ -36,9 +36,11 @@ def shown(amount: float) -> str:
     """Return bytes in words: '1.5 GiB'."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1000:
-            return f"{amount:.3g} {unit}"
+            break
         amount /= 1024
-    return f"{amount:.3g} TiB"
+    else:
+        unit = "TiB"
+    return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
 
 
 def room(device: torch.device, ceiling: int | None = None) -> int:

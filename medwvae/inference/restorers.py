@@ -63,7 +63,7 @@ def restore_volume(
     shape = tuple(whole.start.shape[axis] for axis in axes)
 
     def read(index: tuple[slice, ...]) -> Measurement:
-        return on_tensors(whole, lambda x: window(x, index[: x.ndim], axes[: x.ndim]))
+        return on_tensors(whole, lambda x: window(x, index, axes))
 
     device = next(model.parameters()).device
 

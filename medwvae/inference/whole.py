@@ -8,6 +8,7 @@ like its middle, and leaves the size of the window to the user; see `tests/infer
 import gc
 import math
 import mmap
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -56,10 +57,10 @@ class Source(Generic[T]):
 def window(x: Tensor, index: Sequence[slice], axes: Sequence[int]) -> Tensor:
     """Cut slices out of some axes of a tensor; beyond its end the last voxel is repeated, as networks pad.
 
-    Axes of one voxel stand for all and stay as they are.
+    Axes of one voxel stand for all and stay as they are; so does a tensor without the axis (a label).
     """
     for part, axis in zip(index, axes, strict=True):
-        size = x.shape[axis]
+        size = x.shape[axis] if axis < x.ndim else 1
         if size == 1:
             continue
         if part.stop <= size:
@@ -83,12 +84,13 @@ def from_array(array: NDArray[np.floating]) -> Source[Tensor]:
 
 
 def release(array: Any) -> None:
-    """Give the pages of an array that is mapped from a file back to the system; the file keeps what was written."""
+    """Give the pages of an array that is mapped from a file back to the system (Linux).
+
+    What was written to a shared mapping stays: the system holds it for the file.
+    """
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
-    if array is not None and array.mode in ("r", "r+", "w+") and hasattr(mmap, "MADV_DONTNEED"):
-        if array.mode != "r":
-            array.flush()
+    if array is not None and array.mode in ("r", "r+", "w+") and sys.platform == "linux":
         with suppress(OSError, ValueError):
             array._mmap.madvise(mmap.MADV_DONTNEED)
 
@@ -154,8 +156,8 @@ def infer(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        gc.collect()
         if target.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
         say(f"out of memory with tiles of {found.largest} voxels; once more with half of that")
         voxels = found.largest / 2
@@ -215,7 +217,8 @@ def _write(out: NDArray[np.float32], tile: Tile, answer: Tensor, source: Source[
         old = out[place]
         share = share[tuple(slice(0, part.stop - part.start) for part in keep)]
         # The first answer at a voxel takes all of it: what `out` held before does not matter, not even NaN.
-        blended = np.where(share == 1, new, old + share * (new - np.where(share == 1, new, old)))
-        out[place] = np.where(old == new, new, blended)
+        old = np.where(share == 1, new, old)
+        with np.errstate(invalid="ignore"):
+            out[place] = np.where(old == new, new, old + share * (new - old))
     release(out)
     source.release()
