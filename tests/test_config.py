@@ -41,8 +41,13 @@ STUDY = load(
 )
 """Defaults, and two systems: without any, no stage reads `generative`."""
 DECIDES_NO_RESULT = {
-    "results", "networks.enabled", "train.checkpoint_seconds", "train.tensorboard", "train.threads", "restore.max_memory"
-}  # fmt: skip
+    "results",
+    "networks.enabled",
+    "train.checkpoint_seconds",
+    "train.tensorboard",
+    "train.threads",
+    "restore.max_memory",
+}
 
 
 def sections(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -87,6 +92,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return value.model_copy(update={"mirror": False})
     if name == "parts":
         return 1
+    if name == "slice_levels":
+        return 2
     if name == "rates":
         return value[:-1]
     if isinstance(value, bool):

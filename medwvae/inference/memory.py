@@ -34,13 +34,11 @@ def parse_size(text: str) -> int:
 
 def shown(amount: float) -> str:
     """Return bytes in words: '1.5 GiB'."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1000:
-            break
-        amount /= 1024
-    else:
-        unit = "TiB"
-    return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while amount >= 1000 and power < len(units) - 1:
+        amount, power = amount / 1024, power + 1
+    return f"{amount:.0f} {units[power]}" if amount >= 100 else f"{amount:.3g} {units[power]}"
 
 
 def room(device: torch.device, ceiling: int | None = None) -> int:
