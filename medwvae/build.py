@@ -147,7 +147,8 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
     if kind == "conv_vae":
         from medwvae.nets.conv_latent import ConvLatent
 
-        return ConvLatent(latent=channels_for_rate(rate, own["downsamplings"], 2, channels), **own)
+        latent = own["zone"] * channels_for_rate(rate, own["downsamplings"], 2, channels)
+        return ConvLatent(latent=latent, shape=size, **own)
     if kind == "autoencoder_kl":
         from medwvae.nets.autoencoder_kl import AutoencoderKL
 
@@ -155,9 +156,11 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
     if kind == "wavelet":
         from medwvae.nets.wavelet_latent import WaveletLatentVAE
 
-        return WaveletLatentVAE(rate=rate, **own)
-    from medwvae.nets.controls import KeptSubbands, LargestCoefficients
+        return WaveletLatentVAE(rate=rate, shape=size, **own)
+    from medwvae.nets.controls import KeptSubbands, KeptZone, LargestCoefficients
 
+    if kind == "zone":
+        return KeptZone(rate=rate, shape=size, **own)
     return KeptSubbands(rate=rate, **own) if kind == "ll_only" else LargestCoefficients(rate=rate, **own)
 
 

@@ -124,6 +124,10 @@ class ConvLatentConfig(TrainedConfig):
     downsamplings: Positive = Field(2, description="halvings of the resolution; 4^downsamplings / rate latent channels")
     widths: tuple[Positive, ...] = Field((48, 96), min_length=1, description="channels per resolution, fine first")
     blocks: int = Field(2, ge=0, description="residual blocks per resolution and direction")
+    zone: Positive = Field(
+        1,
+        description="one of so many positions holds a latent, of so many times the channels: where images have energy",
+    )
 
 
 class AutoencoderKLConfig(TrainedConfig):
@@ -158,8 +162,10 @@ class WaveletLatentConfig(TrainedConfig):
     refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
     prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
     prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
-    select: Literal["subbands", "top_k"] = Field(
-        "subbands", description="what the rate keeps: coarse subbands, or each image's largest coefficients (sparse)"
+    select: Literal["subbands", "zone", "top_k"] = Field(
+        "subbands",
+        description="what the rate keeps: coarse subbands, the coefficients that are largest over the training images, "
+        "or each image's largest (sparse)",
     )
     loss: Literal["mse", "l1", "charbonnier", "bce"] = Field(
         "mse", description="loss of the reconstruction; bce is for images in [0, 1] (sparse)"
@@ -181,6 +187,16 @@ class LLOnlyConfig(SystemConfig):
     wavelet: str = Field("haar", description="family, by PyWavelets' name")
 
 
+class ZoneConfig(SystemConfig):
+    """Control: the coefficients of the transform that are largest over the training images."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    kind: Literal["zone"] = Field(description="the coefficients that are largest over the training images")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+    levels: Positive = Field(4, description="levels of the transform")
+
+
 class TopKConfig(SystemConfig):
     """Control: the k largest coefficients of the transform; where they lie is not counted."""
 
@@ -192,7 +208,13 @@ class TopKConfig(SystemConfig):
 
 
 AnySystem = Annotated[
-    DenseVAEConfig | ConvLatentConfig | AutoencoderKLConfig | WaveletLatentConfig | LLOnlyConfig | TopKConfig,
+    DenseVAEConfig
+    | ConvLatentConfig
+    | AutoencoderKLConfig
+    | WaveletLatentConfig
+    | LLOnlyConfig
+    | ZoneConfig
+    | TopKConfig,
     Field(discriminator="kind"),
 ]
 
@@ -263,7 +285,7 @@ class GenerativeConfig(Section):
     )
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
     systems: dict[SystemName, AnySystem] = Field(
-        {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only top_k"
+        {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only zone top_k"
     )
     prior: PriorConfig = PriorConfig()
     samples: Positive = Field(64, description="samples that the report shows")
