@@ -47,8 +47,8 @@ FLOORS = (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
-        "inference.restorers inference.tiles inference.whole latents latents.edit latents.figures latents.heatmap latents.holes "
-        "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
+        "inference.restorers inference.tiles inference.whole latents latents.edit latents.figures latents.heatmap "
+        "latents.holes latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
         "report.page report.panels report.tables report.words restore train",
         "work on the data",
     ),

@@ -28,7 +28,7 @@ class Lanes:
         self.device = device
         self.inward = self.outward = None
         if device.type == "cuda":
-            self.inward, self.outward = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self.inward, self.outward = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def pinned(self, item: T) -> T:
         """Move to memory that the card can read by itself."""
@@ -58,7 +58,7 @@ class Lanes:
         with torch.cuda.stream(self.outward):
             target = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=True)
             target.copy_(answer, non_blocking=True)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(self.outward)
         answer.record_stream(self.outward)
 

@@ -86,7 +86,8 @@ def bytes_of(function: Callable[[], Any]) -> int:
     Every operator's results are counted while they live, on any device. What an operator needs inside (a workspace of
     a convolution) is not seen.
     """
-    with torch.no_grad(), _Count() as count:
+    count = _Count()
+    with torch.no_grad(), count:
         function()
     return count.most
 

@@ -1,5 +1,7 @@
 """Restoration networks over whole volumes: slices and volumes by the same code."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
 
     def answer(image: Tensor) -> Tensor:
         plain = Measurement(image.to(device), sigma=told(measurement.sigma), label=told(measurement.label))
-        return model(plain).image
+        return cast(Tensor, model(plain).image)
 
     return measure(answer, model.alignment(), measurement.start.shape[1])
 

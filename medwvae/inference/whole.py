@@ -11,7 +11,7 @@ import mmap
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def release(array: Any) -> None:
         array = getattr(array, "base", None)
     if array is not None and array.mode in ("r", "r+", "w+") and sys.platform == "linux":
         with suppress(OSError, ValueError):
-            array._mmap.madvise(mmap.MADV_DONTNEED)
+            cast(Any, array)._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def infer(
@@ -209,7 +209,9 @@ def _write(out: NDArray[np.float32], tile: Tile, answer: Tensor, source: Source[
     inside = tuple(
         slice(part.start, part.start + kept.stop - kept.start) for part, kept in zip(tile.inside, keep, strict=True)
     )
-    new, place = values[(..., *inside)], (..., *keep)
+    place: tuple[Any, ...] = (..., *keep)
+    within: tuple[Any, ...] = (..., *inside)
+    new = values[within]
     share = tile.share()
     if share is None:
         out[place] = new

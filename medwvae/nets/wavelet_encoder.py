@@ -160,7 +160,7 @@ def _split(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         return plain.split(x, "haar", "periodization", adjoint=False)
     low, high = plain.split(x.flatten(1, 1 + left), "haar", "periodization", adjoint=False)
     untouched = x.shape[1 : 2 + left]
-    return low.unflatten(1, untouched), high.unflatten(2, untouched)
+    return torch.unflatten(low, 1, untouched), torch.unflatten(high, 2, untouched)
 
 
 def _merged(bands: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
@@ -170,7 +170,7 @@ def _merged(bands: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Ten
         return plain.merge(bands[:, 0], bands[:, 1:], shape, "haar", "periodization", adjoint=False)
     flat = bands.flatten(2, 2 + left)
     merged = plain.merge(flat[:, 0], flat[:, 1:], shape[left:], "haar", "periodization", adjoint=False)
-    return merged.unflatten(1, bands.shape[2 : 3 + left])
+    return torch.unflatten(merged, 1, bands.shape[2 : 3 + left])
 
 
 def _corrected(coefficients: Coefficients, corrections: list[Tensor]) -> Coefficients:

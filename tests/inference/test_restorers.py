@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from medwvae.degradation import Autoencode, Denoise, Recon, Superres
-from medwvae.inference import memory, whole
+from medwvae.degradation import Autoencode, Degradation, Denoise, Recon, Superres
+from medwvae.inference import lanes, memory, whole
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import magnitude
 from medwvae.volumetric import as_volume, to_slices, to_volume, volumetric
-from tests.cases import case
+from tests.cases import case, encoder_of
 
-DEGRADATIONS = {
+DEGRADATIONS: dict[str, Degradation] = {
     "autoencode": Autoencode(),
     "superres": Superres(2),
     "denoise": Denoise(0.1),
@@ -29,7 +29,7 @@ def network(task, dims, seed=0):
         objective="restore", dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
         widths=(4,), blocks=1,
     ).eval()  # fmt: skip
-    for head in model.encoders[0].heads:
+    for head in encoder_of(model).heads:
         nn.init.normal_(head.weight, std=0.05)
     return model
 
@@ -47,8 +47,12 @@ def count(monkeypatch):
     def limit(voxels):
         monkeypatch.setattr(memory, "room", lambda device, ceiling=None: voxels)
         monkeypatch.setattr(whole, "bytes_per_voxel", lambda *_: 1.0)
-        infer = whole.stream
-        monkeypatch.setattr(whole, "stream", lambda tiles, *rest: infer((calls.append(t) or t for t in tiles), *rest))
+
+        def noted(tiles, *rest):
+            calls.extend(tiles := list(tiles))
+            lanes.stream(tiles, *rest)
+
+        monkeypatch.setattr(whole, "stream", noted)
         return calls
 
     return limit

@@ -16,6 +16,7 @@ from medwvae.inference.whole import bytes_per_voxel, from_array, infer, is_out_o
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
+from tests.cases import encoder_of
 
 PER_VOXEL = whole.SAFETY * 8
 
@@ -47,7 +48,7 @@ def net(dims, levels=2, seed=0, heads=0.05):
     """Return a Wavelet-VAE whose corrections are not nought."""
     torch.manual_seed(seed)
     model = WaveletVAE(objective="restore", dims=dims, widths=(4,) * levels, blocks=1).eval()
-    for head in model.encoders[0].heads:
+    for head in encoder_of(model).heads:
         nn.init.normal_(head.weight, std=heads)
     return model
 

@@ -10,6 +10,7 @@ from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseScale, axes_of
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
 from medwvae.wavelets import dwt, idwt
+from tests.cases import encoder_of
 
 
 def restoring(**options):
@@ -46,7 +47,7 @@ def test_thick_slices_train(objective):
     assert estimate.image.shape == truth.shape
     ((estimate.image - truth).square().mean() + estimate.penalty).backward()
     # Heads start silent: what is behind them has no gradient yet, the heads and the scales have.
-    assert all(head.weight.grad is not None and bool(head.weight.grad.any()) for head in model.encoders[0].heads)
+    assert all(head.weight.grad is not None and bool(head.weight.grad.any()) for head in encoder_of(model).heads)
     names = set(model.scales())
     assert {"aaa3", "ddd3", "daa3", "add2", "aad1", "ada1", "add1"} <= names
     assert not {"daa1", "ddd1", "ddd2"} & names
@@ -54,7 +55,7 @@ def test_thick_slices_train(objective):
 
 def test_a_step_across_the_slices_moves_the_answer():
     model = restoring(slice_levels=1).eval()
-    for head in model.encoders[0].heads:
+    for head in encoder_of(model).heads:
         nn.init.normal_(head.weight, std=0.1)
 
     def answer(x):
@@ -65,7 +66,8 @@ def test_a_step_across_the_slices_moves_the_answer():
     moved = torch.cat((x[:, :, 2:], x[:, :, :2]), 2)
     reach = measure(answer, model.alignment()).reach
     assert reach[0] is not None
-    assert reach[1] == reach[2] is not None
+    assert reach[1] is not None
+    assert reach[1] == reach[2]
     assert reach[0] < reach[1]
     middle = slice(reach[0] + 2, 62 - reach[0])
     torch.testing.assert_close(answer(moved)[:, :, middle], answer(x)[:, :, middle.start + 2 : middle.stop + 2])
