@@ -299,9 +299,9 @@ class Config(Section):
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
         if self.networks.dims == 2:
-            thick = (t for t in TASKS if getattr(self.networks.wavelet_vae, t).slice_levels is not None)
-            if task := next(thick, None):
-                raise ValueError(f"networks.wavelet_vae.{task}.slice_levels needs networks.dims = 3")
+            thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
+            if thick:
+                raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
         if self.networks.dims == 3 and self.train.depth % multiple:
             raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
         if "wavelet_vae" not in self.networks.enabled:

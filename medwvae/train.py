@@ -21,7 +21,7 @@ from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
-from medwvae.volumetric import as_volume, to_volume
+from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
 """Rows of the history over a whole budget."""
@@ -114,7 +114,7 @@ class Validation:
                 simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
             head = torch.from_numpy(case.prepared.head)[chosen][:, None]
             if depth is not None:
-                simulated = Simulated(as_volume(simulated.measurement), to_volume(simulated.truth))
+                simulated = Simulated(as_volumes([simulated.measurement]), to_volume(simulated.truth))
                 head = to_volume(head)
             self.items.append((case.subject, simulated, head, case.prepared.maximum))
 

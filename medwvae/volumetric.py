@@ -3,9 +3,9 @@
 The physics of a task stays that of the slices: of a volume (or of a part of it) all slices are one acquisition.
 """
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,19 +14,79 @@ from medwvae.degradation import Degradation, Simulated
 from medwvae.operators import Measurement
 
 
-def on_tensors(measurement: Measurement, function: Callable[[Tensor], Tensor]) -> Measurement:
-    """Apply a function to every tensor of a measurement."""
-    found = {field.name: getattr(measurement, field.name) for field in fields(measurement)}
-    changes: dict[str, Any] = {name: function(x) for name, x in found.items() if isinstance(x, Tensor)}
-    return replace(measurement, **changes)
+@dataclass
+class VolumeMeasurement(Measurement):
+    """Measurements of volumes, one acquisition of slices each; made by `as_volumes`.
 
-
-def as_volume(measurement: Measurement) -> Measurement:
-    """Turn a measurement of S slices (S, C, H, W) into that of one volume, (1, C, S, H, W).
-
-    What all slices share, with one entry, stays one entry; a label is that of the first slice.
+    Attributes
+    ----------
+    start : Tensor
+        (B, C, S, H, W), that of the acquisitions.
+    sigma, label : Tensor or None
+        (B, 1, 1, 1, 1) and (B,).
+    acquisitions : tuple of Measurement
+        B measurements of S slices; data consistency is theirs.
     """
-    return on_tensors(measurement, lambda x: x[:1] if x.ndim == 1 else to_volume(x))
+
+    acquisitions: tuple[Measurement, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether what is known of a voxel concerns that voxel alone."""
+        return all(is_local(slices) for slices in self.acquisitions)
+
+    def __getitem__(self, index: slice) -> "VolumeMeasurement":
+        """Take some volumes of the batch."""
+        return self._of(self.acquisitions[index], None if self.label is None else self.label[index])
+
+    def to(self, device: torch.device) -> "VolumeMeasurement":
+        """Move to a device."""
+        label = None if self.label is None else self.label.to(device)
+        return self._of([slices.to(device) for slices in self.acquisitions], label)
+
+    def project(self, image: Tensor) -> Tensor:
+        """Return the volumes nearest to `image` that agree with the data of their slices."""
+        if self.local:
+            return image
+        pairs = zip(self.acquisitions, image, strict=True)
+        return torch.cat([to_volume(slices.project(to_slices(one[None]))) for slices, one in pairs])
+
+    def flip(self, axes: tuple[int, ...]) -> "VolumeMeasurement":
+        """Mirror axes of -3, -2, -1: the measurement of the mirrored volumes."""
+        in_plane = tuple(axis for axis in axes if axis != -3)
+        flipped = [slices.flip(in_plane) for slices in self.acquisitions]
+        if -3 in axes:
+            flipped = [taken(slices, torch.arange(len(slices.start) - 1, -1, -1)) for slices in flipped]
+        return self._of(flipped, self.label)
+
+    def _of(self, acquisitions: Sequence[Measurement], label: Tensor | None) -> "VolumeMeasurement":
+        return replace(as_volumes(acquisitions), label=label)
+
+
+def is_local(slices: Measurement) -> bool:
+    """Whether a measurement knows of each voxel only what concerns that voxel (noise), not sums over a slice."""
+    return slices.kspace is None
+
+
+def taken(slices: Measurement, index: Tensor) -> Measurement:
+    """Return slices in the order of an index, which may repeat some."""
+    return slices[cast(slice, index)]  # tensors take an index where they take a slice
+
+
+def as_volumes(acquisitions: Sequence[Measurement]) -> VolumeMeasurement:
+    """Join measurements of S slices (S, C, H, W) to one of as many volumes.
+
+    Noise level and label of a volume are those of its first slice.
+    """
+
+    def joined(parts: list[Tensor | None]) -> Tensor | None:
+        known = [part for part in parts if part is not None]
+        return known[0] if len(known) == 1 else torch.cat(known) if known else None
+
+    sigma = joined([None if m.sigma is None else m.sigma[:1, ..., None] for m in acquisitions])
+    label = joined([None if m.label is None else m.label[:1] for m in acquisitions])
+    start = cast(Tensor, joined([to_volume(m.start) for m in acquisitions]))
+    return VolumeMeasurement(start, sigma=sigma, label=label, acquisitions=tuple(acquisitions))
 
 
 def to_volume(slices: Tensor) -> Tensor:
@@ -39,17 +99,13 @@ def to_slices(volume: Tensor) -> Tensor:
     return volume[0].movedim(1, 0)
 
 
-def volumetric(degrade: Degradation) -> Degradation:
+def volumetric(degrade: Degradation) -> Callable[[Tensor, Tensor, torch.Generator, bool], Simulated]:
     """Return a degradation of volumes (B, 1, S, H, W) by that of slices; each volume is one acquisition."""
 
     def simulate(image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
-        parts = [
-            degrade(to_slices(one[None]), top.reshape(1), generator, True)
-            for one, top in zip(image, maximum.expand(len(image)), strict=True)
-        ]
-        measurements = [as_volume(part.measurement) for part in parts]
-        named = {field.name: [getattr(m, field.name) for m in measurements] for field in fields(measurements[0])}
-        joined = {name: torch.cat(xs) for name, xs in named.items() if isinstance(xs[0], Tensor)}
-        return Simulated(replace(measurements[0], **joined), torch.cat([to_volume(part.truth) for part in parts]))
+        pairs = zip(image, maximum.expand(len(image)), strict=True)
+        parts = [degrade(to_slices(one[None]), top.reshape(1), generator, True) for one, top in pairs]
+        measurement = as_volumes([part.measurement for part in parts])
+        return Simulated(measurement, torch.cat([to_volume(part.truth) for part in parts]))
 
     return simulate

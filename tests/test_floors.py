@@ -26,7 +26,7 @@ FLOORS = (
         "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
-        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae",
+        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
         "networks",
     ),
     (
@@ -48,8 +48,8 @@ FLOORS = (
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.edit latents.figures latents.heatmap "
-        "latents.holes latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
-        "report.page report.panels report.tables report.words restore train",
+        "latents.holes latents.impute latents.interpolate latents.places latents.sample report report.figures "
+        "report.generative report.page report.panels report.tables report.words restore train",
         "work on the data",
     ),
     (

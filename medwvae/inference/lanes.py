@@ -12,13 +12,14 @@ T = TypeVar("T")
 
 
 def mapped(item: T, function: Callable[[Tensor], Tensor]) -> T:
-    """Apply a function to a tensor, or to every tensor among the fields of a dataclass."""
+    """Apply a function to every tensor in tuples and dataclasses; what is neither stays as it is."""
     if isinstance(item, Tensor):
         return cast(T, function(item))
+    if isinstance(item, tuple):
+        return cast(T, tuple(mapped(part, function) for part in item))
     if is_dataclass(item) and not isinstance(item, type):
-        found = {field.name: getattr(item, field.name) for field in fields(item)}
-        return cast(T, replace(item, **{k: function(v) for k, v in found.items() if isinstance(v, Tensor)}))
-    raise TypeError(f"tiles are tensors or dataclasses of tensors, not {type(item).__name__}")
+        return cast(T, replace(item, **{f.name: mapped(getattr(item, f.name), function) for f in fields(item)}))
+    return item
 
 
 class Lanes:
@@ -35,19 +36,16 @@ class Lanes:
         return mapped(item, Tensor.pin_memory) if self.inward else item
 
     def upload(self, item: T) -> T:
-        """Start the copy to the device; work that is queued there later waits for it."""
+        """Copy to the device (whatever has a method `to`), for the work that is queued there later."""
+        if self.device.type == "cpu":
+            return item
         if self.inward is None:
-            return item if self.device.type == "cpu" else mapped(item, lambda x: x.to(self.device))
-        work = torch.cuda.current_stream(self.device)
+            return cast(T, cast(Any, item).to(self.device))
+        # The host waits for this copy; the work that was queued before runs on meanwhile.
         with torch.cuda.stream(self.inward):
-            moved = mapped(item, lambda x: x.to(self.device, non_blocking=True))
-        work.wait_stream(self.inward)
-
-        def used(x: Tensor) -> Tensor:
-            x.record_stream(work)  # its memory must not go to another tile's copy before the work on it is done
-            return x
-
-        return mapped(moved, used)
+            moved = cast(T, cast(Any, item).to(self.device))
+        torch.cuda.current_stream(self.device).wait_stream(self.inward)
+        return moved
 
     def download(self, answer: Tensor) -> Callable[[], Tensor]:
         """Start the copy to the host; the function that comes back waits for its end."""
@@ -92,10 +90,10 @@ def stream(
             following = next(queue, None)
             ahead = None if following is None else reader.submit(lambda one: lanes.pinned(read(one)), following)
             arriving = lanes.download(compute(item))
-            del item
             if written is not None:
                 written()
-            written = _writing(write, tile, arriving)
+            # What was read stays until the answer is there: another tile's copy must not get its memory before.
+            written = _writing(write, tile, arriving, item)
             if device.type == "cpu":  # nothing runs beside: hold no more than one answer
                 written()
                 written = None
@@ -104,5 +102,10 @@ def stream(
             written()
 
 
-def _writing(write: Callable[[Any, Tensor], None], tile: Any, arriving: Callable[[], Tensor]) -> Callable[[], None]:
-    return lambda: write(tile, arriving())
+def _writing(
+    write: Callable[[Any, Tensor], None], tile: Any, arriving: Callable[[], Tensor], held: Any
+) -> Callable[[], None]:
+    def finish(held: Any = held) -> None:
+        write(tile, arriving())
+
+    return finish

@@ -1,5 +1,6 @@
 """Restoration networks over whole volumes: slices and volumes by the same code."""
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from medwvae.inference.footprint import Footprint, measure
 from medwvae.inference.whole import Source, infer, window
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
-from medwvae.volumetric import as_volume, on_tensors
+from medwvae.volumetric import as_volumes, is_local, taken
 
 Flips = tuple[tuple[int, ...], ...]
 
@@ -60,12 +61,16 @@ def restore_volume(
         Type of autocast; None for float32.
     """
     footprint = footprint or footprint_of(model, measurement)
-    volume, whole = model.dims == 3, measurement if model.dims == 2 else as_volume(measurement)
-    axes = (2, 3, 4) if volume else (0, 2, 3)
-    shape = tuple(whole.start.shape[axis] for axis in axes)
+    volume, local = model.dims == 3, is_local(measurement)
+    count, _, *plane = measurement.start.shape
 
     def read(index: tuple[slice, ...]) -> Measurement:
-        return on_tensors(whole, lambda x: window(x, index, axes))
+        sections, *place = index
+        beyond = sections.stop > count
+        part = measurement[sections] if not beyond else taken(measurement, _clamped(sections, count))
+        if local:
+            part = replace(part, start=window(part.start, place, (2, 3)))
+        return as_volumes([part]) if volume else part
 
     device = next(model.parameters()).device
 
@@ -73,8 +78,8 @@ def restore_volume(
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
             return magnitude(model.restore(piece, flips)).movedim(1, 0)[0]
 
+    shape = (count, *plane)
     out = np.empty(shape, np.float32)
-    plane = volume and measurement.kspace is None
     infer(
         compute,
         Source(shape, read),
@@ -82,10 +87,14 @@ def restore_volume(
         footprint,
         device=device,
         max_memory=max_memory,
-        divisible=(True, plane, plane),
+        divisible=(True, volume and local, volume and local),
         largest=(None if volume else slices, None, None),
     )
     return torch.from_numpy(out)[:, None]
+
+
+def _clamped(part: slice, size: int) -> Tensor:
+    return torch.arange(part.start, part.stop).clamp(max=size - 1)
 
 
 def mirrored(dims: int) -> Flips:

@@ -12,7 +12,7 @@ from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import magnitude
-from medwvae.volumetric import as_volume, to_slices, to_volume, volumetric
+from medwvae.volumetric import as_volumes, to_slices, to_volume, volumetric
 from tests.cases import case, encoder_of
 
 DEGRADATIONS: dict[str, Degradation] = {
@@ -65,7 +65,7 @@ def test_tiles_of_a_volume_restore_what_the_volume_restores(count, task, ensembl
     flips = mirrored(3) if ensemble else ((),)
     expected = restore_volume(model, measurement, flips)
     if not ensemble:  # 37 slices are padded as the network pads them
-        plain = magnitude(model.restore(as_volume(measurement)))
+        plain = magnitude(model.restore(as_volumes([measurement])))
         torch.testing.assert_close(expected, to_slices(plain), rtol=0, atol=1e-5)
     calls = count(24 * 18 * 14)
     found = restore_volume(model, measurement, flips)
@@ -114,9 +114,12 @@ def test_a_volume_is_its_slices():
 def test_data_consistency_of_a_volume_is_that_of_its_slices(task):
     measurement = measured(task)
     image = measurement.start + 0.1 * torch.rand(measurement.start.shape)
-    volume = as_volume(measurement)
+    volume = as_volumes([measurement])
     torch.testing.assert_close(to_slices(volume.project(to_volume(image))), measurement.project(image))
     torch.testing.assert_close(to_slices(volume.flip((-1,)).start), measurement.flip((-1,)).start)
+    for axes in mirrored(3):
+        turned = volume.flip(axes).project(to_volume(image).flip(axes)).flip(axes)
+        torch.testing.assert_close(turned, volume.project(to_volume(image)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", list(DEGRADATIONS))
@@ -131,6 +134,10 @@ def test_degraded_volumes_are_acquisitions_of_their_own(task):
         alone = DEGRADATIONS[task](each.slices(), each.maximum(), generator, True)
         torch.testing.assert_close(to_slices(found.measurement.start[k : k + 1]), alone.measurement.start)
         torch.testing.assert_close(to_slices(found.truth[k : k + 1]), alone.truth)
+        again = found.measurement[k : k + 1].to(torch.device("cpu"))
+        torch.testing.assert_close(
+            to_slices(again.project(0 * found.truth[k : k + 1])), alone.measurement.project(0 * alone.truth)
+        )
 
 
 def test_a_unet_of_volumes_restores_too(count):
