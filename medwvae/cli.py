@@ -27,7 +27,6 @@ Overrides = Annotated[
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
 TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
-LatentName = Annotated[str, typer.Option("--model", help="A trained generative model of the study.")]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -213,6 +212,14 @@ def generative_references(files: Files = None, overrides: Overrides = None, thre
 
 
 @app.command()
+def generative_uses(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Draw the report's figures of a latent in use: walk, edit, heatmaps, imputation."""
+    from medwvae import stages
+
+    stages.generative_uses(_load(files, overrides), model, threads)
+
+
+@app.command()
 def generative_report(files: Files = None, overrides: Overrides = None) -> None:
     """Write generative.csv and generative.json, and print the table."""
     from medwvae import stages
@@ -271,7 +278,7 @@ def export(
 
 @app.command()
 def sample(
-    model: LatentName,
+    model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
     shape: Annotated[
         str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
@@ -315,7 +322,7 @@ def interpolate(
 
 @app.command()
 def impute(
-    model: LatentName,
+    model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Test subjects, one image each.")] = 4,
     hole: Annotated[int, typer.Option("--hole", min=1, help="Side of the block that is missing, in voxels.")] = 24,
     missing_slices: Annotated[

@@ -428,6 +428,9 @@ def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str
         "budget": config.generative_budget(model.system)._asdict(),
         "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
     }
+    if stage == "generative_uses":
+        # The diffusion draws samples, and none of these uses is one.
+        return {k: trained[k] for k in ("seed", "rate", "data", "system")} | {"images": g["fidelity"]["images"]}
     if stage == "train_generative":
         return trained
     if stage == "train_prior":

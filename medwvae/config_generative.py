@@ -289,6 +289,10 @@ class GenerativeConfig(Section):
     )
     prior: PriorConfig = PriorConfig()
     samples: Positive = Field(64, description="samples that the report shows")
+    uses: str | None = Field(
+        None,
+        description="model (as elbo-r8-s1) that the report puts to use: walk, edit, heatmaps, imputation; null = none",
+    )
     fidelity: FidelityConfig = FidelityConfig()
 
     @model_validator(mode="after")
@@ -305,6 +309,9 @@ class GenerativeConfig(Section):
                 self._seeds_of(name, rate)
             if getattr(system, "prior", False) and self.prior.kind == "none":
                 raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
+        if self.uses is not None and self.uses not in (models := self.models()):
+            have = ", ".join(models) or "none, for there are no systems"
+            raise ValueError(f"uses: the study has no model {self.uses}; have: {have}")
         return self
 
     def models(self) -> dict[str, GenerativeModel]:
@@ -316,6 +323,21 @@ class GenerativeConfig(Section):
             for seed in range(1, self._seeds_of(name, rate) + 1)
         ]
         return {model.id: model for model in found}
+
+    def rival_of(self, model: str) -> str | None:
+        """Return the conventional model that a model's latent walk stands beside: of its rate, and its seed if it can.
+
+        The first convolutional VAE, else the first dense one, else the first AutoencoderKL; None without any.
+        """
+        models = self.models()
+        one = models[model]
+        for kind in ("conv_vae", "dense_vae", "autoencoder_kl"):
+            if self.systems[one.system].kind == kind:
+                return None  # it is the conventional one itself
+            of_kind = [m for m in models.values() if m.rate == one.rate and self.systems[m.system].kind == kind]
+            if of_kind:
+                return min(of_kind, key=lambda m: (m.system != of_kind[0].system, m.seed != one.seed, m.seed)).id
+        return None
 
     def _seeds_of(self, name: str, rate: int) -> int:
         system = self.systems[name]

@@ -31,6 +31,9 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 ImageKind = Literal["cifar10", "celeba_hq", "mnist"]
 """Sets of photographs and digits, on which generative models are compared outside medicine."""
 
+LATENT_USES: Final = ("walk", "edit", "heatmap", "imputed")
+"""What the report shows being done with a latent, beside samples."""
+
 Modality = Literal["MR", "CT"]
 Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]
 """Image weighting. `unknown` is honest: the header did not say."""

@@ -148,6 +148,16 @@ def generative_pictures(root: Path, model: str) -> Path:
     return generative(root, model) / "pictures.npz"
 
 
+def generative_uses(root: Path, model: str) -> Path:
+    """Return the numbers of what the report does with a generative model's latent."""
+    return generative(root, model) / "uses" / "uses.json"
+
+
+def generative_use(root: Path, model: str, name: str) -> Path:
+    """Return the figure of one of these uses, named as in `names.LATENT_USES`."""
+    return generative(root, model) / "uses" / f"{name}.png"
+
+
 def generative_table(root: Path) -> Path:
     """Return the scores of all generative models per subject, long format."""
     return root / "generative.csv"

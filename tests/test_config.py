@@ -21,7 +21,9 @@ STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",),
 TRAINED = [(task, network) for task in TASKS for network in NETWORKS if (task, network) != ("autoencode", "unet")]
 CLASSICAL = [("autoencode", "exact_inverse"), ("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
 MODEL = "deep_2-r8-s2"
-GENERATIVE = [(stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative")]
+GENERATIVE = [
+    (stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative", "generative_uses")
+]
 ALL = [
     *STAGES,
     *GENERATIVE,
@@ -43,6 +45,7 @@ STUDY = load(
 DECIDES_NO_RESULT = {
     "results",
     "networks.enabled",
+    "generative.uses",
     "train.checkpoint_seconds",
     "train.tensorboard",
     "train.threads",
@@ -290,6 +293,34 @@ def test_overlays_merge_from_left_to_right_key_by_key(tmp_path):
     assert (config.run, config.train.batch, config.train.clip, config.train.ema) == ("two", 4, 3.0, 0.5)
     assert load([two, one]).train.batch == 2
     assert load([one, two], ["run=three"]).run == "three"
+
+
+# --- a latent in use -------------------------------------------------------------------------------------------------
+
+
+def test_only_a_model_of_the_study_can_be_put_to_use():
+    systems = {"elbo": {"kind": "wavelet"}}
+    assert load(overrides={"generative": {"systems": systems, "uses": "elbo-r8-s1"}}).generative.uses == "elbo-r8-s1"
+    for overrides, words in (
+        ({"systems": systems, "uses": "elbo-r2-s1"}, "no model elbo-r2-s1; have: elbo-r4-s1, elbo-r8-s1, elbo-r16-s1"),
+        ({"uses": "elbo-r8-s1"}, "have: none, for there are no systems"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(overrides={"generative": overrides})
+
+
+def test_a_walk_stands_beside_the_conventional_model_of_its_rate():
+    kinds = ("wavelet", "autoencoder_kl", "dense_vae", "conv_vae")
+    systems: dict[str, Any] = {name: {"kind": name} for name in kinds}
+    systems |= {"conv_vae": {"kind": "conv_vae", "rates": [4, 8], "seeds": 1}, "again": {"kind": "conv_vae"}}
+    study = load(overrides={"generative": {"systems": systems, "seeds": 2}}).generative
+    assert study.rival_of("wavelet-r4-s2") == "conv_vae-r4-s1"
+    assert study.rival_of("autoencoder_kl-r16-s2") == "again-r16-s2"
+    assert study.rival_of("dense_vae-r8-s1") == "conv_vae-r8-s1"
+    assert study.rival_of("conv_vae-r8-s1") is None
+    assert (
+        load(overrides={"generative": {"systems": {"w": {"kind": "wavelet"}}}}).generative.rival_of("w-r4-s1") is None
+    )
 
 
 # --- the files beside the code ---------------------------------------------------------------------------------------

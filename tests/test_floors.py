@@ -15,7 +15,7 @@ FLOORS = (
         "vocabulary, configuration, paths",
     ),
     (
-        "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
+        "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics operators protocols statistics volumetric wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
@@ -47,9 +47,10 @@ FLOORS = (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
-        "inference.restorers inference.tiles inference.whole latents latents.edit latents.figures latents.heatmap "
-        "latents.holes latents.impute latents.interpolate latents.places latents.sample report report.figures "
-        "report.generative report.page report.panels report.tables report.words restore train",
+        "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
+        "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
+        "latents.sample latents.uses report report.figures report.generative report.page report.panels "
+        "report.tables report.uses report.words restore train",
         "work on the data",
     ),
     (
@@ -57,8 +58,8 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.export stages.generation stages.latents stages.plan stages.privacy "
-        "stages.reporting stages.restoration stages.training",
+        "cli stages stages.arguments stages.coefficients stages.cohort stages.export stages.generation "
+        "stages.latents stages.plan stages.privacy stages.reporting stages.restoration stages.training",
         "entries",
     ),
 )

@@ -14,6 +14,7 @@ from medwvae.names import PARTS
 from medwvae.report import figures, panels
 from medwvae.report.generative import GenerativeInputs, about_models, generative_section
 from medwvae.report.tables import result_rows, summary
+from medwvae.report.uses import uses_section
 from medwvae.report.words import (
     CONTRAST_LABELS,
     KIND_LABELS,
@@ -99,6 +100,7 @@ def build(inputs: ReportInputs) -> str:
         about=_about(inputs, result),
         tasks=[_task(inputs, key, task, result) for key, task in result["tasks"].items()],
         generative=None if inputs.generative is None else generative_section(inputs.generative),
+        uses=uses_section(inputs.generative.uses) if inputs.generative and inputs.generative.uses else None,
         latents=list(_latents(inputs.latents)),
         cohort=_cohort(inputs.manifest, inputs.splits),
         refused=_refused(inputs.manifest),

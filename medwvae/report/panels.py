@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from medwvae.anatomy import middle
+
 Array = NDArray[np.float32]
 ERROR_MAP = "magma"
 DETAIL_MAP = "RdBu_r"
@@ -134,10 +136,7 @@ def _middle(source: _Source) -> int:
     volume = np.asarray(source.image.dataobj, dtype=np.float32)[::2, ::2, ::2]
     mass = np.clip(volume - volume.mean(), 0, None)
     profile = mass.sum(axis=tuple(k for k in range(3) if k != source.axis))
-    # Axial: above the centre of gravity, which in a head scan is pulled down by the neck and the face.
-    share = np.cumsum(profile) / max(float(profile.sum()), 1e-12)
-    centre = int(np.searchsorted(share, 0.65 if source.axis == 2 else 0.5))
-    return min(2 * centre, source.shape[source.axis] - 1)
+    return min(2 * middle(profile, source.axis), source.shape[source.axis] - 1)
 
 
 def _detail(image: Array) -> tuple[slice, slice]:

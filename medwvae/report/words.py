@@ -1,7 +1,7 @@
 """Names, numbers and sentences as a reader of the report wants them; the summary in words first, losses included."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TASK_LABELS = {
@@ -64,6 +64,16 @@ def _fraction(p: float) -> str:
 def count(n: int, noun: str) -> str:
     """Return '1 subject', '8 subjects'."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return 'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def percent(share: float) -> str:
+    """Return '75 %'."""
+    return f"{100 * share:.0f} %"
 
 
 def duration(seconds: float) -> str:

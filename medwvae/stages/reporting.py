@@ -8,6 +8,7 @@ from medwvae import paths, provenance
 from medwvae.config import Config
 from medwvae.errors import InputError
 from medwvae.files import atomic
+from medwvae.names import LATENT_USES
 from medwvae.stages.plan import methods_of, networks_trained
 from medwvae.stages.restoration import LATENTS
 from medwvae.stages.training import training_digest
@@ -132,6 +133,24 @@ def _generative_inputs(config: Config) -> Any:
         summary=json.loads(paths.generative_summary(root).read_text(encoding="utf-8")),
         histories={model: pd.read_csv(path) for model, path in histories.items() if path.is_file()},
         pictures={model: paths.generative_pictures(root, model) for model in models},
+        radiological=config.generative.data.kind == "slices",
+        uses=_uses_inputs(config),
+    )
+
+
+def _uses_inputs(config: Config) -> Any:
+    """Gather what the section on a latent in use shows; None where no model is put to use."""
+    from medwvae.report.uses import UsesInputs
+
+    root, model = config.root, config.generative.uses
+    if model is None:
+        return None
+    numbers = paths.generative_uses(root, model)
+    if not numbers.is_file():
+        raise InputError(f"{numbers} is missing; run `medwvae generative-uses --model {model}` first")
+    return UsesInputs(
+        facts=json.loads(numbers.read_text(encoding="utf-8")),
+        figures={use: paths.generative_use(root, model, use) for use in LATENT_USES},
         radiological=config.generative.data.kind == "slices",
     )
 

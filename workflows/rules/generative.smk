@@ -2,6 +2,7 @@
 The resumable state lies under state/ and is not declared, as in train.smk."""
 
 MODELS = study.generative.models()
+USED = study.generative.uses
 
 
 try:
@@ -27,6 +28,12 @@ def reads_of_model(stage):
 def weights_of(wildcards):
     """What a model's scores are computed from; a control has no weights."""
     return stages.generative_weights(study, wildcards.model)
+
+
+def models_in_use(wildcards):
+    """The model whose latent is put to use, and the one that walks beside it."""
+    rival = study.generative.rival_of(wildcards.model)
+    return [wildcards.model, rival] if rival else [wildcards.model]
 
 
 rule train_generative:
@@ -92,6 +99,35 @@ rule score_generative:
         reads=reads_of_model("score_generative"),
     shell:
         medwvae("score-generative", "--model {wildcards.model} --threads {threads}")
+
+
+rule generative_uses:
+    input:
+        index=IMAGES,
+        weights=lambda wildcards: [
+            path
+            for model in models_in_use(wildcards)
+            for path in stages.generative_weights(study, model)
+        ],
+    output:
+        figures=[paths.generative_use(root, "{model}", use) for use in LATENT_USES],
+        numbers=paths.generative_uses(root, "{model}"),
+    log:
+        paths.log(root, "uses-{model}"),
+    benchmark:
+        paths.benchmark(root, "uses-{model}")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        reads=lambda wildcards: provenance.digest_of(
+            [
+                reads_images("generative_uses", model)
+                for model in models_in_use(wildcards)
+            ]
+        ),
+    shell:
+        medwvae("generative-uses", "--model {wildcards.model} --threads {threads}")
 
 
 rule generative_references:
