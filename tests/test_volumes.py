@@ -196,3 +196,39 @@ def test_thick_slices_need_volumes():
     with pytest.raises(ConfigError, match="slice_levels 4 are more than the 3 levels of widths"):
         load((), ("networks.dims=3", "networks.wavelet_vae.denoise.slice_levels=4"))
     assert load((), ("networks.dims=3", "networks.wavelet_vae.denoise.slice_levels=2")).networks.dims == 3
+
+
+@pytest.mark.slow
+def test_from_dicom_to_the_report_with_volumes(tmp_path):
+    """A cohort of thick slices: the Wavelet-VAE has one level across them and two in plane."""
+    from medwvae import stages
+    from medwvae.config import Config
+    from medwvae.stages.plan import methods_of
+
+    config: Config = load(
+        (),
+        (
+            f"results={tmp_path}", "run=tiny", "networks.dims=3", "networks.enabled=[wavelet_vae, unet]",
+            "phantom={subjects: 5, shape: [48, 56, 18], spacing: [4.0, 4.0, 9.0]}",
+            "tasks={enabled: [autoencode, denoise], autoencode: {crop: [48, 48]}, denoise: {crop: null}}",
+            "networks.unet.features=[4, 4, 4, 4, 4, 4]", "classical.enabled=[]",
+            "networks.wavelet_vae.autoencode={widths: [4, 4], blocks: 1, slice_levels: 1}",
+            "networks.wavelet_vae.denoise={widths: [4, 4], blocks: 1, slice_levels: 1}",
+            "train={budget: 4 steps, batch: 2, validations: 2, depth: 8, accelerator: cpu, precision: 32-true}",
+        ),
+    )  # fmt: skip
+    stages.phantom(config, 1)
+    stages.ingest(config, 1)
+    stages.split(config)
+    stages.preprocess(config, 1)
+    for task in config.tasks.enabled:
+        for network in config.networks_of(task):
+            stages.train(config, task, network, 1)
+        for method in methods_of(config, task):
+            stages.restore(config, task, method, 1)
+        stages.evaluate(config, task, 1)
+    stages.write_config(config)
+    stages.report(config)
+    page = paths.report(config.root).read_text()
+    assert "<html" in page
+    assert "Wavelet-VAE" in page

@@ -197,8 +197,12 @@ def _say(found: Plan, footprint: Footprint) -> None:
         more = found.read / math.prod(found.shape)
         words = f"tiles: {parts}, up to {found.largest} voxels each; with their borders {more:.1f} times the volume"
         (say if more > COSTLY else note)(words + ("; more memory would make it faster" if more > COSTLY else ""))
-    if not found.exact and all(reach is not None for reach in footprint.reach):
-        say("tiles: the memory does not hold all that the network sees around a tile; borders are blended instead")
+    if not found.exact:
+        unbound = any(r is None and len(own) > 1 for r, own in zip(footprint.reach, found.axes, strict=True))
+        why = (
+            "the network looks at the whole volume" if unbound else "the memory does not hold all that the network sees"
+        )
+        say(f"tiles: {why}; tiles see less, and their borders are blended")
 
 
 def _write(out: NDArray[np.float32], tile: Tile, answer: Tensor, source: Source[Any]) -> None:
