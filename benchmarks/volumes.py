@@ -69,7 +69,7 @@ class Autoencoder(Restorer):
 def network(name: str) -> Restorer:
     torch.manual_seed(0)
     if name == OURS:
-        return WaveletVAE(objective="restore", dims=3, conditions=1, blocks=1)
+        return WaveletVAE(dims=3, conditions=1, blocks=1)
     if name == RIVAL:
         return UNet(dims=3, conditions=1, features=(32, 32, 64, 128, 256, 32))
     return Autoencoder()

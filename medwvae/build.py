@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 
 def degradation(config: Config, task: Task) -> "Degradation":
     """Return the simulation of a task's measurements."""
-    from medwvae.degradation import Autoencode, Denoise, Recon, Superres
+    from medwvae.degradation import Denoise, Recon, Superres
 
     tasks = config.tasks
     if task == "superres":
         return Superres(tasks.superres.factor)
     if task == "denoise":
         return Denoise(tasks.denoise.sigma)
-    if task == "recon":
-        c = tasks.recon
-        return Recon(c.acceleration, c.centre, c.pattern, c.phase)
-    return Autoencode()
+    c = tasks.recon
+    return Recon(c.acceleration, c.centre, c.pattern, c.phase)
 
 
 def setting(config: Config, task: Task) -> str:
@@ -44,10 +42,8 @@ def setting(config: Config, task: Task) -> str:
         return f"x{tasks.superres.factor} k-space truncation"
     if task == "denoise":
         return f"Rician sigma {100 * tasks.denoise.sigma:g} % of maximum"
-    if task == "recon":
-        c = tasks.recon
-        return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
-    return "clean"
+    c = tasks.recon
+    return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
 
 
 def network(config: Config, task: Task, name: str) -> "Restorer":
@@ -61,11 +57,10 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     channels = 2 if task == "recon" else 1
     conditions, dims = 1 if task == "denoise" else 0, config.networks.dims
     if name == "wavelet_vae":
-        from medwvae.nets.wavelet_vae import Objective, WaveletVAE
+        from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        objective: Objective = "sparse" if task == "autoencode" else "restore"
-        return WaveletVAE(objective=objective, channels=channels, conditions=conditions, dims=dims, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 

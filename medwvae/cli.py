@@ -26,7 +26,7 @@ Overrides = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
-TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
+TaskName = Annotated[str, typer.Option("--task", help="superres, denoise or recon.")]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -154,7 +154,7 @@ def train(
 @app.command()
 def restore(
     task: TaskName,
-    method: Annotated[str, typer.Option("--method", help="A network, a classical method, input or exact_inverse.")],
+    method: Annotated[str, typer.Option("--method", help="A network, a classical method or input.")],
     files: Files = None,
     overrides: Overrides = None,
     threads: Threads = 1,
@@ -238,7 +238,7 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
-    task: Annotated[str | None, typer.Option("--task", help="autoencode, superres, denoise or recon.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="superres, denoise or recon.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
     volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
     source: Annotated[

@@ -14,7 +14,6 @@ from medwvae.names import Kind, Region, Task
 from medwvae.protocols import PROTOCOLS, Protocol, Score, score
 
 PROTOCOL_OF: Mapping[Task, str] = {
-    "autoencode": "autoencode",
     "superres": "ixi-td",
     "denoise": "brainweb-rician",
     "recon": "fastmri",

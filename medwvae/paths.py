@@ -88,11 +88,6 @@ def record(root: Path, task: str, method: str) -> Path:
     return restored(root, task, method) / "record.json"
 
 
-def latent(root: Path, task: str, method: str, name: str) -> Path:
-    """Return the coefficients of one slice."""
-    return restored(root, task, method) / f"{name}_latent.npz"
-
-
 def latent_uses(root: Path, model: str) -> Path:
     """Return the folder of what was drawn, walked and filled in with a trained model's latent."""
     return root / "latents" / model

@@ -20,7 +20,7 @@ from tests.test_train import SETTINGS, StoppedError, assert_same, numbered, plai
 
 
 def small():
-    return WaveletVAE(objective="restore", conditions=1, dims=3, widths=(4, 4), blocks=1)
+    return WaveletVAE(conditions=1, dims=3, widths=(4, 4), blocks=1)
 
 
 def run(state_dir, report=None, **changes):
@@ -210,9 +210,9 @@ def test_from_dicom_to_the_report_with_volumes(tmp_path):
         (
             f"results={tmp_path}", "run=tiny", "networks.dims=3", "networks.enabled=[wavelet_vae, unet]",
             "phantom={subjects: 5, shape: [48, 56, 18], spacing: [4.0, 4.0, 9.0]}",
-            "tasks={enabled: [autoencode, denoise], autoencode: {crop: [48, 48]}, denoise: {crop: null}}",
+            "tasks={enabled: [superres, denoise], superres: {crop: [48, 48]}, denoise: {crop: null}}",
             "networks.unet.features=[4, 4, 4, 4, 4, 4]", "classical.enabled=[]",
-            "networks.wavelet_vae.autoencode={widths: [4, 4], blocks: 1, slice_levels: 1}",
+            "networks.wavelet_vae.superres={widths: [4, 4], blocks: 1, slice_levels: 1}",
             "networks.wavelet_vae.denoise={widths: [4, 4], blocks: 1, slice_levels: 1}",
             "train={budget: 4 steps, batch: 2, validations: 2, depth: 8, accelerator: cpu, precision: 32-true}",
         ),

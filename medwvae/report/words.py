@@ -8,7 +8,6 @@ TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
-    "autoencode": "Autoencoding",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -20,7 +19,6 @@ METHOD_LABELS = {
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
-    "exact_inverse": "DWT and inverse",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
@@ -30,7 +28,6 @@ KIND_LABELS = {
     "classical": "classical",
     "network": "network",
     "ours": "ours",
-    "control": "control: no network",
 }
 _DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 

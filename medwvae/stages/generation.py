@@ -38,7 +38,7 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.degradation import Autoencode
+    from medwvae.degradation import Clean
 
     torch.set_num_threads(threads)
     data = build.generative_data(config)
@@ -55,7 +55,7 @@ def train_generative(config: Config, model: str, threads: int) -> None:
             title=f"train {one.id}",
             build=built,
             sampler=data.sampler(),
-            degrade=Autoencode(),
+            degrade=Clean(),
             validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=build.generative_training(config, one),
             digest=_digest(config, "train_generative", one),
@@ -81,7 +81,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.degradation import Autoencode
+    from medwvae.degradation import Clean
     from medwvae.generative.reconstruction import batches
     from medwvae.seeding import seed_for
 
@@ -104,7 +104,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
             title=f"train prior {one.id}",
             build=built,
             sampler=data.sampler(),
-            degrade=Autoencode(),
+            degrade=Clean(),
             validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=settings,
             digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),

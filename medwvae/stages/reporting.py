@@ -10,7 +10,6 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.names import LATENT_USES
 from medwvae.stages.plan import methods_of, networks_trained
-from medwvae.stages.restoration import LATENTS
 from medwvae.stages.training import training_digest
 
 
@@ -96,11 +95,6 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         truths={v: root / files[v] for v in names},
         subjects={case.volume: case.subject for case in cases},
         slice_axis={case.volume: case.prepared.axis for case in cases},
-        latents={
-            f"{case.subject}, middle slice": path
-            for case in cases[:LATENTS]
-            if (path := paths.latent(root, "autoencode", "wavelet_vae", case.volume)).is_file()
-        },
         tuning=pd.DataFrame(tuning, columns=["task", "method", "params", "seconds"]),
         settings={task: build.setting(config, task) for task in tasks},
         protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medwvae.degradation import Autoencode, Degradation, Denoise, Recon, Superres
+from medwvae.degradation import Degradation, Denoise, Recon, Superres
 from medwvae.inference import lanes, memory, whole
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
@@ -16,7 +16,6 @@ from medwvae.volumetric import as_volumes, to_slices, to_volume, volumetric
 from tests.cases import case, encoder_of
 
 DEGRADATIONS: dict[str, Degradation] = {
-    "autoencode": Autoencode(),
     "superres": Superres(2),
     "denoise": Denoise(0.1),
     "recon": Recon(3, 0.15, "random", 0.5),
@@ -26,7 +25,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 def network(task, dims, seed=0):
     torch.manual_seed(seed)
     model = WaveletVAE(
-        objective="restore", dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
+        dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
         widths=(4,), blocks=1,
     ).eval()  # fmt: skip
     for head in encoder_of(model).heads:
@@ -71,7 +70,7 @@ def test_tiles_of_a_volume_restore_what_the_volume_restores(count, task, ensembl
     found = restore_volume(model, measurement, flips)
     assert len(calls) > 1
     in_plane = {str(tile.read[1:]) for tile in calls}
-    assert len(in_plane) == 1 or task in ("autoencode", "denoise")  # k-space keeps a slice whole
+    assert len(in_plane) == 1 or task == "denoise"  # k-space keeps a slice whole
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert float((found - magnitude(measurement.start)).abs().max()) > 1e-3
 

@@ -46,6 +46,7 @@ rule train_generative:
         paths.log(root, "train-{model}"),
     benchmark:
         paths.benchmark(root, "train-{model}")
+    priority: 1  # prior and scores wait for it: the longest chain of the study goes first
     threads: study.train.threads
     resources:
         mem_mb=8000,
@@ -68,6 +69,7 @@ rule train_prior:
         paths.log(root, "train-prior-{model}"),
     benchmark:
         paths.benchmark(root, "train-prior-{model}")
+    priority: 1
     threads: study.train.threads
     resources:
         mem_mb=8000,
