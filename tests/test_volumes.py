@@ -222,7 +222,7 @@ def test_from_dicom_to_the_report_with_volumes(tmp_path):
     stages.split(config)
     stages.preprocess(config, 1)
     for task in config.tasks.enabled:
-        for network in config.networks_of(task):
+        for network in config.networks.enabled:
             stages.train(config, task, network, 1)
         for method in methods_of(config, task):
             stages.restore(config, task, method, 1)

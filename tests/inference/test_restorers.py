@@ -141,10 +141,10 @@ def test_degraded_volumes_are_acquisitions_of_their_own(task):
 
 def test_a_unet_of_volumes_restores_too(count, capsys):
     torch.manual_seed(0)
-    model, measurement = UNet(dims=3, conditions=1, features=(2,) * 6).eval(), measured("denoise", (37, 34, 20))
+    model, measurement = UNet(dims=3, conditions=1, features=(2,) * 6).eval(), measured("denoise", (37, 66, 20))
     assert footprint_of(model, measurement).reach == (None, None, None)  # its normalisation sees the whole
     count(48 * 48 * 32)
-    assert restore_volume(model, measurement).shape == (37, 1, 34, 20)
+    assert restore_volume(model, measurement).shape == (37, 1, 66, 20)
     assert "the network looks at the whole volume; tiles see less" in capsys.readouterr().err
     labelled = replace(measurement, label=torch.zeros(37, dtype=torch.int64))
-    assert restore_volume(model, labelled).shape == (37, 1, 34, 20)
+    assert restore_volume(model, labelled).shape == (37, 1, 66, 20)
