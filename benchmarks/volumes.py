@@ -280,7 +280,7 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
 def bounded(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return a row for each volume under the ceiling."""
     rows, claims, limit = [], {}, memory.parse_size(options.ceiling)
-    shapes = ((96, 96, 96), (160, 160, 128)) if options.quick else CEILINGS
+    shapes = ((96, 96, 96), (224, 128, 128)) if options.quick else CEILINGS
     for shape in shapes:
         found = child(options, job="ceiling", shape=shape, check=shape == shapes[1])
         if "error" in found:
@@ -305,12 +305,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
-    parser.add_argument("--ceiling", help="memory for the volumes in files; default 2 GiB, quick 1 GiB")
+    parser.add_argument("--ceiling", help="memory for the volumes in files; default 2 GiB, quick 1.25 GiB")
     parser.add_argument("--seconds", type=float, help="training of each network for the quality; default 120, quick 0")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.ceiling = options.ceiling or ("1 GiB" if options.quick else "2 GiB")
+    options.ceiling = options.ceiling or ("1.25 GiB" if options.quick else "2 GiB")
     if options.child:
         task = json.loads(options.child)
         job = {"peak": peak_of, "ceiling": under_ceiling}[task.pop("job")]
