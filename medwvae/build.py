@@ -87,24 +87,27 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     KeyError
         If there is no such network.
     """
-    channels = 2 if task == "recon" else 1
+    channels, dims = 2 if task == "recon" else 1, config.networks.dims
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
     conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        return WaveletVAE(channels=channels, conditions=conditions, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
         return ConvVAE(
-            channels=channels, conditions=conditions, **config.networks.conv_vae.model_dump(exclude={"learning_rate"})
+            channels=channels,
+            conditions=conditions,
+            dims=dims,
+            **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
         )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(channels=channels, conditions=conditions, features=config.networks.unet.features)
+        return UNet(channels=channels, conditions=conditions, dims=dims, features=config.networks.unet.features)
     raise KeyError(name)
 
 

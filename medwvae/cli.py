@@ -161,11 +161,17 @@ def restore(
     files: Files = None,
     overrides: Overrides = None,
     threads: Threads = 1,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="As 2GiB; by default a share of what is free. Networks only."
+        ),
+    ] = None,
 ) -> None:
     """Restore the test volumes with one method (classical ones are tuned on validation subjects first)."""
     from medwvae import stages
 
-    stages.restore(_load(files, overrides), task, method, threads)
+    stages.restore(_load(files, overrides), task, method, threads, max_memory)
 
 
 @app.command()

@@ -216,6 +216,15 @@ class WaveletVAEConfig(Section):
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s")
     refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
+    slice_levels: Positive | None = Field(
+        None, description="wavelet levels across the slices of volumes, fewer where they are thick; null = as in plane"
+    )
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        if self.slice_levels is not None and self.slice_levels > len(self.widths):
+            raise ValueError(f"slice_levels {self.slice_levels} are more than the {len(self.widths)} levels of widths")
+        return self
 
 
 class WaveletVAEByTask(Section):
@@ -250,6 +259,7 @@ class NetworksConfig(Section):
     """The networks of the table."""
 
     enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
+    dims: Literal[2, 3] = Field(2, description="2 = slices, each by itself; 3 = volumes")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
@@ -262,7 +272,8 @@ class TrainConfig(Section):
         "2000 steps",
         description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume to the bit)",
     )
-    batch: Positive = Field(8, description="slices per step")
+    batch: Positive = Field(8, description="slices (or patches of volumes) per step")
+    depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
@@ -283,10 +294,15 @@ class TrainConfig(Section):
 
 
 class RestoreConfig(Section):
-    """Whole volumes, slice by slice."""
+    """Whole volumes."""
 
-    self_ensemble: bool = Field(True, description="average the networks' answers over the four mirrored copies")
-    batch: Positive = Field(24, description="slices per forward pass")
+    self_ensemble: bool = Field(
+        True, description="average the networks' answers over the mirrored copies: 4, of volumes 8"
+    )
+    batch: Positive = Field(24, description="the most slices per forward pass (networks on slices)")
+    max_memory: str | None = Field(
+        None, description="the most memory of the process (or of the card), as `2 GiB`; null = a share of what is free"
+    )
 
 
 class ClassicalConfig(Section):
@@ -346,6 +362,12 @@ class Config(Section):
                         f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
                         "preprocess.plane: coronal or sagittal"
                     )
+        if self.networks.dims == 2:
+            thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
+            if thick:
+                raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
+        if self.networks.dims == 3 and self.train.depth % multiple:
+            raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:
@@ -458,6 +480,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
+            out["dims"] = c["networks"]["dims"]
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {
@@ -465,7 +488,8 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
                 "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
                 "budget": config.budget(task)._asdict(),
             }
-        return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
+        how = {k: v for k, v in c["restore"].items() if k != "max_memory"}
+        return out | ({"restore": how} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
     if stage == "report":

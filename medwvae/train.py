@@ -21,6 +21,7 @@ from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
+from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
 """Rows of the history over a whole budget."""
@@ -81,6 +82,8 @@ class Validation:
     ----------
     classes : sequence of str
         Contrasts that a label can name (`SliceSampler.classes`); more than one for models that read labels.
+    depth : int, optional
+        For networks on volumes: so many neighbouring slices from the middle of each head, in place of `slices`.
 
     Raises
     ------
@@ -89,7 +92,13 @@ class Validation:
     """
 
     def __init__(
-        self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int, classes: Sequence[str] = ()
+        self,
+        cases: Sequence[Case],
+        degrade: Degradation,
+        slices: int,
+        seed: int,
+        classes: Sequence[str] = (),
+        depth: int | None = None,
     ) -> None:
         per_case = max(1, slices // len(cases))
         settings = degrade.settings if isinstance(degrade, Mixture) else (degrade,)
@@ -98,8 +107,13 @@ class Validation:
             tissue = torch.from_numpy(case.prepared.tissue_slices())
             # Midpoints of equal stretches: inside the head, away from its ends.
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
+            if depth is not None:
+                first = max(int(tissue[len(tissue) // 2]) - depth // 2, 0)
+                chosen = torch.arange(first, min(first + depth, len(case.prepared.image)))
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
-            turns = (torch.arange(per_case) + place * per_case) % len(settings)
+            turns = (torch.arange(len(chosen)) + place * len(chosen)) % len(settings)
+            if depth is not None:  # all slices of a volume are one acquisition
+                turns = torch.full((len(chosen),), place % len(settings))
             for turn, setting in enumerate(settings):
                 own = chosen[turns == turn]
                 if not len(own):
@@ -109,6 +123,9 @@ class Validation:
                     label = torch.full((len(own),), class_of(case, classes))
                     simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
                 head = torch.from_numpy(case.prepared.head)[own][:, None]
+                if depth is not None:
+                    simulated = Simulated(as_volumes([simulated.measurement]), to_volume(simulated.truth))
+                    head = to_volume(head)
                 self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
     def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:

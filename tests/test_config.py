@@ -50,6 +50,7 @@ DECIDES_NO_RESULT = {
     "train.checkpoint_seconds",
     "train.tensorboard",
     "train.threads",
+    "restore.max_memory",
 }
 
 
@@ -99,6 +100,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return 1
     if name == "steps":
         return 40
+    if name == "slice_levels":
+        return 2
     if name == "rates":
         return value[:-1]
     if isinstance(value, bool):

@@ -20,7 +20,7 @@ FLOORS = (
         "geometry intensity metrics operators operators.base operators.beams operators.cartesian operators.coils "
         "operators.fourier operators.inpainting operators.masks operators.measurement operators.noise "
         "operators.phase operators.radial operators.radon operators.resampling operators.solvers protocols "
-        "statistics wavelets wavelets.boundary "
+        "statistics volumetric wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
@@ -49,10 +49,11 @@ FLOORS = (
     (
         "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
         "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table latents latents.edit latents.examples latents.figures latents.fillings "
-        "latents.heatmap latents.holes latents.impute latents.interpolate latents.places latents.sample latents.uses "
-        "report report.figures report.generative report.page report.panels report.tables report.uses report.words "
-        "restore train",
+        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
+        "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
+        "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
+        "latents.sample latents.uses report report.figures report.generative report.page report.panels "
+        "report.tables report.uses report.words restore train",
         "work on the data",
     ),
     (

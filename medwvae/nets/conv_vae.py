@@ -43,6 +43,10 @@ class ConvVAE(Restorer):
         self.encoder = conv_encoder(dims, channels + conditions, 2 * latent, widths, blocks)
         self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
 
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return (self.multiple,) * self.dims
+
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Encode the start image, sample z in training (its mean otherwise), decode; see `Restorer.forward`."""
         start = measurement.start

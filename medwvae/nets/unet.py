@@ -7,6 +7,9 @@ from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
 
+MULTIPLE = 16
+"""BasicUNet halves four times."""
+
 
 class UNet(Restorer):
     """start + BasicUNet(start), then data consistency (Ronneberger et al. 2015; MONAI's implementation).
@@ -33,10 +36,14 @@ class UNet(Restorer):
             spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features
         )
 
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return (MULTIPLE,) * self.dims
+
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""
         start = measurement.start
-        inputs = pad_to_multiple(measurement.conditioned(self.conditions), 16, self.dims)
+        inputs = pad_to_multiple(measurement.conditioned(self.conditions), MULTIPLE, self.dims)
         correction = crop_to(self.body(inputs), start.shape[2:])
         image = measurement.project(start + correction.float())
         return Estimate(image, image.new_zeros(()))

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from medwvae.restore import Method, Record
 
 
-def restore(config: Config, task: str, method: str, threads: int) -> None:
-    """Restore the test volumes of a task, or of one of its settings, with one method."""
+def restore(config: Config, task: str, method: str, threads: int, max_memory: str | None = None) -> None:
+    """Restore the test volumes of a task, or of one of its settings, with one method.
+
+    `max_memory` goes before `restore.max_memory`.
+    """
     problem = config.problem(task)
     if method not in (have := methods_of(config, problem.id)):
         raise ConfigError(f"no method {method!r} for task {problem.id!r}; have: {', '.join(have)}")
@@ -30,7 +33,7 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
     degrade = build.degradation(config, problem.id)
-    run, record = _method(config, problem, method)
+    run, record = _method(config, problem, method, max_memory or config.restore.max_memory)
     for old in paths.restored(root, problem.id, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
     with counter(f"restore {problem.id}/{method}", len(cases)) as advance:
@@ -80,11 +83,13 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     write_table(paths.scores(root, problem), by_subject(volumes))
 
 
-def _method(config: Config, problem: Problem, name: str) -> "tuple[Method, Record]":
+def _method(config: Config, problem: Problem, name: str, max_memory: str | None) -> "tuple[Method, Record]":
     """Return a method ready to run and the beginning of its record."""
     from medwvae import restore as restoration
+    from medwvae.inference.memory import parse_size
     from medwvae.train import best_precision, device_for
 
+    ceiling = None if max_memory is None else parse_size(max_memory)
     record = restoration.Record(kind=methods_of(config, problem.id)[name])
     if name == "input":
         return restoration.input_method, record
@@ -100,6 +105,7 @@ def _method(config: Config, problem: Problem, name: str) -> "tuple[Method, Recor
             batch=config.restore.batch,
             precision=precision,
             device=device,
+            max_memory=ceiling,
         )
         return run, record
     return _tuned(config, problem, name, record)
