@@ -259,7 +259,8 @@ class NetworksConfig(Section):
     """The networks of the table."""
 
     enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
-    dims: Literal[2, 3] = Field(2, description="2 = slices, each by itself; 3 = volumes")
+    dims: Literal[2, 3] = Field(2, description="2 = slices; 3 = volumes")
+    neighbours: int = Field(0, ge=0, le=8, description="slices on either side that networks on slices see as well")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
@@ -274,7 +275,11 @@ class TrainConfig(Section):
     )
     batch: Positive = Field(8, description="slices (or patches of volumes) per step")
     depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
+    optimiser: Literal["muon", "adamw"] = Field(
+        "muon", description="muon = orthogonalised steps for convolution kernels, AdamW for the rest; adamw = for all"
+    )
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
+    matrix_rate: float = Field(2.5, gt=0, description="Muon's learning rate, as a multiple of AdamW's")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
     loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
@@ -362,6 +367,8 @@ class Config(Section):
                         f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
                         "preprocess.plane: coronal or sagittal"
                     )
+        if self.networks.dims == 3 and self.networks.neighbours:
+            raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
             thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
             if thick:

@@ -26,7 +26,7 @@ FLOORS = (
         "mathematics and physics",
     ),
     (
-        "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
+        "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
         "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
