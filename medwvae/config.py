@@ -21,7 +21,7 @@ from medwvae.config_base import (
     parse_budget,
 )
 from medwvae.config_generative import GenerativeConfig
-from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task
+from medwvae.names import NETWORKS, REGIONS, TASKS, USUAL_METRICS, Classical, Contrast, Metric, Network, Region, Task
 
 
 class PhantomConfig(Section):
@@ -243,7 +243,15 @@ class ClassicalConfig(Section):
 class EvaluateConfig(Section):
     """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
 
-    regions: Several[Region] = Field(("head", "whole"), min_length=1, description="where to score")
+    regions: Several[Region] = Field(
+        REGIONS, min_length=1, description="where to score; lesion = in the masks of `lesions`, if there are any"
+    )
+    metrics: Several[Metric] = Field(
+        USUAL_METRICS, min_length=1, description="any of psnr ssim nmse ms_ssim gradient_error hfen edge_sharpness subbands ct"
+    )
+    lesions: str | None = Field(
+        None, description="folder of lesion masks on the volumes' canonical grid, <volume>.nii.gz; volumes may lack one"
+    )
 
 
 class ReportConfig(Section):
@@ -305,6 +313,7 @@ class Config(Section):
             "input": self.input,
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
+            "evaluate.lesions": self.evaluate.lesions,
             "generative.fidelity.weights": self.generative.fidelity.weights,
             "generative.data.path": getattr(self.generative.data, "path", None),
         }

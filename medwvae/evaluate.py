@@ -1,17 +1,21 @@
 """Scores: every restored volume against its truth, one row per subject, method, region and metric."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from medwvae.data import nifti
+from medwvae.data.lesions import read_lesions
 from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Kind, Region, Task
-from medwvae.protocols import PROTOCOLS, Protocol, Score, score
+from medwvae.geometry import spacing_of
+from medwvae.metrics import Mask
+from medwvae.names import Kind, Metric, Region, Task
+from medwvae.protocols import PROTOCOLS, Protocol, Score
+from medwvae.scores import ct_scores, scores_of
 
 PROTOCOL_OF: Mapping[Task, str] = {
     "autoencode": "autoencode",
@@ -41,8 +45,15 @@ def score_volumes(
     task: Task,
     setting: str,
     regions: Sequence[Region],
+    metrics: Collection[Metric] = ("psnr", "ssim", "nmse"),
+    lesions: Path | None = None,
 ) -> pd.DataFrame:
     """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
+
+    Parameters
+    ----------
+    lesions : Path, optional
+        Folder of lesion masks, see `medwvae.data.lesions`.
 
     Raises
     ------
@@ -51,6 +62,7 @@ def score_volumes(
     """
     protocol = PROTOCOLS[PROTOCOL_OF[task]]
     rows = []
+    masks = {c.volume: None if lesions is None else read_lesions(lesions, c.volume, c.prepared) for c in cases}
     for item in restored:
         for case in cases:
             base = {
@@ -64,9 +76,9 @@ def score_volumes(
                 "volume": case.volume,
                 "contrast": case.contrast,
             }
-            for region, metric, value, unit in _score_one(case, item.folder / f"{case.volume}.nii.gz", protocol):
-                if region in regions:
-                    rows.append(base | {"region": region, "metric": metric, "value": value, "unit": unit})
+            path = item.folder / f"{case.volume}.nii.gz"
+            for one in _score_one(case, path, protocol, regions, metrics, masks[case.volume]):
+                rows.append(base | one._asdict())
     return pd.DataFrame(rows)
 
 
@@ -83,11 +95,24 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _score_one(case: Case, path: Path, protocol: Protocol) -> list[Score]:
+def _score_one(
+    case: Case,
+    path: Path,
+    protocol: Protocol,
+    regions: Sequence[Region],
+    metrics: Collection[Metric],
+    lesion: Mask | None,
+) -> list[Score]:
     if not path.is_file():
         raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
     volume, _ = nifti.read(path)
-    x = case.prepared.to_slices(volume)
-    if x.shape != case.prepared.image.shape:
-        raise InputError(f"{path}: shape {x.shape} is not its truth's {case.prepared.image.shape}")
-    return score(protocol, x, case.prepared.image, case.prepared.head)
+    prepared = case.prepared
+    x = prepared.to_slices(volume)
+    if x.shape != prepared.image.shape:
+        raise InputError(f"{path}: shape {x.shape} is not its truth's {prepared.image.shape}")
+    found = scores_of(protocol, x, prepared.image, prepared.head, metrics=metrics, regions=regions, lesion=lesion)
+    if "ct" in metrics and case.contrast == "ct" and "head" in regions:
+        hounsfield = [prepared.scaling.invert(image) for image in (x, prepared.image)]
+        spacing = [mm for axis, mm in enumerate(spacing_of(prepared.affine)) if axis != prepared.axis]
+        found += ct_scores(hounsfield[0], hounsfield[1], prepared.head, (spacing[0], spacing[1]))
+    return found

@@ -88,14 +88,14 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
 }
 
 
-def score(protocol: Protocol, x: Array, ref: Array, head: Mask) -> list[Score]:
-    """Score a restored volume inside the head and over the whole volume.
+def score(protocol: Protocol, x: Array, ref: Array, head: Mask, lesion: Mask | None = None) -> list[Score]:
+    """Score a restored volume inside the head, over the whole volume, and in its lesions where they are known.
 
     Parameters
     ----------
     x, ref : array of float, (slices, H, W)
         Restored and true magnitude volume, in the same units.
-    head : array of bool, (slices, H, W)
+    head, lesion : array of bool, (slices, H, W)
 
     Returns
     -------
@@ -106,6 +106,8 @@ def score(protocol: Protocol, x: Array, ref: Array, head: Mask) -> list[Score]:
     data_range = protocol.range_of(ref)
     similarity = ssim_map(x, ref, data_range=data_range, kind=protocol.ssim_kind, dims=protocol.ssim_dims)
     regions: tuple[tuple[Region, Mask | None], ...] = (("head", head), ("whole", None))
+    if lesion is not None:
+        regions += (("lesion", lesion),)
     scores = []
     for region, mask in regions:
         scores += [

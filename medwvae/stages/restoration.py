@@ -1,6 +1,7 @@
 """The test volumes restored by one method, and all methods of a task scored."""
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medwvae import paths
@@ -73,6 +74,8 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         task=task,
         setting=build.setting(config, task),
         regions=config.evaluate.regions,
+        metrics=config.evaluate.metrics,
+        lesions=Path(config.evaluate.lesions) if config.evaluate.lesions else None,
     )
     with counter(f"evaluate {task}", len(items)) as advance:
         tables = []
