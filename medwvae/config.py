@@ -247,7 +247,9 @@ class EvaluateConfig(Section):
         REGIONS, min_length=1, description="where to score; lesion = in the masks of `lesions`, if there are any"
     )
     metrics: Several[Metric] = Field(
-        USUAL_METRICS, min_length=1, description="any of psnr ssim nmse ms_ssim gradient_error hfen edge_sharpness subbands ct"
+        USUAL_METRICS,
+        min_length=1,
+        description="any of psnr ssim nmse ms_ssim gradient_error hfen edge_sharpness subbands ct",
     )
     lesions: str | None = Field(
         None, description="folder of lesion masks on the volumes' canonical grid, <volume>.nii.gz; volumes may lack one"
@@ -259,6 +261,12 @@ class ReportConfig(Section):
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
     subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+    intended_use: str = Field(
+        "Research on the restoration of MR and CT images.",
+        description="first sentence of the model card's intended use",
+    )
+    data_licence: str | None = Field(None, description="licence or terms of the images, for the data sheet")
+    data_source: str | None = Field(None, description="where the images come from, for the data sheet")
 
 
 class Config(Section):

@@ -54,7 +54,9 @@ def scores_of(
             found += _more(x, ref, mask, region, metrics, data_range)
     if "lesion" in wanted and (kept := lesion_contrast(x, ref, lesion=wanted["lesion"], head=head)) is not None:  # type: ignore[arg-type]
         found.append(_score("lesion", "lesion_contrast", kept))
-    return [s for s in found if s.region in regions and (s.metric not in ("psnr", "ssim", "nmse") or s.metric in metrics)]
+    return [
+        s for s in found if s.region in regions and (s.metric not in ("psnr", "ssim", "nmse") or s.metric in metrics)
+    ]
 
 
 def ct_scores(x: Array, ref: Array, head: Mask, spacing: tuple[float, float]) -> list[Score]:

@@ -48,13 +48,11 @@ def hu_bias(x: Array, ref: Array, *, mask: Mask) -> float:
 
 
 def hu_noise(x: Array, ref: Array, *, mask: Mask) -> float:
-    """Standard deviation of x − ref over the region, HU; 0 is best. Blur counts too, where the region has structure."""
+    """Return the standard deviation of x − ref over the region, HU; 0 is best. Blur counts too where there is structure."""
     return float(_difference(x, ref)[checked(mask, x.shape)].std())
 
 
-def noise_power(
-    x: Array, ref: Array, *, mask: Mask, spacing: tuple[float, float], size: int = 16
-) -> Spectrum | None:
+def noise_power(x: Array, ref: Array, *, mask: Mask, spacing: tuple[float, float], size: int = 16) -> Spectrum | None:
     """Return the noise power spectrum of x − ref in square patches of the region (ICRU 87; AAPM TG-233).
 
     Parameters

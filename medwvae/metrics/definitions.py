@@ -96,17 +96,18 @@ _ALL: Final = (
     ),
     Definition(
         "hfen", "HFEN", "", "lower", "0 to ∞",
-        "High-frequency error norm ‖LoG x − LoG ref‖ / ‖LoG ref‖, σ = 1.5 voxels, in plane (Ravishankar, Bresler 2011).",
+        "High-frequency error norm ‖LoG x − LoG ref‖ / ‖LoG ref‖, σ = 1.5 voxels, in plane (Ravishankar 2011).",
         _FILTERS, 3,
     ),
     Definition(
         "edge_sharpness", "Edge sharpness", "", "nearest", "−∞ to ∞",
-        "Slope of edges relative to the truth's, Σ ∇x·∇ref / Σ |∇ref|², in plane; below 1 blurred, above 1 exaggerated.",
+        "Slope of edges relative to the truth's, Σ ∇x·∇ref / Σ |∇ref|², in plane; below 1 blurred, above 1 too steep.",
         "the tenth of the region's voxels with the largest |∇ref|", 3, 1.0,
     ),
     Definition(
         "lesion_contrast", "Lesion contrast", "", "nearest", "−∞ to ∞",
-        "Share of the lesion's contrast to the 3 voxels around it that is kept.", "lesion, and ring within the head", 3, 1.0,
+        "Share of the lesion's contrast to the 3 voxels around it that is kept.",
+        "lesion, and ring within the head", 3, 1.0,
     ),
     *(
         _subband(name, level)

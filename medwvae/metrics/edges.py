@@ -1,4 +1,4 @@
-"""Edges and fine detail: gradients, the Laplacian of Gaussian. Filters see voxels outside the mask; only sums do not."""
+"""Edges and fine detail: gradients, the Laplacian of Gaussian. Filters see voxels outside the mask, sums do not."""
 
 from typing import Literal
 

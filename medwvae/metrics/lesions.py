@@ -33,7 +33,5 @@ def lesion_contrast(x: Array, ref: Array, *, lesion: Mask, head: Mask) -> float 
     inside, ring = checked(lesion, x.shape), surroundings(lesion, checked(head, x.shape))
     if not ring.any():
         return None
-    own, theirs = (
-        float(f[inside].mean(dtype=np.float64) - f[ring].mean(dtype=np.float64)) for f in (ref, x)
-    )
+    own, theirs = (float(f[inside].mean(dtype=np.float64) - f[ring].mean(dtype=np.float64)) for f in (ref, x))
     return theirs / own if own != 0 else None

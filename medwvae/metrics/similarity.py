@@ -111,7 +111,9 @@ def _of_volume(x: Tensor, ref: Tensor, data_range: float, kind: SsimKind) -> Ten
     columns, flat = plane.flatten(-2), out.flatten(-2)
     width = max(1, _SLAB.get(x.device.type, columns.numel()) // len(x))
     for start in range(0, columns.shape[-1], width):
-        _ratio(along(columns[..., start : start + width], -2, kind), data_range, kind, 3, flat[:, start : start + width])
+        _ratio(
+            along(columns[..., start : start + width], -2, kind), data_range, kind, 3, flat[:, start : start + width]
+        )
     return out
 
 

@@ -16,6 +16,7 @@ Array = NDArray[np.floating]
 Image = Array | Tensor
 Mask = NDArray[np.bool_]
 
+
 class UndefinedError(ValueError):
     """The metric has no value for this reference: it is the mistake of neither image."""
 
