@@ -17,7 +17,9 @@ FLOORS = (
     (
         "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics operators protocols statistics wavelets wavelets.boundary "
+        "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
+        "metrics.similarity metrics.subbands metrics.voxels operators protocols scores statistics "
+        "statistics.comparisons statistics.intervals statistics.power statistics.subgroups wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
@@ -38,7 +40,7 @@ FLOORS = (
         "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.header_words "
         "data.identifiers data.image_sets data.image_sets.cifar10 data.image_sets.folder data.image_sets.images "
         "data.image_sets.mnist data.image_sets.plain_pickle data.image_sets.read data.image_sets.sampling "
-        "data.image_sets.scaling data.ingest data.loaders data.manifest data.nifti data.phantom "
+        "data.image_sets.scaling data.ingest data.lesions data.loaders data.manifest data.nifti data.phantom "
         "data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers data.phantom.shapes "
         "data.phantom.signal data.records data.sources data.splits data.subjects data.transforms data.tree",
         "data",
@@ -47,8 +49,9 @@ FLOORS = (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
-        "latents.impute latents.interpolate latents.places latents.sample report report.figures report.generative "
-        "report.page report.panels report.tables report.words restore train",
+        "latents.impute latents.interpolate latents.places latents.sample report report.card report.cohort report.compare "
+        "report.compare_page report.document report.figures report.generative "
+        "report.page report.panels report.tables report.text report.words restore train",
         "work on the data",
     ),
     (
@@ -56,7 +59,7 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.export stages.generation stages.latents stages.plan stages.privacy "
+        "cli stages stages.cohort stages.comparing stages.export stages.generation stages.latents stages.plan stages.privacy "
         "stages.reporting stages.restoration stages.training",
         "entries",
     ),

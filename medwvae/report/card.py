@@ -133,7 +133,7 @@ def data_sheet(given: CardInputs) -> Document:
         Section(
             "Preprocessing",
             [
-                "Canonical orientation (RAS+), scanner units or HU, nothing resampled unless the manifest says so; then "
+                "Canonical orientation, scanner units or HU, nothing resampled unless a sidecar says so; then "
                 "slices, scaled linearly so that air is 0 and a percentile inside the head is 1. Nothing is clipped.",
                 "Degradations are simulated on the canonical volumes: " + "; ".join(study.settings.values()) + "."
                 if study.settings
@@ -142,9 +142,7 @@ def data_sheet(given: CardInputs) -> Document:
         ),
         Section(
             "Splits",
-            [
-                "By subject: all images of a subject are in one part. Classical methods are tuned on validation subjects."
-            ],
+            ["By subject: all images of one are in one part. Classical methods are tuned on validation subjects."],
         ),
         Section(
             "Privacy",

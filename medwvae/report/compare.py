@@ -98,7 +98,7 @@ def compare(
     dict
         Ready for JSON. `runs`: names. `region`. `rows`: of each task, metric, method, later run `n`, `baseline_mean`,
         `candidate_mean`, `difference` (candidate − baseline; of distances to the target where a metric has one) with
-        `low` and `high`, `median`, `p`, `p_holm` (over the later runs and methods of one task and metric), effect sizes,
+        `low` and `high`, `median`, `p`, `p_holm` (over later runs and methods of one task and metric), effect sizes,
         `needed`, `verdict` (better, worse or no difference shown) and `differences` by subject. `gates`: what was
         tested, and whether it `failed`. `notes`: what could not be compared, and why. `failed`: whether any gate did.
 
