@@ -49,7 +49,8 @@ FLOORS = (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
         "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
-        "latents.impute latents.interpolate latents.places latents.sample report report.card report.cohort report.compare "
+        "latents.impute latents.interpolate latents.places latents.sample report report.card "
+        "report.cohort report.compare "
         "report.compare_page report.document report.figures report.generative "
         "report.page report.panels report.tables report.text report.words restore train",
         "work on the data",
@@ -59,7 +60,8 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.comparing stages.export stages.generation stages.latents stages.plan stages.privacy "
+        "cli stages stages.cohort stages.comparing stages.export stages.generation stages.latents "
+        "stages.plan stages.privacy "
         "stages.reporting stages.restoration stages.training",
         "entries",
     ),

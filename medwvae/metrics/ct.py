@@ -48,7 +48,7 @@ def hu_bias(x: Array, ref: Array, *, mask: Mask) -> float:
 
 
 def hu_noise(x: Array, ref: Array, *, mask: Mask) -> float:
-    """Return the standard deviation of x − ref over the region, HU; 0 is best. It holds blur, too, where tissue varies."""
+    """Return the standard deviation of x − ref over the region, HU; 0 is best. Where tissue varies, blur counts too."""
     return float(_difference(x, ref)[checked(mask, x.shape)].std())
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from medwvae import paths
 from medwvae.config import Config
-from medwvae.errors import ConfigError
+from medwvae.errors import ConfigError, InputError
 from medwvae.names import NETWORKS, Task
 from medwvae.progress import counter
 from medwvae.stages.plan import each, methods_of, task_named
@@ -67,6 +67,9 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         Restored(method, kind, paths.restored(root, task, method)) for method, kind in methods_of(config, task).items()
     ]
     cases = load_cases(paths.prepared_index(root), "test")
+    lesions = Path(config.evaluate.lesions) if config.evaluate.lesions else None
+    if lesions is not None and not lesions.is_dir():
+        raise InputError("`evaluate.lesions` is no folder; give the folder of the lesion masks")
     one = partial(
         score_volumes,
         cases,
@@ -75,7 +78,7 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         setting=build.setting(config, task),
         regions=config.evaluate.regions,
         metrics=config.evaluate.metrics,
-        lesions=Path(config.evaluate.lesions) if config.evaluate.lesions else None,
+        lesions=lesions,
     )
     with counter(f"evaluate {task}", len(items)) as advance:
         tables = []
