@@ -1,8 +1,8 @@
-"""Metrics: how much faster than scikit-image are PSNR, NMSE and SSIM on a 181×217×181 volume, and are they equal?
+"""Metrics: are PSNR, NMSE and SSIM equal to scikit-image's on a 181×217×181 volume, and how much faster.
 
 scikit-image and ours take turns, so that a disturbance of the machine hits both; ratios are medians over the turns.
-scikit-image uses one thread whatever it is given; ours uses --threads. All in float64. The volume is smooth noise in the
-size of a brain at 1 mm. `--device cuda` times ours on a card as well.
+scikit-image uses one thread whatever it is given; ours uses --threads. All in float64. The volume is smooth noise of
+the size of a brain at 1 mm. `--device cuda` times ours on a card.
 """
 
 import statistics

@@ -12,7 +12,7 @@ from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.geometry import spacing_of
-from medwvae.metrics import Mask
+from medwvae.metrics.voxels import Mask
 from medwvae.names import Kind, Metric, Region, Task
 from medwvae.protocols import PROTOCOLS, Protocol, Score
 from medwvae.scores import ct_scores, scores_of

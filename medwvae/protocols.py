@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from medwvae.metrics import Array, Mask, SsimKind, masked_mean, nmse, psnr, ssim_map
+from medwvae.metrics.similarity import SsimKind, ssim_map
+from medwvae.metrics.voxels import Array, Mask, masked_mean, nmse, psnr
 from medwvae.names import Region
 
 

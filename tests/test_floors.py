@@ -18,7 +18,7 @@ FLOORS = (
         "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
-        "metrics.similarity metrics.subbands metrics.voxels operators protocols scores statistics "
+        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators protocols scores statistics "
         "statistics.comparisons statistics.intervals statistics.power statistics.subgroups wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",

@@ -16,7 +16,7 @@ from medwvae.degradation import Autoencode, Degradation, Denoise, Recon, Superre
 from medwvae.errors import InputError
 from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
 from medwvae.intensity import LinearScaling
-from medwvae.names import TASKS
+from medwvae.names import REGIONS, TASKS
 from medwvae.nets.unet import UNet
 from medwvae.operators import magnitude
 from medwvae.protocols import PROTOCOLS
@@ -292,3 +292,52 @@ def test_scores_ask_for_every_volume_on_its_own_grid(tmp_path):
     nifti.write(tmp_path / "a.nii.gz", np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.eye(4))
     with pytest.raises(InputError, match="is not its truth's"):
         scores_of([chosen], tmp_path)
+
+
+def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_masks(tmp_path):
+    shape = (6, 24, 20)
+    cases = [case(name, shape, seed) for seed, name in enumerate(("a", "b"))]
+    for one in cases:
+        nifti.write(tmp_path / f"{one.volume}.nii.gz", one.prepared.to_volume(0.9 * one.prepared.image), np.eye(4))
+    lesion = np.zeros((24, 20, 6), np.uint8)  # on the canonical grid, slices last
+    lesion[9:13, 8:12, 2:4] = 1
+    (tmp_path / "masks").mkdir()
+    flipped = nib.Nifti1Image(lesion[::-1], np.array([[-1.0, 0, 0, 23], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    nib.save(flipped, tmp_path / "masks" / "a.nii.gz")  # stored another way round
+    options = {"run": "r", "task": "recon", "setting": "s", "lesions": tmp_path / "masks"}
+    items = [Restored("input", "input", tmp_path)]
+    found = score_volumes(cases, items, regions=REGIONS, metrics=("psnr", "hfen"), **options)
+    assert set(found["metric"]) == {"psnr", "hfen", "lesion_contrast"}
+    assert set(found[found["region"] == "lesion"]["volume"]) == {"a"}
+    row = found.set_index(["volume", "region", "metric"])["value"]
+    inside = np.moveaxis(lesion, 2, 0).astype(bool)
+    truth = cases[0].prepared.image
+    expected = 10 * np.log10(truth.max() ** 2 / np.mean((0.1 * truth[inside]) ** 2))
+    assert row["a", "lesion", "psnr"] == pytest.approx(expected, rel=1e-4)
+    assert row["a", "lesion", "lesion_contrast"] == pytest.approx(0.9, abs=1e-3)
+    nib.save(nib.Nifti1Image(lesion[:, :, :4], np.eye(4)), tmp_path / "masks" / "b.nii.gz")
+    with pytest.raises(InputError, match="resample it"):
+        score_volumes(cases, items, regions=REGIONS, **options)
+    (tmp_path / "masks" / "b.nii.gz").write_bytes(b"no image")
+    with pytest.raises(InputError, match="cannot be read"):
+        score_volumes(cases, items, regions=REGIONS, **options)
+
+
+def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path):
+    from dataclasses import replace
+
+    from tests.metrics.test_ct_and_lesions import skull
+
+    hounsfield, head = skull((4, 48, 48))
+    scaling = LinearScaling(-1000.0, 1800.0)
+    prepared = Prepared(scaling.apply(hounsfield), head, scaling, 2, np.eye(4))
+    one = replace(case("a"), contrast="ct", prepared=prepared)
+    nifti.write(tmp_path / "a.nii.gz", prepared.to_volume(prepared.image) + np.float32(5.0), np.eye(4))
+    options = {"run": "r", "task": "denoise", "setting": "s", "regions": ("head",), "metrics": ("psnr", "ct")}
+    found = score_volumes([replace(one)], [Restored("input", "input", tmp_path)], **options)
+    assert set(found["metric"]) >= {"hu_bias_soft", "hu_noise_soft", "hu_bias_bone", "psnr"}
+    values = found.set_index("metric")["value"]
+    assert values["hu_bias_soft"] == pytest.approx(5, abs=1e-2) and values["hu_noise_bone"] < 0.01
+    assert set(found[found["metric"].str.startswith("hu_")]["unit"]) == {"HU"}
+    flat = replace(one, contrast="t1w")
+    assert set(score_volumes([flat], [Restored("input", "input", tmp_path)], **options)["metric"]) == {"psnr"}

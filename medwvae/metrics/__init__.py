@@ -10,7 +10,8 @@ from medwvae.metrics.ct import hu_bias, hu_noise, noise_power
 from medwvae.metrics.definitions import DEFINITIONS, Definition, definition
 from medwvae.metrics.edges import edge_sharpness, gradient_error, hfen
 from medwvae.metrics.lesions import lesion_contrast
-from medwvae.metrics.similarity import GAUSSIAN_TAPS, SsimKind, ms_ssim, ssim, ssim_map, ssim_tensor
+from medwvae.metrics.multiscale import ms_ssim
+from medwvae.metrics.similarity import GAUSSIAN_TAPS, SsimKind, ssim, ssim_map, ssim_tensor
 from medwvae.metrics.subbands import subband_errors
 from medwvae.metrics.voxels import Array, Image, Mask, masked_mean, nmse, psnr
 

@@ -1,4 +1,4 @@
-"""Structural similarity, in PyTorch on any device: SSIM and its map; multi-scale SSIM by MONAI."""
+"""Structural similarity, in PyTorch on any device: SSIM and its map."""
 
 from typing import Final, Literal
 
@@ -27,7 +27,7 @@ def ssim(
         return float(ssim_tensor(a, b, data_range=data_range, kind=kind, dims=dims).mean())
     # Only the box around the mask, and half a window, can matter.
     checked(mask, tuple(a.shape))
-    box = _box(mask, RADIUS[kind], 2 * RADIUS[kind] + 1, dims)
+    box = box_of(mask, RADIUS[kind], 2 * RADIUS[kind] + 1, dims)
     found = ssim_tensor(a[box], b[box], data_range=data_range, kind=kind, dims=dims)
     return masked_mean(found.cpu().numpy(), mask[box])
 
@@ -69,29 +69,20 @@ def ssim_tensor(x: Tensor, ref: Tensor, *, data_range: float, kind: SsimKind, di
     return torch.stack([_of_volume(a, b, data_range, kind) for a, b in volumes]).reshape(x.shape)
 
 
-def ms_ssim(x: Image, ref: Image, *, data_range: float, dims: Literal[2, 3], mask: Mask | None = None) -> float:
-    """Multi-scale SSIM (Wang, Simoncelli and Bovik 2003), by MONAI, in float32; with `dims` = 2 the mean over slices.
-
-    With a mask: of the box around it. As many of the five scales as the box allows (`fidelity.diversity.scales_for`);
-    compare only values of one matrix size.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, an axis is shorter than 11 voxels, or the data range is not positive.
-    """
-    from medwvae.fidelity.diversity import ms_ssim as of_images
-
-    check_range(data_range)
-    a, b = tensor_of(x), tensor_of(ref)
-    if mask is not None and a.shape == b.shape:
-        checked(mask, tuple(a.shape))
-        box = _box(mask, 0, GAUSSIAN_TAPS, dims)
-        a, b = a[box], b[box]
-    batches = [f.reshape(-1, 1, *f.shape[-dims:]) for f in (a, b)]
-    step = 16 if dims == 2 else 1
-    parts = zip(*(batch.split(step) for batch in batches), strict=True)
-    return float(torch.cat([of_images(p, q, data_range=data_range, dims=dims) for p, q in parts]).double().mean())
+def box_of(mask: Mask, margin: int, least: int, dims: int) -> tuple[slice, ...]:
+    """Return the smallest box around a mask with a margin, at least `least` voxels along the last `dims` axes."""
+    box = []
+    for axis, size in enumerate(mask.shape):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        spatial = axis >= mask.ndim - dims
+        around = margin if spatial else 0
+        low, high = max(0, int(inside[0]) - around), min(size, int(inside[-1]) + 1 + around)
+        if spatial and high - low < least:
+            low = max(0, min(low - (least - (high - low)) // 2, size - least))
+            high = min(size, low + least)
+        box.append(slice(low, high))
+    return tuple(box)
 
 
 def _of_slices(x: Tensor, ref: Tensor, data_range: float, kind: SsimKind) -> Tensor:
@@ -143,19 +134,3 @@ def _ratio(means: Tensor, data_range: float, kind: SsimKind, dims: int, out: Ten
     variances = squares.sub_(means_squares).mul_(unbiased).add_(c2)
     numerator = means_product.mul_(2).add_(c1).mul_(covariance)
     torch.div(numerator, means_squares.add_(c1).mul_(variances), out=out)
-
-
-def _box(mask: Mask, margin: int, least: int, dims: int) -> tuple[slice, ...]:
-    """Return the smallest box around the mask with a margin, at least `least` voxels along the last `dims` axes."""
-    box = []
-    for axis, size in enumerate(mask.shape):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        spatial = axis >= mask.ndim - dims
-        around = margin if spatial else 0
-        low, high = max(0, int(inside[0]) - around), min(size, int(inside[-1]) + 1 + around)
-        if spatial and high - low < least:
-            low = max(0, min(low - (least - (high - low)) // 2, size - least))
-            high = min(size, low + least)
-        box.append(slice(low, high))
-    return tuple(box)

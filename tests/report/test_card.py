@@ -56,10 +56,10 @@ def test_the_card_holds_the_runs_own_numbers(given):
     text = as_markdown(model_card(given))
     psnr = given.study.metrics.query("method == 'wavelet_vae' and region == 'head' and metric == 'psnr'")
     own = mean_interval(psnr.set_index("subject")["value"].sort_index())
-    assert f"| PSNR \\(dB\\) | head | {own.mean:.2f} | {own.low:.2f} to {own.high:.2f} | {own.median:.2f} | 8 |" in text
+    assert f"| PSNR (dB) | head | {own.mean:.2f} | {own.low:.2f} to {own.high:.2f} | {own.median:.2f} | 8 |" in text
     worst = psnr.set_index("subject")["value"].nsmallest(3)
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| sub")]
-    assert [name.replace("\\-", "-") for name in rows] == list(worst.index)
+    assert rows == list(worst.index)
     for said in ("480,000 parameters", "Not a medical device", "Apache", "0" * 64, "not stated", "d1", "beats", "Sex"):
         assert said in text
     assert "8 test subjects: bootstrap intervals of so few are too narrow" in text
@@ -67,7 +67,7 @@ def test_the_card_holds_the_runs_own_numbers(given):
 
 def test_the_sheet_says_what_was_refused_and_where_everyone_is(given):
     text = as_markdown(data_sheet(dataclasses.replace(given, data_licence="CC BY-SA 3.0", data_source="IXI")))
-    for said in ("IXI", "CC BY\\-SA 3.0" if "CC BY\\-SA" in text else "CC BY-SA 3.0", "a slice is missing", "1 refused",
+    for said in ("IXI", "CC BY-SA 3.0", "a slice is missing", "1 refused",
                  "1 training, 1 validation, 8 test", "Faces are not removed"):  # fmt: skip
         assert said in text
     assert "models/" not in text and "f" * 64 in text
