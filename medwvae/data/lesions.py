@@ -31,7 +31,7 @@ def read_lesions(folder: Path, volume: str, prepared: Prepared) -> NDArray[np.bo
         mask = np.asarray(image.dataobj) > 0.5
     except Exception as error:  # nibabel raises what the format's own errors are, and zlib's
         raise InputError(f"the lesion mask of {volume} cannot be read as NIfTI; write it again") from error
-    expected = tuple(np.moveaxis(np.empty(prepared.image.shape, bool), 0, prepared.axis).shape)
+    expected = np.moveaxis(prepared.head, 0, prepared.axis).shape
     if mask.shape != expected or not np.allclose(image.affine, prepared.affine, atol=1e-2):
         raise InputError(
             f"the lesion mask of {volume} has the grid {mask.shape}, its volume {expected}, or it lies elsewhere; "

@@ -93,7 +93,7 @@ def noise_power(x: Array, ref: Array, *, mask: Mask, spacing: tuple[float, float
     radial = np.bincount(place.ravel(), power.ravel())[full] / count[full]
     total = float(power.sum())
     return Spectrum(
-        frequency=np.flatnonzero(full) * bin_width,
+        frequency=np.asarray(np.flatnonzero(full) * bin_width, np.float64),
         power=radial,
         variance=total / (size**2 * spacing[0] * spacing[1]),
         mean_frequency=float((radius * power).sum()) / total if total > 0 else 0.0,

@@ -1,5 +1,6 @@
 """Edges and fine detail: gradients, the Laplacian of Gaussian. Filters see voxels outside the mask, sums do not."""
 
+import math
 from typing import Literal
 
 import torch
@@ -41,7 +42,7 @@ def hfen(x: Image, ref: Image, *, dims: Dims, mask: Mask | None = None) -> float
     """
     a, b, inside = _three(x, ref, mask)
     own = _select(laplacian(b, dims), inside)
-    return _share(_select(laplacian(a - b, dims), inside), own, "detail") ** 0.5
+    return math.sqrt(_share(_select(laplacian(a - b, dims), inside), own, "detail"))
 
 
 def edge_sharpness(x: Image, ref: Image, *, dims: Dims, mask: Mask | None = None) -> float:

@@ -59,5 +59,5 @@ def along(x: Tensor, axis: Literal[-1, -2, -3], kernel: Kernel, out: Tensor | No
             out[..., start:stop, :] = torch.matmul(weights, x[..., low:high, :])
         else:
             part = torch.matmul(weights, x[..., low:high, :, :].flatten(-2))
-            out[..., start:stop, :, :] = part.unflatten(-1, x.shape[-2:])
+            out[..., start:stop, :, :] = part.reshape(*part.shape[:-1], *x.shape[-2:])
     return out

@@ -28,5 +28,5 @@ def ms_ssim(x: Image, ref: Image, *, data_range: float, dims: Literal[2, 3], mas
         a, b = a[box], b[box]
     batches = [f.reshape(-1, 1, *f.shape[-dims:]) for f in (a, b)]
     step = 16 if dims == 2 else 1
-    parts = zip(*(batch.split(step) for batch in batches), strict=True)
+    parts = zip(*(torch.split(batch, step) for batch in batches), strict=True)
     return float(torch.cat([of_images(p, q, data_range=data_range, dims=dims) for p, q in parts]).double().mean())

@@ -278,7 +278,8 @@ def _terms(given: CardInputs) -> str:
 
 
 def _code_licence() -> str:
-    return metadata.metadata("medwvae").get("License-Expression") or "see LICENSE"
+    found = metadata.metadata("medwvae").get_all("License-Expression")
+    return str(found[0]) if found else "see LICENSE"
 
 
 def _digests(study: ReportInputs) -> Iterator[tuple[str, str]]:

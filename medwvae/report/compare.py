@@ -244,16 +244,16 @@ def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate], notes: list[str]) 
                 {key: row[key] for key in keys}
                 | {"margin": gate.margin, "gain": found.mean, "p": found.p, "p_smallest": found.p_smallest}
             )
-    for gate, adjusted in zip(tested, holm([gate["p"] for gate in tested]), strict=True):
-        if gate["p_smallest"] * len(tested) >= SIGNIFICANT:
+    for one, adjusted in zip(tested, holm([one["p"] for gate in tested]), strict=True):
+        if one["p_smallest"] * len(tested) >= SIGNIFICANT:
             least = math.floor(math.log2(len(tested) / SIGNIFICANT)) + 1
             raise InputError(
-                f"--fail-if-worse {gate['metric']}: with {count(gate['n'], 'subject')} and "
+                f"--fail-if-worse {one['metric']}: with {count(one['n'], 'subject')} and "
                 f"{count(len(tested), 'comparison')} the test can never give p < .05, so it could never fail; "
                 f"it needs {count(least, 'subject')}"
             )
-        gate["p_holm"] = adjusted
-        gate["failed"] = adjusted < SIGNIFICANT and gate["gain"] < -gate["margin"]
+        one["p_holm"] = adjusted
+        one["failed"] = adjusted < SIGNIFICANT and one["gain"] < -one["margin"]
     return tested
 
 

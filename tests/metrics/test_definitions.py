@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medwvae.metrics.definitions import DEFINITIONS, definition
-from medwvae.names import METRICS
+from medwvae.names import METRICS, Region
 from medwvae.protocols import PROTOCOLS
 from medwvae.scores import ct_scores, scores_of
 from tests.cases import head_like
@@ -37,11 +37,12 @@ def test_every_score_is_defined_and_every_definition_is_scored():
 
 def test_what_was_not_asked_for_is_not_scored():
     image, head = head_like((4, 24, 20))
-    found = scores_of(PROTOCOLS["fastmri"], image * 0.9, image, head, metrics=("psnr", "hfen"), regions=("head",))
+    only: tuple[Region] = ("head",)
+    found = scores_of(PROTOCOLS["fastmri"], image * 0.9, image, head, metrics=("psnr", "hfen"), regions=only)
     assert [(one.region, one.metric) for one in found] == [("head", "psnr"), ("head", "hfen")]
     blank = np.zeros(head.shape, bool)
-    regions = {"metrics": METRICS, "regions": ("lesion",)}
-    assert scores_of(PROTOCOLS["fastmri"], image, image, head, lesion=blank, **regions) == []
+    lesions: tuple[Region] = ("lesion",)
+    assert scores_of(PROTOCOLS["fastmri"], image, image, head, metrics=METRICS, regions=lesions, lesion=blank) == []
 
 
 def test_loss_is_less_for_the_better_value():
