@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -304,7 +305,7 @@ def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_mask
     (tmp_path / "masks").mkdir()
     flipped = nib.Nifti1Image(lesion[::-1], np.array([[-1.0, 0, 0, 23], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     nib.save(flipped, tmp_path / "masks" / "a.nii.gz")  # stored another way round
-    options = {"run": "r", "task": "recon", "setting": "s", "lesions": tmp_path / "masks"}
+    options: dict[str, Any] = {"run": "r", "task": "recon", "setting": "s", "lesions": tmp_path / "masks"}
     items = [Restored("input", "input", tmp_path)]
     found = score_volumes(cases, items, regions=REGIONS, metrics=("psnr", "hfen"), **options)
     assert set(found["metric"]) == {"psnr", "hfen", "lesion_contrast"}
@@ -333,7 +334,8 @@ def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path):
     prepared = Prepared(scaling.apply(hounsfield), head, scaling, 2, np.eye(4))
     one = replace(case("a"), contrast="ct", prepared=prepared)
     nifti.write(tmp_path / "a.nii.gz", prepared.to_volume(prepared.image) + np.float32(5.0), np.eye(4))
-    options = {"run": "r", "task": "denoise", "setting": "s", "regions": ("head",), "metrics": ("psnr", "ct")}
+    options: dict[str, Any] = {"run": "r", "task": "denoise", "setting": "s", "regions": ("head",)}
+    options["metrics"] = ("psnr", "ct")
     found = score_volumes([replace(one)], [Restored("input", "input", tmp_path)], **options)
     assert set(found["metric"]) >= {"hu_bias_soft", "hu_noise_soft", "hu_bias_bone", "psnr"}
     values = found.set_index("metric")["value"]

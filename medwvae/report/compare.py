@@ -244,7 +244,7 @@ def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate], notes: list[str]) 
                 {key: row[key] for key in keys}
                 | {"margin": gate.margin, "gain": found.mean, "p": found.p, "p_smallest": found.p_smallest}
             )
-    for one, adjusted in zip(tested, holm([one["p"] for gate in tested]), strict=True):
+    for one, adjusted in zip(tested, holm([gate["p"] for gate in tested]), strict=True):
         if one["p_smallest"] * len(tested) >= SIGNIFICANT:
             least = math.floor(math.log2(len(tested) / SIGNIFICANT)) + 1
             raise InputError(
