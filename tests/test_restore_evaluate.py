@@ -334,9 +334,9 @@ def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path):
     prepared = Prepared(scaling.apply(hounsfield), head, scaling, 2, np.eye(4))
     one = replace(case("a"), contrast="ct", prepared=prepared)
     nifti.write(tmp_path / "a.nii.gz", prepared.to_volume(prepared.image) + np.float32(5.0), np.eye(4))
-    options: dict[str, Any] = {"run": "r", "task": "denoise", "setting": "s", "regions": ("head",)}
+    options: dict[str, Any] = {"run": "r", "task": "recon", "setting": "s", "regions": ("head",)}
     options["metrics"] = ("psnr", "ct")
-    found = score_volumes([replace(one)], [Restored("input", "input", tmp_path)], **options)
+    found = score_volumes([one], [Restored("input", "input", tmp_path)], **options)
     assert set(found["metric"]) >= {"hu_bias_soft", "hu_noise_soft", "hu_bias_bone", "psnr"}
     values = found.set_index("metric")["value"]
     assert values["hu_bias_soft"] == pytest.approx(5, abs=1e-2) and values["hu_noise_bone"] < 0.01

@@ -24,7 +24,7 @@ def markdown(text: object, most: int = MOST) -> str:
     """Return text that Markdown shows as it is, `one_line` long: no HTML, no link, no heading, no cell of a table."""
     line = one_line(text, most).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
-    line = re.sub(r"^(\d+)([.)])", r"\1\\\2", line)  # would begin a numbered list
+    line = re.sub(r"^(\d+)([.)])(?= |$)", r"\1\\\2", line)  # would begin a numbered list
     line = re.sub(r"^([-=:#+])", r"\\\1", line)  # would begin a list or underline a heading
     return re.sub(r"(https?|ftp|mailto|www)([:.])", r"\1&#8203;\2", line, flags=re.IGNORECASE)
 
