@@ -1,7 +1,7 @@
 """Figures and table of a finished run for the docs: python benchmarks/figures.py results/ixi docs/ixi.
 
-Writes scores-<task>.svg, training-<task>.svg, noise-scale.svg, table.md and headline.md. Plots only: no image of a
-subject leaves the run's own folder.
+Writes scores-<task>.svg, training-<task>.svg, table.md and headline.md. Plots only: no image of a subject leaves the
+run's own folder.
 """
 
 import argparse
@@ -31,8 +31,6 @@ def table(summary: dict[str, Any]) -> str:
     """Mean and 95 % interval over the test subjects, inside the head, as Markdown."""
     lines = []
     for name, task in summary["tasks"].items():
-        if name == "autoencode":
-            continue
         lines += [
             f"**{label(name, TASK_LABELS)}** ({task['setting']}; {task['subjects']} test subjects; "
             f"protocol `{task['protocol']}`)",
@@ -54,7 +52,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def headline(summary: dict[str, Any]) -> str:
     """One small table for the README: each kind's best method per task, PSNR in dB / SSIM inside the head."""
-    tasks = {name: task for name, task in summary["tasks"].items() if name != "autoencode"}
+    tasks = summary["tasks"]
     titles = [f"{label(name, TASK_LABELS)}, {task['setting']}" for name, task in tasks.items()]
     lines = [f"| PSNR, dB / SSIM | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
 
@@ -94,11 +92,6 @@ def main() -> None:
         histories = {
             path.parent.name: pd.read_csv(path) for path in (options.root / "models" / name).glob("*/history.csv")
         }
-        if name == "autoencode":
-            scales = figures.noise_scales(title, histories["wavelet_vae"])
-            if scales:
-                texts["noise-scale.svg"] = standalone(scales)
-            continue
         order = sorted(task["kinds"], key=lambda method: task["regions"]["head"]["psnr"]["methods"][method]["mean"])
         texts[f"scores-{name}.svg"] = standalone(figures.strips(title, rows, task, "head", order))
         curves = figures.training_curves(title, histories)

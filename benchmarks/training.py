@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     precision = best_precision("cpu")
-    networks = {"unet": UNet(), "wavelet_vae": WaveletVAE(objective="restore"), "conv_vae": ConvVAE()}
+    networks = {"unet": UNet(), "wavelet_vae": WaveletVAE(), "conv_vae": ConvVAE()}
     steps = {name: stepper(model, precision) for name, model in networks.items()}
     times: dict[str, list[float]] = {name: [] for name in networks}
     for turn in range(13 if options.quick else 63):

@@ -24,17 +24,15 @@ if TYPE_CHECKING:
 
 def degradation(config: Config, task: Task) -> "Degradation":
     """Return the simulation of a task's measurements."""
-    from medwvae.degradation import Autoencode, Denoise, Recon, Superres
+    from medwvae.degradation import Denoise, Recon, Superres
 
     tasks = config.tasks
     if task == "superres":
         return Superres(tasks.superres.factor)
     if task == "denoise":
         return Denoise(tasks.denoise.sigma)
-    if task == "recon":
-        c = tasks.recon
-        return Recon(c.acceleration, c.centre, c.pattern, c.phase)
-    return Autoencode()
+    c = tasks.recon
+    return Recon(c.acceleration, c.centre, c.pattern, c.phase)
 
 
 def setting(config: Config, task: Task) -> str:
@@ -44,10 +42,8 @@ def setting(config: Config, task: Task) -> str:
         return f"x{tasks.superres.factor} k-space truncation"
     if task == "denoise":
         return f"Rician sigma {100 * tasks.denoise.sigma:g} % of maximum"
-    if task == "recon":
-        c = tasks.recon
-        return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
-    return "clean"
+    c = tasks.recon
+    return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
 
 
 def network(config: Config, task: Task, name: str) -> "Restorer":
@@ -61,11 +57,10 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     channels = 2 if task == "recon" else 1
     conditions = 1 if task == "denoise" else 0
     if name == "wavelet_vae":
-        from medwvae.nets.wavelet_vae import Objective, WaveletVAE
+        from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        objective: Objective = "sparse" if task == "autoencode" else "restore"
-        return WaveletVAE(objective=objective, channels=channels, conditions=conditions, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
@@ -144,7 +139,8 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
     if kind == "conv_vae":
         from medwvae.nets.conv_latent import ConvLatent
 
-        return ConvLatent(latent=channels_for_rate(rate, own["downsamplings"], 2, channels), **own)
+        latent = own["zone"] * channels_for_rate(rate, own["downsamplings"], 2, channels)
+        return ConvLatent(latent=latent, shape=size, **own)
     if kind == "autoencoder_kl":
         from medwvae.nets.autoencoder_kl import AutoencoderKL
 
@@ -152,9 +148,11 @@ def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: i
     if kind == "wavelet":
         from medwvae.nets.wavelet_latent import WaveletLatentVAE
 
-        return WaveletLatentVAE(rate=rate, **own)
-    from medwvae.nets.controls import KeptSubbands, LargestCoefficients
+        return WaveletLatentVAE(rate=rate, shape=size, **own)
+    from medwvae.nets.controls import KeptSubbands, KeptZone, LargestCoefficients
 
+    if kind == "zone":
+        return KeptZone(rate=rate, shape=size, **own)
     return KeptSubbands(rate=rate, **own) if kind == "ll_only" else LargestCoefficients(rate=rate, **own)
 
 

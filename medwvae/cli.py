@@ -26,8 +26,7 @@ Overrides = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
-TaskName = Annotated[str, typer.Option("--task", help="autoencode, superres, denoise or recon.")]
-LatentName = Annotated[str, typer.Option("--model", help="A trained generative model of the study.")]
+TaskName = Annotated[str, typer.Option("--task", help="superres, denoise or recon.")]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -155,7 +154,7 @@ def train(
 @app.command()
 def restore(
     task: TaskName,
-    method: Annotated[str, typer.Option("--method", help="A network, a classical method, input or exact_inverse.")],
+    method: Annotated[str, typer.Option("--method", help="A network, a classical method or input.")],
     files: Files = None,
     overrides: Overrides = None,
     threads: Threads = 1,
@@ -204,6 +203,14 @@ def generative_references(files: Files = None, overrides: Overrides = None, thre
     from medwvae import stages
 
     stages.generative_references(_load(files, overrides), threads)
+
+
+@app.command()
+def generative_uses(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+    """Draw the report's figures of a latent in use: walk, edit, heatmaps, imputation."""
+    from medwvae import stages
+
+    stages.generative_uses(_load(files, overrides), model, threads)
 
 
 @app.command()
@@ -273,7 +280,7 @@ def card(files: Files = None, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
-    task: Annotated[str | None, typer.Option("--task", help="autoencode, superres, denoise or recon.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="superres, denoise or recon.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
     volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
     source: Annotated[
@@ -313,7 +320,7 @@ def export(
 
 @app.command()
 def sample(
-    model: LatentName,
+    model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
     shape: Annotated[
         str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
@@ -357,7 +364,7 @@ def interpolate(
 
 @app.command()
 def impute(
-    model: LatentName,
+    model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Test subjects, one image each.")] = 4,
     hole: Annotated[int, typer.Option("--hole", min=1, help="Side of the block that is missing, in voxels.")] = 24,
     missing_slices: Annotated[

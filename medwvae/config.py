@@ -125,20 +125,10 @@ class ReconConfig(Section):
         return self
 
 
-class AutoencodeConfig(Section):
-    """The generative model on clean slices: Wavelet-VAE mode A beside the conventional VAE."""
-
-    crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
-    budget: BudgetText | None = Field(None, description="overrides train.budget")
-
-
 class TasksConfig(Section):
     """What to train and to restore."""
 
-    enabled: Several[Task] = Field(
-        TASKS, description="any of autoencode superres denoise recon; none = only generative.systems"
-    )
-    autoencode: AutoencodeConfig = AutoencodeConfig()
+    enabled: Several[Task] = Field(TASKS, description="any of superres denoise recon; none = only generative.systems")
     superres: SuperresConfig = SuperresConfig()
     denoise: DenoiseConfig = DenoiseConfig()
     recon: ReconConfig = ReconConfig()
@@ -156,16 +146,13 @@ class WaveletVAEConfig(Section):
     positivity: int = Field(0, ge=0, description="projections onto non-negative images before the first round")
     noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
-    sparsity: float = Field(1e-3, ge=0, description="λ of the L1 term on details (autoencode)")
-    kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (autoencode)")
-    scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s (restoration)")
+    scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s")
     refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
 
 
 class WaveletVAEByTask(Section):
     """Wavelet-VAE of each task."""
 
-    autoencode: WaveletVAEConfig = WaveletVAEConfig()
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
     recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
@@ -348,10 +335,6 @@ class Config(Section):
         own: str | None = getattr(self.generative.systems[system], "budget", None)
         return parse_budget(own or self.generative.budget)
 
-    def networks_of(self, task: Task) -> tuple[Network, ...]:
-        """Networks that train for a task (a U-Net has no latent, so it does not autoencode)."""
-        return tuple(n for n in self.networks.enabled if not (task == "autoencode" and n == "unet"))
-
 
 _UNREAD = {"budget", "checkpoint_seconds", "tensorboard", "threads"}
 """Fields of `train` that do not change the weights (the budget is read on its own)."""
@@ -390,8 +373,6 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
                 "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
                 "budget": config.budget(task)._asdict(),
             }
-        if method == "exact_inverse":
-            return out | {"levels": levels}
         return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
@@ -421,6 +402,9 @@ def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str
         "budget": config.generative_budget(model.system)._asdict(),
         "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
     }
+    if stage == "generative_uses":
+        # The diffusion draws samples, and none of these uses is one.
+        return {k: trained[k] for k in ("seed", "rate", "data", "system")} | {"images": g["fidelity"]["images"]}
     if stage == "train_generative":
         return trained
     if stage == "train_prior":

@@ -124,6 +124,10 @@ class ConvLatentConfig(TrainedConfig):
     downsamplings: Positive = Field(2, description="halvings of the resolution; 4^downsamplings / rate latent channels")
     widths: tuple[Positive, ...] = Field((48, 96), min_length=1, description="channels per resolution, fine first")
     blocks: int = Field(2, ge=0, description="residual blocks per resolution and direction")
+    zone: Positive = Field(
+        1,
+        description="one of so many positions holds a latent, of so many times the channels: where images have energy",
+    )
 
 
 class AutoencoderKLConfig(TrainedConfig):
@@ -158,8 +162,10 @@ class WaveletLatentConfig(TrainedConfig):
     refine_widths: tuple[Positive, ...] | None = Field(None, description="widths of the refinement; null = as above")
     prior_width: Positive = Field(32, description="channels of p(details | approximation) (elbo)")
     prior_blocks: int = Field(2, ge=0, description="residual blocks of p(details | approximation) (elbo)")
-    select: Literal["subbands", "top_k"] = Field(
-        "subbands", description="what the rate keeps: coarse subbands, or each image's largest coefficients (sparse)"
+    select: Literal["subbands", "zone", "top_k"] = Field(
+        "subbands",
+        description="what the rate keeps: coarse subbands, the coefficients that are largest over the training images, "
+        "or each image's largest (sparse)",
     )
     loss: Literal["mse", "l1", "charbonnier", "bce"] = Field(
         "mse", description="loss of the reconstruction; bce is for images in [0, 1] (sparse)"
@@ -181,6 +187,16 @@ class LLOnlyConfig(SystemConfig):
     wavelet: str = Field("haar", description="family, by PyWavelets' name")
 
 
+class ZoneConfig(SystemConfig):
+    """Control: the coefficients of the transform that are largest over the training images."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    kind: Literal["zone"] = Field(description="the coefficients that are largest over the training images")
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+    levels: Positive = Field(4, description="levels of the transform")
+
+
 class TopKConfig(SystemConfig):
     """Control: the k largest coefficients of the transform; where they lie is not counted."""
 
@@ -192,7 +208,13 @@ class TopKConfig(SystemConfig):
 
 
 AnySystem = Annotated[
-    DenseVAEConfig | ConvLatentConfig | AutoencoderKLConfig | WaveletLatentConfig | LLOnlyConfig | TopKConfig,
+    DenseVAEConfig
+    | ConvLatentConfig
+    | AutoencoderKLConfig
+    | WaveletLatentConfig
+    | LLOnlyConfig
+    | ZoneConfig
+    | TopKConfig,
     Field(discriminator="kind"),
 ]
 
@@ -263,10 +285,14 @@ class GenerativeConfig(Section):
     )
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
     systems: dict[SystemName, AnySystem] = Field(
-        {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only top_k"
+        {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only zone top_k"
     )
     prior: PriorConfig = PriorConfig()
     samples: Positive = Field(64, description="samples that the report shows")
+    uses: str | None = Field(
+        None,
+        description="model (as elbo-r8-s1) that the report puts to use: walk, edit, heatmaps, imputation; null = none",
+    )
     fidelity: FidelityConfig = FidelityConfig()
 
     @model_validator(mode="after")
@@ -283,6 +309,9 @@ class GenerativeConfig(Section):
                 self._seeds_of(name, rate)
             if getattr(system, "prior", False) and self.prior.kind == "none":
                 raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
+        if self.uses is not None and self.uses not in (models := self.models()):
+            have = ", ".join(models) or "none, for there are no systems"
+            raise ValueError(f"uses: the study has no model {self.uses}; have: {have}")
         return self
 
     def models(self) -> dict[str, GenerativeModel]:
@@ -294,6 +323,21 @@ class GenerativeConfig(Section):
             for seed in range(1, self._seeds_of(name, rate) + 1)
         ]
         return {model.id: model for model in found}
+
+    def rival_of(self, model: str) -> str | None:
+        """Return the conventional model that a model's latent walk stands beside: of its rate, and its seed if it can.
+
+        The first convolutional VAE, else the first dense one, else the first AutoencoderKL; None without any.
+        """
+        models = self.models()
+        one = models[model]
+        for kind in ("conv_vae", "dense_vae", "autoencoder_kl"):
+            if self.systems[one.system].kind == kind:
+                return None  # it is the conventional one itself
+            of_kind = [m for m in models.values() if m.rate == one.rate and self.systems[m.system].kind == kind]
+            if of_kind:
+                return min(of_kind, key=lambda m: (m.system != of_kind[0].system, m.seed != one.seed, m.seed)).id
+        return None
 
     def _seeds_of(self, name: str, rate: int) -> int:
         system = self.systems[name]

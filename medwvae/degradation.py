@@ -44,8 +44,8 @@ Degradation = Callable[[Tensor, Tensor, torch.Generator, bool], Simulated]
 
 
 @dataclass(frozen=True)
-class Autoencode:
-    """No degradation: the start is the clean image."""
+class Clean:
+    """No degradation: the start is the clean image, from which generative models learn."""
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """See `Degradation`."""

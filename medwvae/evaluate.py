@@ -18,7 +18,6 @@ from medwvae.protocols import PROTOCOLS, Protocol, Score
 from medwvae.scores import ct_scores, scores_of
 
 PROTOCOL_OF: Mapping[Task, str] = {
-    "autoencode": "autoencode",
     "superres": "ixi-td",
     "denoise": "brainweb-rician",
     "recon": "fastmri",

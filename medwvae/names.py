@@ -2,24 +2,22 @@
 
 from typing import Final, Literal, get_args
 
-Task = Literal["superres", "denoise", "recon", "autoencode"]
-"""`autoencode` trains the generative model (mode A); the other three are restoration tasks (mode C)."""
+Task = Literal["superres", "denoise", "recon"]
+"""What to restore from; generative models are no task but systems of `generative.systems`."""
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
-RESTORATION_TASKS: Final[tuple[Task, ...]] = ("superres", "denoise", "recon")
 
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 
 Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink"]
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
-    "autoencode": (),
     "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
     "denoise": ("nlm", "tv", "bayes_shrink"),
     "recon": ("zero_filled", "cs_wavelet"),
 }
 """Names of the classical methods by task; what they do is in `medwvae.baselines`."""
 
-Kind = Literal["input", "classical", "network", "ours", "control"]
+Kind = Literal["input", "classical", "network", "ours"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 
 Region = Literal["head", "whole", "lesion"]
@@ -41,6 +39,9 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 ImageKind = Literal["cifar10", "celeba_hq", "mnist"]
 """Sets of photographs and digits, on which generative models are compared outside medicine."""
+
+LATENT_USES: Final = ("walk", "edit", "heatmap", "imputed")
+"""What the report shows being done with a latent, beside samples."""
 
 Modality = Literal["MR", "CT"]
 Contrast = Literal["t1w", "t2w", "flair", "pdw", "ct", "unknown"]

@@ -88,11 +88,6 @@ def record(root: Path, task: str, method: str) -> Path:
     return restored(root, task, method) / "record.json"
 
 
-def latent(root: Path, task: str, method: str, name: str) -> Path:
-    """Return the coefficients of one slice."""
-    return restored(root, task, method) / f"{name}_latent.npz"
-
-
 def latent_uses(root: Path, model: str) -> Path:
     """Return the folder of what was drawn, walked and filled in with a trained model's latent."""
     return root / "latents" / model
@@ -146,6 +141,16 @@ def generative_facts(root: Path, model: str) -> Path:
 def generative_pictures(root: Path, model: str) -> Path:
     """Return samples, their nearest training images, and reconstructions, as arrays."""
     return generative(root, model) / "pictures.npz"
+
+
+def generative_uses(root: Path, model: str) -> Path:
+    """Return the numbers of what the report does with a generative model's latent."""
+    return generative(root, model) / "uses" / "uses.json"
+
+
+def generative_use(root: Path, model: str, name: str) -> Path:
+    """Return the figure of one of these uses, named as in `names.LATENT_USES`."""
+    return generative(root, model) / "uses" / f"{name}.png"
 
 
 def generative_table(root: Path) -> Path:

@@ -77,14 +77,6 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             2,
             "slice",
         ),
-        Protocol(
-            "autoencode",
-            "An image through the autoencoder and back; range: maximum of the true volume; SSIM Gaussian 11, 2D.",
-            "volume maximum",
-            "gaussian",
-            2,
-            "volume",
-        ),
     )
 }
 

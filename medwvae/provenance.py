@@ -27,6 +27,7 @@ ENTRY = {
     "score_generative": "medwvae.generative.scoring",
     "generative_references": "medwvae.generative.scoring",
     "generative_report": "medwvae.generative.table",
+    "generative_uses": "medwvae.latents.uses",
 }
 """The module in which the work of each stage starts; its imports are the code that decides the stage's result."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from medwvae.files import atomic
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
 from medwvae.seeding import seed_for
-from medwvae.wavelets import dwt, idwt
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
@@ -65,15 +63,6 @@ def input_method(measurement: Measurement) -> Tensor:
     return magnitude(measurement.start)
 
 
-def exact_inverse(levels: int) -> Method:
-    """Return the control: transform and exact inverse, without a network."""
-
-    def restore(measurement: Measurement) -> Tensor:
-        return magnitude(idwt(dwt(measurement.start, levels)))
-
-    return restore
-
-
 def restore_cases(
     cases: Sequence[Case],
     method: Method,
@@ -113,10 +102,3 @@ def write_record(path: Path, record: Record) -> None:
     """Write the record as JSON; the last file of a restoration."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(vars(record), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def write_latent(path: Path, coefficients: Any) -> None:
-    """Write the subbands of one slice (batch 1, channel 1) as .npz: 'aa3', 'ad3', ... each (h, w)."""
-    bands = {name: band[0, 0].detach().float().numpy() for name, band in coefficients.subbands().items()}
-    with atomic(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, **bands)

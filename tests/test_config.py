@@ -18,10 +18,12 @@ from medwvae.names import NETWORKS, TASKS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
-TRAINED = [(task, network) for task in TASKS for network in NETWORKS if (task, network) != ("autoencode", "unet")]
-CLASSICAL = [("autoencode", "exact_inverse"), ("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
+TRAINED = [(task, network) for task in TASKS for network in NETWORKS]
+CLASSICAL = [("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
 MODEL = "deep_2-r8-s2"
-GENERATIVE = [(stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative")]
+GENERATIVE = [
+    (stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative", "generative_uses")
+]
 ALL = [
     *STAGES,
     *GENERATIVE,
@@ -40,7 +42,14 @@ STUDY = load(
     }
 )
 """Defaults, and two systems: without any, no stage reads `generative`."""
-DECIDES_NO_RESULT = {"results", "networks.enabled", "train.checkpoint_seconds", "train.tensorboard", "train.threads"}
+DECIDES_NO_RESULT = {
+    "results",
+    "networks.enabled",
+    "generative.uses",
+    "train.checkpoint_seconds",
+    "train.tensorboard",
+    "train.threads",
+}
 
 
 def sections(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -283,6 +292,34 @@ def test_overlays_merge_from_left_to_right_key_by_key(tmp_path):
     assert load([one, two], ["run=three"]).run == "three"
 
 
+# --- a latent in use -------------------------------------------------------------------------------------------------
+
+
+def test_only_a_model_of_the_study_can_be_put_to_use():
+    systems = {"elbo": {"kind": "wavelet"}}
+    assert load(overrides={"generative": {"systems": systems, "uses": "elbo-r8-s1"}}).generative.uses == "elbo-r8-s1"
+    for overrides, words in (
+        ({"systems": systems, "uses": "elbo-r2-s1"}, "no model elbo-r2-s1; have: elbo-r4-s1, elbo-r8-s1, elbo-r16-s1"),
+        ({"uses": "elbo-r8-s1"}, "have: none, for there are no systems"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(overrides={"generative": overrides})
+
+
+def test_a_walk_stands_beside_the_conventional_model_of_its_rate():
+    kinds = ("wavelet", "autoencoder_kl", "dense_vae", "conv_vae")
+    systems: dict[str, Any] = {name: {"kind": name} for name in kinds}
+    systems |= {"conv_vae": {"kind": "conv_vae", "rates": [4, 8], "seeds": 1}, "again": {"kind": "conv_vae"}}
+    study = load(overrides={"generative": {"systems": systems, "seeds": 2}}).generative
+    assert study.rival_of("wavelet-r4-s2") == "conv_vae-r4-s1"
+    assert study.rival_of("autoencoder_kl-r16-s2") == "again-r16-s2"
+    assert study.rival_of("dense_vae-r8-s1") == "conv_vae-r8-s1"
+    assert study.rival_of("conv_vae-r8-s1") is None
+    assert (
+        load(overrides={"generative": {"systems": {"w": {"kind": "wavelet"}}}}).generative.rival_of("w-r4-s1") is None
+    )
+
+
 # --- the files beside the code ---------------------------------------------------------------------------------------
 
 
@@ -397,8 +434,7 @@ def test_the_levels_reach_whoever_is_padded_for_them():
         after = changed(before, ("networks", "wavelet_vae", task, "widths"), (8,) * 5)
         readers = {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
         trained = {("train", *pair) for pair in TRAINED if pair[0] == task}
-        control = {("restore", "autoencode", "exact_inverse")} if task == "autoencode" else set()
-        assert readers == trained | control | {("restore", task, "wavelet_vae")}
+        assert readers == trained | {("restore", task, "wavelet_vae")}
 
 
 def test_an_unknown_stage():

@@ -15,7 +15,7 @@ FLOORS = (
         "vocabulary, configuration, paths",
     ),
     (
-        "degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
+        "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
         "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators protocols scores statistics "
@@ -28,7 +28,7 @@ FLOORS = (
         "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
-        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae",
+        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
         "networks",
     ),
     (
@@ -48,11 +48,11 @@ FLOORS = (
     (
         "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
         "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table latents latents.edit latents.figures latents.heatmap latents.holes "
-        "latents.impute latents.interpolate latents.places latents.sample report report.card "
-        "report.cohort report.compare "
-        "report.compare_page report.document report.figures report.generative "
-        "report.page report.panels report.tables report.text report.words restore train",
+        "generative.sources generative.table latents latents.edit latents.examples latents.figures latents.fillings "
+        "latents.heatmap latents.holes latents.impute latents.interpolate latents.places latents.sample latents.uses "
+        "report report.card report.cohort report.compare report.compare_page report.document report.figures "
+        "report.generative report.page report.panels report.tables report.text report.uses report.words "
+        "restore train",
         "work on the data",
     ),
     (
@@ -60,9 +60,9 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.cohort stages.comparing stages.export stages.generation stages.latents "
-        "stages.plan stages.privacy "
-        "stages.reporting stages.restoration stages.training",
+        "cli stages stages.arguments stages.coefficients stages.cohort stages.comparing stages.export "
+        "stages.generation stages.latents stages.plan stages.privacy stages.reporting stages.restoration "
+        "stages.training",
         "entries",
     ),
 )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from medwvae import build, checkpoint, paths, stages
 from medwvae.config import Config
@@ -14,6 +15,7 @@ from medwvae.config_io import load
 from medwvae.data import manifest
 from medwvae.data.loaders import write_index
 from medwvae.errors import ConfigError, InputError
+from medwvae.names import LATENT_USES
 from medwvae.stages import training
 from tests.cases import case
 
@@ -167,6 +169,20 @@ def test_a_trained_model_is_read_back_by_its_id(config):
     assert model.latent_values((24, 16)) == 96
     assert_same(model.state_dict(), weights(config))
     assert stages.trained_model(config, "plain-r4-s1").latent_values((24, 16)) == 96
+
+
+def test_a_latent_is_put_to_use_for_the_report(config):
+    model = "elbo-r4-s1"
+    stages.train_generative(config, model, 1)
+    stages.generative_uses(config, model)
+    facts = json.loads(paths.generative_uses(config.root, model).read_text())
+    assert facts["model"] == model and facts["beside"] is None
+    assert facts["walk"]["subjects"] == ["s3", "s4"]  # test subjects, by the study's names
+    for use in LATENT_USES:
+        path = paths.generative_use(config.root, model, use)
+        with Image.open(path) as picture:
+            assert picture.info["Description"] == facts[use]["alt"] and min(picture.size) > 100
+    assert {path.parent for path in (config.root / "generative" / model).rglob("*.png")} == {path.parent}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ HEAD[2:10, 4:15, 5:20] = True
 
 
 def test_each_protocol_is_found_under_its_own_name():
-    assert set(PROTOCOLS) == {"ixi-td", "brainweb-rician", "fastmri", "autoencode"}
+    assert set(PROTOCOLS) == {"ixi-td", "brainweb-rician", "fastmri"}
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
 
 

@@ -14,11 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint, train
 from medwvae.data.loaders import SliceSampler, contrasts_of
-from medwvae.degradation import Autoencode, Denoise, Simulated
+from medwvae.degradation import Clean, Denoise, Simulated
 from medwvae.errors import InputError, TrainingError
 from medwvae.metrics import psnr
 from medwvae.nets.conv_vae import ConvVAE
 from medwvae.nets.restorer import Estimate
+from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from medwvae.nets.wavelet_vae import WaveletVAE
 from tests.cases import case
 
@@ -39,11 +40,11 @@ def one_thread():
 
 
 def denoiser():
-    return WaveletVAE(objective="restore", conditions=1, widths=(6, 8), blocks=1)
+    return WaveletVAE(conditions=1, widths=(6, 8), blocks=1)
 
 
-def autoencoder():
-    return WaveletVAE(objective="sparse", widths=(6, 8), blocks=1)
+def generative():
+    return WaveletLatentVAE(objective="elbo", widths=(6, 8), blocks=1, prior_width=4, prior_blocks=1)
 
 
 def conventional():
@@ -52,7 +53,7 @@ def conventional():
 
 def run(state_dir: Path, build=denoiser, degrade=None, validation=None, report=None, **changes):
     if degrade is None:
-        degrade = Autoencode() if build is autoencoder else Denoise(0.1)
+        degrade = Clean() if build is generative else Denoise(0.1)
     cases = [case("a"), case("b", shape=(7, 22, 25), seed=1)]
     sampler = SliceSampler(cases, (16, 12))
     if validation is None:
@@ -90,7 +91,7 @@ def stop_after(steps):
 # --- resuming --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [denoiser, autoencoder, conventional], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [denoiser, generative, conventional], ids=lambda build: build.__name__)
 def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkeypatch, build):
     monkeypatch.setattr(train, "RECORDS", 5)  # so that the checkpoint falls between two rows of the history
     expected, progress, _ = run(tmp_path / "whole", build)
@@ -125,7 +126,7 @@ def test_the_seed_decides_everything(tmp_path):
 
 def test_training_learns(tmp_path):
     def build():
-        return WaveletVAE(objective="restore", conditions=1, widths=(16, 16), blocks=1)
+        return WaveletVAE(conditions=1, widths=(16, 16), blocks=1)
 
     _, progress, precision = run(tmp_path, build, steps=100, batch=8, loss="mse", checkpoint_seconds=9)
     scores = [row["val_psnr"] for row in progress.history if "val_psnr" in row]
@@ -211,7 +212,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path):
             return Estimate(estimate.image, estimate.penalty + flat.sqrt(), estimate.terms)
 
     with pytest.raises(TrainingError, match="gradient"):
-        run(tmp_path, lambda: Root(objective="restore", conditions=1, widths=(4, 4), blocks=0))
+        run(tmp_path, lambda: Root(conditions=1, widths=(4, 4), blocks=0))
     assert not (tmp_path / "last.ckpt").exists()
 
 
@@ -373,23 +374,23 @@ def test_the_loop_and_the_validation_hand_labels_on(tmp_path):
             return super().forward(measurement, truth)
 
     sampler = SliceSampler(of_contrasts("t2w", "t1w"), (16, 12))
-    validation = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1, classes=sampler.classes)
+    validation = train.Validation(of_contrasts("t2w"), Clean(), 3, seed=1, classes=sampler.classes)
     train.train(
-        lambda: Reads(objective="sparse", widths=(4, 4), blocks=0),
+        lambda: Reads(widths=(4, 4), blocks=0),
         sampler,
-        Autoencode(),
+        Clean(),
         validation,
         SETTINGS,
         tmp_path,
     )
     assert seen == {True: {0, 1}, False: {1}}
-    plain_one = train.Validation(of_contrasts("t2w"), Autoencode(), 3, seed=1)
+    plain_one = train.Validation(of_contrasts("t2w"), Clean(), 3, seed=1)
     assert plain_one.items[0][1].measurement.label is None
 
 
 def test_a_contrast_that_training_does_not_know_cannot_validate():
     with pytest.raises(InputError, match="has the contrast flair, but training knows t1w, t2w; leave it out"):
-        train.Validation(of_contrasts("flair"), Autoencode(), 3, seed=1, classes=("t1w", "t2w"))
+        train.Validation(of_contrasts("flair"), Clean(), 3, seed=1, classes=("t1w", "t2w"))
 
 
 # --- validation ------------------------------------------------------------------------------------------------------

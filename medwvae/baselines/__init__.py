@@ -62,5 +62,5 @@ _METHODS = (
 
 
 def classical(task: Task) -> dict[str, Classical]:
-    """Return the classical methods of a task by name (none for `autoencode`)."""
+    """Return the classical methods of a task by name."""
     return {method.name: method for method in _METHODS if method.task == task}

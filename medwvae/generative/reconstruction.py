@@ -47,7 +47,7 @@ def batches(images: Tensor, labels: Tensor | None, batch: int) -> Iterator[tuple
 def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
     """Score reconstructions: MSE (squared network units), PSNR (dB) and SSIM in the head, if any, and over all.
 
-    As `medwvae.protocols.score` of protocol `autoencode`, over the images of a volume: the squared error of all of
+    As `medwvae.protocols.score` of protocol `ixi-td`, over the images of a volume: the squared error of all of
     them; the data range is the maximum of the true volume; SSIM Gaussian 11, 2D. Volumes of a subject are averaged.
     """
     scores = []

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from medwvae.data.image_sets import ImageSampler, ImageSet, ImageValidation, classes_of, image_shape, read_image_set
 from medwvae.data.loaders import Case, Sampler, SliceSampler, contrasts_in, load_cases
-from medwvae.degradation import Autoencode
+from medwvae.degradation import Clean
 from medwvae.generative.images import Images, framed, gathered, of_set
 from medwvae.names import ImageKind, Part
 from medwvae.progress import bar
@@ -82,7 +82,7 @@ class Slices:
 
     def validation(self, count: int, seed: int, *, conditional: bool) -> Score:
         """See `Source`."""
-        return Validation(self.cases("val"), Autoencode(), count, seed, self.classes if conditional else ())
+        return Validation(self.cases("val"), Clean(), count, seed, self.classes if conditional else ())
 
     def images(self, part: Part, *, labelled: bool) -> Images:
         """See `Source`; every training slice. InputError if a volume has none of the classes that are wanted."""

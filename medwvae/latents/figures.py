@@ -26,6 +26,8 @@ MAP = "cividis"
 """The same to people with and without a colour vision deficiency (Nuñez, Anderton and Renslow 2018)."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
 _MISSING = "#56b4e9"
+_SIGNED_MAP = "RdBu_r"
+_OUTLINE = "#f0e442"
 _STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}
 _INCH = 1.3
 
@@ -46,7 +48,7 @@ def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Fi
     Parameters
     ----------
     images, measured
-        By what the legend calls the model; the same keys, the same n.
+        By what the legend calls the model; the same n. A row without measures, as of a cross-fade, is only shown.
     """
     first = next(iter(images.values()))
     count, shape = len(first), first.shape[1:]
@@ -81,7 +83,7 @@ def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Fi
 def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
     """Return an image (H, W) and its maps by level (rows) and orientation (columns), each map from 0 to 1."""
     names = list(dict.fromkeys(name for bands in maps.values() for name in bands))
-    figure, axes = _panels(len(maps), 1 + len(names), image.shape, colour_bar=True)
+    figure, axes = _panels(len(maps), 1 + len(names), image.shape[:2], titles=len(maps), colour_bar=True)
     for row, (level, bands) in enumerate(maps.items()):
         if row == 0:
             _grey(axes[row, 0], image, window(image))
@@ -94,21 +96,47 @@ def heatmaps(image: Array, maps: Mapping[int, Mapping[str, Array]]) -> Figure:
     return figure
 
 
-def imputed(images: Mapping[str, Array], deviation: Array | None = None) -> Figure:
-    """Return a row per image: its versions by column (NaN: missing), then the deviation (of colours, the mean)."""
+def imputed(images: Mapping[str, Array], beside: Array | None = None, words: str = "standard deviation") -> Figure:
+    """Return a row per image: its versions by column (NaN: missing), then a map of them (of colours, the mean).
+
+    Parameters
+    ----------
+    beside : array, optional
+        (N, H, W[, 3]), from 0 up: standard deviation, or error.
+    words : str
+        What that map shows.
+    """
     first = next(iter(images.values()))
-    figure, axes = _panels(len(first), len(images) + (deviation is not None), first.shape[1:3], colour_bar=True)
+    columns = len(images) + (beside is not None)
+    figure, axes = _panels(len(first), columns, first.shape[1:3], titles=1, colour_bar=beside is not None)
     high = max(window(column) for column in images.values())
     for column, (name, values) in enumerate(images.items()):
         _title(axes[0, column], name)
         for axis, image in zip(axes[:, column], values, strict=True):
             _grey(axis, image, high)
-    if deviation is not None:
-        top = float(deviation.max()) or 1.0
-        _title(axes[0, -1], "standard deviation")
-        for axis, values in zip(axes[:, -1], deviation if deviation.ndim == 3 else deviation.mean(-1), strict=True):
+    if beside is not None:
+        top = window(beside)
+        _title(axes[0, -1], words)
+        for axis, values in zip(axes[:, -1], beside if beside.ndim == 3 else beside.mean(-1), strict=True):
             shown = axis.imshow(values, cmap=MAP, vmin=0, vmax=top, interpolation="nearest")
-        _bar(figure, axes, shown, "standard deviation")
+        _bar(figure, axes, shown, words)
+    return figure
+
+
+def edited(before: Array, after: Array, mask: NDArray[np.bool_]) -> Figure:
+    """Return an image (H, W[, 3]) before and after an edit and the difference, with the outline of a mask (H, W)."""
+    figure, axes = _panels(1, 3, before.shape[:2], titles=1, colour_bar=True, inches=2 * _INCH)
+    high = window(before)
+    difference = after - before if before.ndim == 2 else (after - before).mean(-1)
+    top = window(np.abs(difference))
+    for axis, name, image in zip(axes[0], ("before", "after"), (before, after), strict=False):
+        _grey(axis, image, high)
+        _title(axis, name)
+    shown = axes[0, 2].imshow(difference, cmap=_SIGNED_MAP, vmin=-top, vmax=top, interpolation="nearest")
+    _title(axes[0, 2], "after − before")
+    for axis, colour in zip(axes[0], (_OUTLINE, _OUTLINE, "black"), strict=True):
+        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=0.8)
+    _bar(figure, axes, shown, "network units")
     return figure
 
 
@@ -126,11 +154,18 @@ def window(images: Array) -> float:
 
 
 def _panels(
-    rows: int, columns: int, shape: tuple[int, ...], *, colour_bar: bool = False
+    rows: int,
+    columns: int,
+    shape: tuple[int, ...],
+    *,
+    titles: int = 0,
+    colour_bar: bool = False,
+    inches: float = _INCH,
 ) -> tuple[Figure, NDArray[np.object_]]:
+    """Return axes for pictures (H, W), `inches` wide each; so many rows have titles."""
     height, width = shape
     with matplotlib.rc_context(_STYLE):
-        size = (_INCH * columns + colour_bar, (_INCH * height / width + 0.25 * colour_bar) * rows)
+        size = (inches * columns + colour_bar, inches * height / width * rows + 0.25 * titles)
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))
         axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:

@@ -1,8 +1,10 @@
-"""Masks of what is known of an image: everything but a block, or but some slices."""
+"""Masks of what is known of an image: everything but a block, but some slices, or but scattered voxels."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -48,3 +50,37 @@ def missing_slices(shape: Sequence[int], indices: Sequence[int], axis: int = 0) 
     if not known.any():
         raise ValueError("every slice is missing: nothing would be known")
     return known
+
+
+def block_within(places: NDArray[np.bool_], size: int, seed: int) -> Tensor:
+    """Return the known voxels around a missing block whose centre is drawn from `places`: bool, shaped like them.
+
+    Raises
+    ------
+    ValueError
+        If no block of this size with such a centre lies within the image, or it fills the image.
+    """
+    fits = np.zeros_like(places)
+    fits[tuple(slice(size // 2, n - (size - size // 2) + 1) for n in places.shape)] = True
+    centres = np.argwhere(places & fits)
+    if not len(centres):
+        raise ValueError(f"a hole of {size} voxels does not fit into images of shape {places.shape}")
+    centre = centres[np.random.default_rng(seed).integers(len(centres))]
+    return block(places.shape, [int(n) for n in centre], size)
+
+
+def scattered(shape: Sequence[int], share: float, seed: int) -> Tensor:
+    """Return the known voxels of an image of which a share is missing, each as likely as any other: bool *shape.
+
+    Raises
+    ------
+    ValueError
+        If the share is not between 0 and 1, or no voxel would be left.
+    """
+    voxels = int(np.prod(shape))
+    missing = round(share * voxels)
+    if not 0 <= missing < voxels:
+        raise ValueError(f"a share of {share:g} of {voxels} voxels cannot be missing")
+    known = np.ones(voxels, bool)
+    known[np.random.default_rng(seed).permutation(voxels)[:missing]] = False
+    return torch.from_numpy(known.reshape(tuple(shape)))

@@ -1,6 +1,7 @@
 """Controls of a rate-matched comparison that train nothing: what a plain wavelet transform keeps at the same rate."""
 
 import math
+from collections.abc import Iterable
 from typing import Unpack
 
 import pywt
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 
 from medwvae.errors import ConfigError
-from medwvae.nets.latent import Latent, LatentModel, Posterior
+from medwvae.nets.latent import Latent, LatentModel, Posterior, only
 from medwvae.nets.normal_prior import Options
 from medwvae.nets.rates import kept_subbands
+from medwvae.nets.zones import Zone
 from medwvae.wavelets import Coefficients, Mode, dwt, idwt
 
 
@@ -77,6 +79,58 @@ class KeptSubbands(Control):
         kept = dict(zip(self.names, torch.split(z[1], self.channels, dim=1), strict=True)) if self.names else {}
         coarsest = torch.stack([kept.get(name, zero) for name, zero in layout.level(self.cut).items()], dim=1)
         return idwt(layout.replace(z[0], (coarsest, *layout.details[1:])))
+
+
+class KeptZone(Control):
+    """The k = values / rate coefficients with the largest mean square over training images, the rest zero.
+
+    Call `measure` first. Latent: one tensor in Mallat's layout.
+
+    Parameters
+    ----------
+    rate : int
+        Values of the image per kept coefficient.
+    shape : tuple of int
+        Spatial shape of all images.
+    levels : int
+        J of the transform.
+    wavelet : str
+        Family; the border is periodic.
+    **options
+        See `LatentModel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate: int,
+        shape: tuple[int, ...],
+        levels: int = 4,
+        wavelet: str = "haar",
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(wavelet, "periodization", **options)
+        self.levels, self.shape = levels, shape
+        grid = self._transform(torch.zeros(1, self.channels, *shape), levels).pack().shape[1:]
+        self.zone = Zone(shape, tuple(grid), self.channels * math.prod(shape) // rate)
+
+    def latent_values(self, shape: tuple[int, ...]) -> int:
+        """See `LatentModel`."""
+        return self.zone.count
+
+    def measure(self, images: Iterable[Tensor]) -> None:
+        """See `LatentModel`: choose the zone."""
+        self.zone.measure(self._transform(image, self.levels).pack().square() for image in images)
+
+    def encode(self, x: Tensor, label: Tensor | None = None) -> Posterior:
+        """See `LatentModel`; the scale is 0."""
+        inside = (self.zone(tuple(x.shape[2:])),)
+        kept = only((self._transform(x, self.levels).pack(),), inside)
+        return Posterior(kept, (kept[0].new_zeros(()),), inside)
+
+    def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
+        """See `LatentModel`."""
+        return idwt(self._layout(z[0], shape, self.levels).unpack(z[0]))
 
 
 class LargestCoefficients(Control):

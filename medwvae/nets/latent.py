@@ -1,6 +1,7 @@
 """What every model with a latent is to training, evaluation and use: encode, decode, bound, draws from the prior."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,22 +22,30 @@ Likelihood = Literal["gaussian", "bernoulli"]
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z | x) = N(mean, scale²), independent; every `scale` broadcasts to its `mean`."""
+    """q(z | x) = N(mean, scale²), independent; every `scale` broadcasts to its `mean`.
+
+    `inside`, where given, are masks (bool, broadcastable) of the values that are latent at all; the others are 0.
+    """
 
     mean: Latent
     scale: Latent
+    inside: Latent | None = None
 
     def sample(self, generator: torch.Generator | None = None) -> Latent:
         """Draw z = mean + scale · ε."""
-        return tuple(
-            mean + scale * torch.randn(mean.shape, generator=generator, device=mean.device)
-            for mean, scale in zip(self.mean, self.scale, strict=True)
+        return only(
+            tuple(
+                mean + scale * torch.randn(mean.shape, generator=generator, device=mean.device)
+                for mean, scale in zip(self.mean, self.scale, strict=True)
+            ),
+            self.inside,
         )
 
     def log_density(self, z: Latent) -> Tensor:
         """Log q(z | x) in nats, (B,)."""
         parts = zip(z, self.mean, self.scale, strict=True)
-        return torch.stack([per_image(gaussian_log_density(value, mean, scale)) for value, mean, scale in parts]).sum(0)
+        terms = only(tuple(gaussian_log_density(value, mean, scale) for value, mean, scale in parts), self.inside)
+        return torch.stack([per_image(term) for term in terms]).sum(0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,9 @@ class LatentModel(Restorer):
         """Mean of p(x | z), (B, C, *shape), float32."""
         raise NotImplementedError
 
+    def measure(self, images: Iterable[Tensor]) -> None:
+        """Learn from batches of training images, (B, C, *spatial), what has to be known before the first step."""
+
     def log_prior(self, z: Latent, label: Tensor | None = None) -> Tensor:
         """Log p(z) in nats, (B,)."""
         raise NotImplementedError
@@ -152,6 +164,7 @@ class LatentModel(Restorer):
         else:
             if free and self.free_nats:
                 terms = tuple(t.mean(0, keepdim=True).clamp(min=self.free_nats).expand_as(t) for t in terms)
+                terms = only(terms, posterior.inside)
             rate = torch.stack([per_image(t) for t in terms]).sum(0)
         return Bound(image, -self.log_likelihood(x, image), rate)
 
@@ -205,6 +218,11 @@ def latent_shapes(model: LatentModel, shape: tuple[int, ...]) -> Shapes:
     with torch.no_grad():
         posterior = model.encode(torch.zeros(1, model.channels, *shape, device=device), label)
     return tuple(tuple(mean.shape[1:]) for mean in posterior.mean)
+
+
+def only(parts: Latent, inside: Latent | None) -> Latent:
+    """Set everything but the latent values to 0; without masks everything is one."""
+    return parts if inside is None else tuple(torch.where(m, part, 0.0) for part, m in zip(parts, inside, strict=True))
 
 
 def per_image(values: Tensor) -> Tensor:

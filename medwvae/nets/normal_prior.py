@@ -14,6 +14,7 @@ from medwvae.nets.latent import (
     Posterior,
     gaussian_divergence,
     gaussian_log_density,
+    only,
     per_image,
 )
 
@@ -47,12 +48,16 @@ class NormalPrior(LatentModel):
         """Log N(z; 0, I) in nats, (B,)."""
         (value,) = z
         zero = value.new_zeros(())
-        return per_image(gaussian_log_density(value, zero, zero + 1))
+        return per_image(*only((gaussian_log_density(value, zero, zero + 1),), self.inside()))
+
+    def inside(self) -> Latent | None:
+        """Return masks of what is latent, see `Posterior`; None for all of z."""
+        return None
 
     def divergence(self, posterior: Posterior, z: Latent, label: Tensor | None = None) -> Latent:
         """KL(q ‖ p) of every latent value in nats."""
         (mean,), (scale,) = posterior.mean, posterior.scale
-        return (gaussian_divergence(mean, scale),)
+        return only((gaussian_divergence(mean, scale),), posterior.inside)
 
     def draw(
         self,
@@ -64,7 +69,7 @@ class NormalPrior(LatentModel):
     ) -> Latent:
         """Draw z from N(0, temperature²)."""
         noise = torch.randn(count, *self.latent_shape(shape), generator=generator, device=generator.device)
-        return (temperature * noise.to(self.log_sigma.device),)
+        return only((temperature * noise.to(self.log_sigma.device),), self.inside())
 
     def answer(self, raw: Tensor) -> Tensor:
         """From the decoder's last layer to the mean of p(x | z): float32, through a sigmoid for Bernoulli."""

@@ -5,7 +5,7 @@ Kiruluta (arXiv 2504.13214) for the paper mode; docs/model.md has the mathematic
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, cast
 
 import torch
@@ -24,18 +24,20 @@ from medwvae.nets.latent import (
     Posterior,
     gaussian_divergence,
     gaussian_log_density,
+    only,
     per_image,
 )
 from medwvae.nets.rates import kept_subbands
 from medwvae.nets.restorer import Estimate
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
+from medwvae.nets.zones import Zone
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt, synthesise
 
 Objective = Literal["sparse", "elbo"]
 Refinement = Literal["none", "convolution", "wavelet"]
 Domain = Literal["image", "wavelet"]
-Selection = Literal["subbands", "top_k"]
+Selection = Literal["subbands", "zone", "top_k"]
 
 
 class WaveletLatentVAE(LatentModel):
@@ -48,10 +50,14 @@ class WaveletLatentVAE(LatentModel):
         `elbo` is a variational autoencoder whose prior is p(a_J) Π p(d_j | a_j), Laplace (`DetailPrior`).
     rate : int
         Values of the image (pixels · channels) per latent value; what is not kept, the decoder can only predict.
-    select : {"subbands", "top_k"}
-        What the rate keeps: the coarse subbands, or (`sparse` only) the k = values / rate largest predicted
-        coefficients of each image. Gradients reach the kept ones alone. `latent_values` counts k, but which they are
-        differs from image to image and costs bits beyond their values (`LargestCoefficients.position_bits`).
+    select : {"subbands", "zone", "top_k"}
+        What the rate keeps, k = values / rate of an image. `subbands`: the coarse ones. `zone`: the coefficients with
+        the largest mean square over training images of one `shape` (see `Zone`; call `measure` before the first step),
+        out of the subbands that hold at least 2 k. `top_k` (`sparse` only): the largest predicted coefficients of each
+        image; gradients reach the kept ones alone, and which they are costs bits beyond their values
+        (`LargestCoefficients.position_bits`).
+    shape : tuple of int, optional
+        Spatial shape of all images, for `zone`.
     widths, blocks : tuple of int, int
         Of the encoder; as many levels as widths.
     wavelet : str
@@ -82,6 +88,7 @@ class WaveletLatentVAE(LatentModel):
         objective: Objective,
         rate: int = 1,
         select: Selection = "subbands",
+        shape: tuple[int, ...] | None = None,
         channels: int = 1,
         dims: int = 2,
         classes: int = 0,
@@ -112,9 +119,18 @@ class WaveletLatentVAE(LatentModel):
         if domain == "wavelet" and loss == "bce":
             raise ConfigError("loss: bce needs domain: image, for coefficients do not lie in [0, 1]")
         self.rate, self.select, self.domain = rate, select, domain
-        self.kept = kept_subbands(1 if select == "top_k" else rate, dims)
+        self.kept = kept_subbands({"subbands": rate, "zone": _at_hand(rate, dims), "top_k": 1}[select], dims)
         if self.kept.level > self.levels:
             raise ConfigError(f"a rate of {rate} needs {self.kept.level} levels, the transform has {self.levels}")
+        self.zone: Zone | None = None
+        if select == "zone":
+            if shape is None:
+                raise ConfigError("select: zone needs the one shape of all images")
+            self.shape = shape
+            self.finest = self.kept.level if self.kept.names else self.kept.level + 1
+            multiple = 2 ** (self.finest - 1)
+            grid = [(size + -size % 2**self.levels) // multiple for size in shape]
+            self.zone = Zone(shape, (channels, *grid), channels * math.prod(shape) // rate)
         self.image_loss, self.sparsity, self.sparsity_kind, self.kl_weight = loss, sparsity, sparsity_kind, kl_weight
         self.encoder = CoefficientEncoder(channels, widths, blocks, dims, classes, wavelet)
         self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
@@ -146,17 +162,21 @@ class WaveletLatentVAE(LatentModel):
                 means.append(details[:, kept].flatten(1, 2))
                 s = self.noise("d", level).expand(-1, details.shape[1], self.channels, *([1] * self.dims))
                 scales.append(s[:, kept].flatten(1, 2))
-        if self.select == "top_k":
-            masks = self._largest(means, self.latent_values(tuple(x.shape[2:])))
-            means = [mean * mask for mean, mask in zip(means, masks, strict=True)]
-            scales = [scale * mask for scale, mask in zip(scales, masks, strict=True)]
-        return Posterior(tuple(means), tuple(scales))
+        shape = tuple(x.shape[2:])
+        inside = self._largest(means, self.latent_values(shape)) if self.select == "top_k" else self._inside(shape)
+        return Posterior(only(tuple(means), inside), tuple(scales), inside)
+
+    def measure(self, images: Iterable[Tensor]) -> None:
+        """See `LatentModel.measure`: choose the zone, if there is one."""
+        if self.zone is not None:
+            grid = tuple(self.zone.mask.shape[2:])
+            self.zone.measure(crop_to(self._packed(image.float()), grid).square() for image in images)
 
     def latent_values(self, shape: tuple[int, ...]) -> int:
-        """See `LatentModel.latent_values`; with `top_k` the number of coefficients kept, at least 1."""
-        if self.select == "top_k":
-            return max(1, self.channels * math.prod(shape) // self.rate)
-        return super().latent_values(shape)
+        """See `LatentModel.latent_values`; with `top_k` and `zone` the number of coefficients kept, at least 1."""
+        if self.select == "subbands":
+            return super().latent_values(shape)
+        return max(1, self.channels * math.prod(shape) // self.rate)
 
     def decode(self, z: Latent, shape: tuple[int, ...], label: Tensor | None = None) -> Tensor:
         """See `LatentModel.decode`."""
@@ -172,6 +192,7 @@ class WaveletLatentVAE(LatentModel):
 
     def coefficients(self, z: Latent) -> Coefficients:
         """Return z as wavelet coefficients, zero where a subband is not kept."""
+        z = only(z, self._inside())
         approximation, parts = z[0].float(), iter(z[1:])
         bands = 2**self.dims - 1
         shape = tuple(approximation.shape[2:])
@@ -197,14 +218,14 @@ class WaveletLatentVAE(LatentModel):
         terms = [coarse]
         for k, (location, scale) in enumerate(self._conditionals(z, label), start=1):
             terms.append(laplace_divergence(posterior.mean[k], posterior.scale[k], location, scale))
-        return tuple(terms)
+        return only(tuple(terms), posterior.inside)
 
     def log_prior(self, z: Latent, label: Tensor | None = None) -> Tensor:
         """See `LatentModel.log_prior`."""
-        total = per_image(gaussian_log_density(z[0], *self._coarse()))
+        terms = [gaussian_log_density(z[0], *self._coarse())]
         for part, (location, scale) in zip(z[1:], self._conditionals(z, label), strict=True):
-            total = total + per_image(laplace_log_density(part, location, scale))
-        return total
+            terms.append(laplace_log_density(part, location, scale))
+        return torch.stack([per_image(term) for term in only(tuple(terms), self._inside())]).sum(0)
 
     def draw(
         self,
@@ -222,10 +243,12 @@ class WaveletLatentVAE(LatentModel):
             size = tuple(-(-n // 2**self.levels) for n in shape)
             noise = torch.randn((count, self.channels, *size), generator=generator, device=device)
             coarse = location + temperature * scale * noise
-        z: Latent = (coarse,)
+        inside = self._inside()
+        z: Latent = only((coarse,), inside and inside[:1])
         while len(z) < self._parts():
             location, scale = next(itertools.islice(self._conditionals(z, label), len(z) - 1, None))
-            z = (*z, draw_laplace(location, scale, generator, temperature))
+            drawn = (draw_laplace(location, scale, generator, temperature),)
+            z = (*z, *only(drawn, inside and inside[len(z) : len(z) + 1]))
         return z
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
@@ -257,6 +280,15 @@ class WaveletLatentVAE(LatentModel):
     def scales(self) -> dict[str, float]:
         """Learned s by subband, and σ_x."""
         return super().scales() | self.noise.by_subband() if self.has_density else self.noise.by_subband()
+
+    def _inside(self, shape: tuple[int, ...] | None = None) -> Latent | None:
+        """Masks of the zone, if there is one, shaped like the parts of z of an image (of spatial `shape`)."""
+        if self.zone is None:
+            return None
+        mask = self.zone(self.zone.shape if shape is None else shape).float()
+        layout = dwt(torch.zeros_like(mask), self.levels - self.finest + 1, self.dims, self.wavelet, "periodization")
+        masks = layout.unpack(mask)
+        return (masks.approximation.bool(), *(each.flatten(1, 2).bool() for each in masks.details))
 
     def _parts(self) -> int:
         return 1 + sum(bool(self.kept.indices(level, self.dims)) for level in range(1, self.levels + 1))
@@ -290,13 +322,13 @@ class WaveletLatentVAE(LatentModel):
                 approximation = synthesise(approximation, details, wavelet=self.wavelet)
 
     @staticmethod
-    def _largest(means: list[Tensor], count: int) -> list[Tensor]:
+    def _largest(means: list[Tensor], count: int) -> Latent:
         """Return masks, shaped like the parts, of the `count` largest magnitudes of each image."""
         values = torch.cat([mean.detach().flatten(1) for mean in means], dim=1).abs()
-        chosen = torch.zeros_like(values).scatter_(1, values.topk(count, dim=1).indices, 1.0)
+        chosen = torch.zeros_like(values, dtype=torch.bool).scatter_(1, values.topk(count, dim=1).indices, True)
         sizes = [mean[0].numel() for mean in means]
         parts = torch.split(chosen, sizes, dim=1)
-        return [part.reshape(mean.shape) for part, mean in zip(parts, means, strict=True)]
+        return tuple(part.reshape(mean.shape) for part, mean in zip(parts, means, strict=True))
 
     def _reconstruction(self, image: Tensor, truth: Tensor) -> Tensor:
         if self.domain == "wavelet":
@@ -310,15 +342,31 @@ class WaveletLatentVAE(LatentModel):
 
     def _sparse_terms(self, posterior: Posterior) -> dict[str, Tensor]:
         """λ · mean |ĉ details|, or their divergence from N(0, 1), and β · divergence of the approximation; means."""
+        values, inside = posterior.mean, posterior.inside
+        if self.sparsity_kind == "l1":
+            costs = tuple(mean.abs() for mean in values)
+        else:
+            costs = only(self._unit_divergence(posterior), inside)
+        counts = [mean.numel() for mean in values]
+        if self.zone is not None:
+            counts = [int(mask.sum()) * len(values[0]) for mask in inside or ()]
         terms = {}
-        details = list(zip(posterior.mean[1:], posterior.scale[1:], strict=True))
-        if details and self.sparsity:
-            count = sum(mean.numel() for mean, _ in details)
-            if self.sparsity_kind == "l1":
-                total = torch.stack([mean.abs().sum() for mean, _ in details]).sum()
-            else:
-                total = torch.stack([gaussian_divergence(m, s.expand_as(m)).sum() for m, s in details]).sum()
-            terms["sparsity"] = self.sparsity * total / count
+        if self.sparsity and (count := sum(counts[1:])):
+            terms["sparsity"] = self.sparsity * torch.stack([cost.sum() for cost in costs[1:]]).sum() / count
         if self.kl_weight:
-            terms["kl"] = self.kl_weight * gaussian_divergence(posterior.mean[0], posterior.scale[0]).mean()
+            coarse = only(self._unit_divergence(posterior), inside)[0]
+            terms["kl"] = self.kl_weight * coarse.sum() / counts[0]
         return terms
+
+    @staticmethod
+    def _unit_divergence(posterior: Posterior) -> Latent:
+        return tuple(
+            gaussian_divergence(m, s.expand_as(m)) for m, s in zip(posterior.mean, posterior.scale, strict=True)
+        )
+
+
+def _at_hand(rate: int, dims: int) -> int:
+    """Return the rate of the coarse levels that hold at least twice as many coefficients as `rate` keeps."""
+    step: int = 2**dims
+    at_hand: int = step ** int(math.log(max(rate / 2, 1), step) + 1e-9)
+    return at_hand

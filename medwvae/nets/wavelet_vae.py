@@ -1,11 +1,9 @@
-"""The Wavelet-VAE: the latent is a multi-level set of wavelet coefficients.
+"""The Wavelet-VAE that restores: it corrects the wavelet coefficients of the measurement's own image.
 
-Modes (docs/model.md): `sparse`, the autoencoder of Kiruluta (arXiv 2504.13214) with its learnable noise scale and L1
-sparsity on the details; `restore`, the amortised restoration model, which corrects the coefficients of A†y and is
-unrolled with exact data consistency.
+Unrolled with exact data consistency; docs/model.md. The generative models are in `medwvae.nets.wavelet_latent`.
 """
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +14,12 @@ from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseSca
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt
 
-Objective = Literal["sparse", "restore"]
-
 
 class WaveletVAE(Restorer):
     """Wavelet-VAE for one 2D (or 3D) image of 1 (real) or 2 (complex) channels.
 
     Parameters
     ----------
-    objective : {"sparse", "restore"}
-        Mode A or C.
     conditions : int
         Known numbers per image that the encoder reads (1 for the noise level of denoising).
     rounds : int
@@ -35,13 +29,11 @@ class WaveletVAE(Restorer):
     positivity : int
         Alternating projections before the first round (POCS: Haacke, Lindskog and Lin 1991): onto real, non-negative
         images, as demodulated tissue is, and onto the known samples. They cost no training.
-    sparsity : float
-        λ of λ Σ |ĉ_details|₁ (mean over coefficients), mode A.
-    kl_weight : float
-        β of KL(q(a_J) ‖ N(0, I)) (mean over coefficients), mode A; 0 turns it off.
+    noise, initial_noise
+        Sharing and start of the scale s of q(c | y) = N(ĉ, s²); no noise is drawn.
     scale_weight : float
-        Mode C: weight of the Gaussian negative log-likelihood that fits s to the residual coefficients. The mean ĉ is
-        detached there, so s is calibrated without bending the restoration.
+        Weight of the Gaussian negative log-likelihood that fits s to the residual coefficients. The mean ĉ is detached
+        there, so s is calibrated without bending the restoration.
     refine : int
         Width of the refinement r_θ after the inverse transform (full resolution); 0 for none.
     """
@@ -49,7 +41,6 @@ class WaveletVAE(Restorer):
     def __init__(
         self,
         *,
-        objective: Objective,
         channels: int = 1,
         conditions: int = 0,
         dims: int = 2,
@@ -60,14 +51,11 @@ class WaveletVAE(Restorer):
         positivity: int = 0,
         noise: NoiseKind = "subband",
         initial_noise: float = 0.1,
-        sparsity: float = 1e-3,
-        kl_weight: float = 0.0,
         scale_weight: float = 1e-3,
         refine: int = 0,
     ) -> None:
         super().__init__()
-        self.objective, self.dims, self.levels = objective, dims, len(widths)
-        self.sparsity, self.kl_weight, self.scale_weight = sparsity, kl_weight, scale_weight
+        self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         encoders = 1 if shared else rounds
         self.rounds, self.positivity = rounds, positivity
         self.encoders = nn.ModuleList(
@@ -91,41 +79,24 @@ class WaveletVAE(Restorer):
         return image if self.refinement is None else image + self.refinement(image).float()
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
-        """Restore (mode C) or autoencode (mode A) a batch; see `Restorer.forward`."""
+        """Restore a batch; see `Restorer.forward`."""
         x = measurement.start
         shape = tuple(x.shape[2:])
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
         for k in range(self.rounds):
-            coefficients = self.encode(x, measurement.sigma, k)
-            noisy = self._sample(coefficients) if self.objective == "sparse" and self.training else coefficients
-            x = measurement.project(self.decode(noisy, shape))
-        terms: dict[str, Tensor] = {}
-        if truth is not None:
-            terms = self._sparse_terms(coefficients) if self.objective == "sparse" else self._scale_terms(x, truth)
-        penalty = torch.stack(list(terms.values())).sum() if terms else x.new_zeros(())
-        return Estimate(x, penalty, {name: term.detach() for name, term in terms.items()})
+            x = measurement.project(self.decode(self.encode(x, measurement.sigma, k), shape))
+        if truth is None:
+            return Estimate(x, x.new_zeros(()), {})
+        penalty = self._scale_term(x, truth)
+        return Estimate(x, penalty, {"scale": penalty.detach()})
 
     def scales(self) -> dict[str, float]:
         """Learned s by subband."""
         return self.noise.by_subband()
 
-    def _sample(self, coefficients: Coefficients) -> Coefficients:
-        """c̃ = ĉ + s·ε."""
-        return coefficients.map_stacked(lambda kind, level, c: c + self.noise(kind, level) * torch.randn_like(c))
-
-    def _sparse_terms(self, coefficients: Coefficients) -> dict[str, Tensor]:
-        count = sum(d.numel() for d in coefficients.details)
-        l1 = torch.stack([d.abs().sum() for d in coefficients.details]).sum() / count
-        terms = {"sparsity": self.sparsity * l1}
-        if self.kl_weight:
-            mean, s = coefficients.approximation, self.noise("a", self.levels)
-            kl = 0.5 * (mean.square() + s.square() - 1).mean() - s.log()
-            terms["kl"] = self.kl_weight * kl
-        return terms
-
-    def _scale_terms(self, image: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """Gaussian NLL of the residual coefficients under s, mean over coefficients (up to ½ log 2π)."""
+    def _scale_term(self, image: Tensor, truth: Tensor) -> Tensor:
+        """`scale_weight` × Gaussian NLL of the residual coefficients under s, their mean (up to ½ log 2π)."""
         residual = dwt(pad_to_multiple(truth - image.detach(), 2**self.levels, self.dims), self.levels, self.dims)
         total, count = image.new_zeros(()), 0
         parts = [("a", residual.levels, residual.approximation)]
@@ -134,4 +105,4 @@ class WaveletVAE(Restorer):
             s = self.noise(kind, level)
             total = total + ((r / s).square() / 2 + s.log()).sum()
             count += r.numel()
-        return {"scale": self.scale_weight * total / count}
+        return self.scale_weight * total / count

@@ -69,7 +69,7 @@ def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: s
     metrics
         The rows of one task, setting and protocol.
     methods
-        From top to bottom; a control (perfect by construction) would squeeze the axis and is left out by the caller.
+        From top to bottom.
     """
     blocks = task["regions"][region]
     rows = metrics[(metrics["region"] == region) & metrics["method"].isin(methods)]

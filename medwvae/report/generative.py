@@ -16,7 +16,8 @@ from PIL import Image
 from medwvae.generative import table
 from medwvae.report import figures, panels
 from medwvae.report.figures import VARIABLES
-from medwvae.report.words import count
+from medwvae.report.uses import UsesInputs
+from medwvae.report.words import count, percent
 
 _COLOURS = {
     "wavelet": "ours",
@@ -53,12 +54,14 @@ class GenerativeInputs:
     histories : training history by model, as in `ReportInputs.histories`, with `s/<subband>` and `s/x`.
     pictures : `.npz` by model, see `medwvae.generative.scoring.Scored.pictures`.
     radiological : whether the images are slices, to be turned for display; (n, H, W, 3) of colour photographs.
+    uses : what is done with the latent of one of the models, for the section after this one.
     """
 
     summary: Mapping[str, Any]
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
     radiological: bool = True
+    uses: UsesInputs | None = None
 
     @property
     def window(self) -> tuple[float, float]:
@@ -71,6 +74,8 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
     rows = inputs.summary["rows"]
     rates = sorted({row["rate"] for row in rows if row["rate"] is not None})
     shown = list(_first_models(inputs, rates))
+    # Of a model that is put to use, samples are one of the uses.
+    drawn = list(dict.fromkeys([*shown, *([inputs.uses.model] if inputs.uses else [])]))
     where, unit = " in the head" if inputs.radiological else "", _unit(inputs.summary)
     return {
         "conditions": _conditions(inputs.summary["conditions"]),
@@ -87,8 +92,8 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
             if model in inputs.histories
             and (svg := figures.noise_scales(f"Generative, {model}", inputs.histories[model]))
         },
-        "samples": list(_samples(inputs, shown)),
-        "neighbours": list(_neighbours(inputs, shown)),
+        "samples": list(_samples(inputs, drawn)),
+        "neighbours": list(_neighbours(inputs, drawn)),
         "reconstructions": list(_reconstructions(inputs, rates)),
     }
 
@@ -285,7 +290,19 @@ def _neighbours(inputs: GenerativeInputs, models: list[str]) -> Iterator[dict[st
             "name": model,
             "image": grid(pairs, min(_NEIGHBOURS, len(loaded[0])), _PIXELS // 8, inputs.window),
             "alt": f"Samples of {model} above, the training image nearest to each below",
+            "numbers": _memorised(inputs.summary["models"][model]),
         }
+
+
+def _memorised(facts: Mapping[str, Any]) -> str:
+    """Return in words how near the shown samples are to training images."""
+    ratio, copies = facts.get("neighbour_ratio"), facts.get("copies")
+    if ratio is None or copies is None:
+        return ""
+    return (
+        f"The median distance of a shown sample to its nearest training image is {ratio:.2f} of that of a test image; "
+        f"{percent(copies)} are nearer to one than every test image is."
+    )
 
 
 def _reconstructions(inputs: GenerativeInputs, rates: list[int]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.generative import GenerativeInputs, about_models, generative_section
 from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
 from medwvae.report.text import environment
+from medwvae.report.uses import uses_section
 from medwvae.report.words import (
     CONTRAST_LABELS,
     KIND_LABELS,
@@ -49,7 +50,6 @@ class ReportInputs:
         lr, images_per_s and, where noise scales are learned, `s/<subband>`.
     volumes : task to method to volume to restored NIfTI; the method "input" is what every method saw.
     truths, subjects, slice_axis : by volume: canonical NIfTI, its subject, the axis along which slices were restored.
-    latents : label to an `.npz` with one 2D array per subband.
     tuning : columns task, method, params, seconds: how classical methods were tuned on validation subjects.
     settings, protocols, durations : in plain words by task and by protocol; seconds by rule.
     provenance : configuration, digests, versions, seeds, machine; nested as it comes.
@@ -68,7 +68,6 @@ class ReportInputs:
     truths: dict[str, Path]
     subjects: dict[str, str]
     slice_axis: dict[str, int]
-    latents: dict[str, Path]
     tuning: pd.DataFrame
     settings: dict[str, str]
     protocols: dict[str, str]
@@ -99,7 +98,7 @@ def build(inputs: ReportInputs) -> str:
             about=_about(inputs, result),
             tasks=[_task(inputs, key, task, result) for key, task in result["tasks"].items()],
             generative=None if inputs.generative is None else generative_section(inputs.generative),
-            latents=list(_latents(inputs.latents)),
+            uses=uses_section(inputs.generative.uses) if inputs.generative and inputs.generative.uses else None,
             cohort=cohort_rows(inputs.manifest, inputs.splits),
             refused=refused_rows(inputs.manifest),
             tuning=_tuning(inputs.tuning),
@@ -170,8 +169,7 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
     region, blocks = next(iter(task["regions"].items()))
     metric = next(iter(blocks))
     rows = result_rows(task)
-    hidden = ("control", "input") if task["task"] == "autoencode" else ("control",)
-    shown = [row["method"] for row in rows if row["kind"] not in hidden]
+    shown = [row["method"] for row in rows]
     histories = {network: history for (name, network), history in inputs.histories.items() if name == task["task"]}
     block = blocks[metric]
     title = key if key != task["task"] else label(key, TASK_LABELS)
@@ -276,14 +274,6 @@ def _panels(
             "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)}",
             "unit": unit,
         }
-
-
-def _latents(latents: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    for name, path in latents.items():
-        with np.load(path) as bands:
-            picture = panels.mallat({band: bands[band] for band in bands.files})
-        if picture is not None:
-            yield {"name": name, "image": picture[0], "labels": picture[1]}
 
 
 def _tuning(tuning: pd.DataFrame) -> list[dict[str, str]]:

@@ -1,8 +1,7 @@
-"""Pictures as small PNGs: slices, error maps, details and subbands, in radiological display."""
+"""Pictures as small PNGs: slices, error maps and details, in radiological display."""
 
 import base64
 import io
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,13 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
+
+from medwvae.anatomy import middle
 
 Array = NDArray[np.float32]
 ERROR_MAP = "magma"
-DETAIL_MAP = "RdBu_r"
 CT_WINDOW = (-160.0, 240.0)  # centre 40, width 400 HU
 
 
@@ -134,10 +134,7 @@ def _middle(source: _Source) -> int:
     volume = np.asarray(source.image.dataobj, dtype=np.float32)[::2, ::2, ::2]
     mass = np.clip(volume - volume.mean(), 0, None)
     profile = mass.sum(axis=tuple(k for k in range(3) if k != source.axis))
-    # Axial: above the centre of gravity, which in a head scan is pulled down by the neck and the face.
-    share = np.cumsum(profile) / max(float(profile.sum()), 1e-12)
-    centre = int(np.searchsorted(share, 0.65 if source.axis == 2 else 0.5))
-    return min(2 * centre, source.shape[source.axis] - 1)
+    return min(2 * middle(profile, source.axis), source.shape[source.axis] - 1)
 
 
 def _detail(image: Array) -> tuple[slice, slice]:
@@ -153,44 +150,6 @@ def _detail(image: Array) -> tuple[slice, slice]:
     peak = np.unravel_index(np.argmax(energy * np.exp(-distance / 2)), image.shape)
     starts = [int(np.clip(p - s // 2, 0, extent - s)) for p, s, extent in zip(peak, size, image.shape, strict=True)]
     return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
-
-
-def mallat(bands: Mapping[str, Array], pixels: int = 512) -> tuple[str, list[tuple[str, float, float]]] | None:
-    """Return a Mallat picture of a 2D wavelet latent, and its labels with their left and top in percent.
-
-    The approximation (grey) is at the top left; the details (blue negative, white zero, red positive) are each scaled
-    by the 99th percentile of their level. None if the subbands are not those of a 2D transform.
-    """
-    levels = sorted({int(match[1]) for name in bands if (match := re.fullmatch(r"d[ad](\d+)", name))}, reverse=True)
-    if not levels or f"aa{levels[0]}" not in bands:
-        return None
-    approximation = radiological(np.asarray(bands[f"aa{levels[0]}"]))
-    low, high = np.percentile(approximation, (0.5, 99.5))
-    block = matplotlib.colormaps["gray"](scaled(approximation, low, high))[..., :3]
-    corners = [(f"aa{levels[0]}", 0, 0)]
-    for level in levels:
-        # Turned for display, the first array axis runs across: `da` holds what changes from left to right.
-        found = {name: bands.get(f"{name}{level}") for name in ("da", "ad", "dd")}
-        turned = {name: radiological(np.asarray(band)) for name, band in found.items() if band is not None}
-        if len(turned) < 3:
-            return None
-        height, width = turned["dd"].shape
-        top = max(float(np.percentile(np.abs(band), 99)) for band in turned.values()) or 1.0
-        drawn = {name: matplotlib.colormaps[DETAIL_MAP](scaled(b, -top, top))[..., :3] for name, b in turned.items()}
-        # An odd size was extended by one sample, which the approximation of the next level does not have.
-        upper = np.hstack((block[:height, :width], drawn["da"]))
-        block = np.vstack((upper, np.hstack((drawn["ad"], drawn["dd"]))))
-        corners += [(f"da{level}", width, 0), (f"ad{level}", 0, height), (f"dd{level}", width, height)]
-    height, width = block.shape[:2]
-    factor = max(1, pixels // max(height, width))
-    picture = Image.fromarray(np.uint8(255 * block + 0.5))
-    picture = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
-    pen = ImageDraw.Draw(picture)
-    for name, x, y in corners:
-        if name.startswith("dd"):
-            pen.line([(x * factor, 0), (x * factor, 2 * y * factor)], fill=(90, 90, 90), width=3)
-            pen.line([(0, y * factor), (2 * x * factor, y * factor)], fill=(90, 90, 90), width=3)
-    return address(picture), [(name, 100 * x / width, 100 * y / height) for name, x, y in corners]
 
 
 def gradient(name: str = ERROR_MAP, stops: int = 9) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 COLUMNS = ("task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
-KINDS = ("input", "classical", "network", "ours", "control")
+KINDS = ("input", "classical", "network", "ours")
 RIVALS = ("classical", "network")
 MAIN_METRICS = ("psnr", "ssim", "nmse")
 """In the main table; all others follow in a table of their own."""
@@ -88,7 +88,7 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
         unit = str(block["unit"].iloc[0]) if block["unit"].notna().any() else ""
         # "dB" and the like; a unit of "1" says that there is none.
         shown = "" if unit in ("1", "nan") else unit
-        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference, task)
+        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference)
     regions = {name: regions[name] for name in sorted(regions, key=lambda name: (name != "head", name))}
     wanted = list(METRIC_LABELS)
     for name, blocks in regions.items():
@@ -104,13 +104,9 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
     }
 
 
-def _block(
-    wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str, task: str
-) -> dict[str, Any]:
+def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str) -> dict[str, Any]:
     meaning = definition(metric)
     lower, judged = meaning.better != "higher", _judged(wide, meaning)
-    # An autoencoder's input is the truth itself: perfect, and nothing to improve on.
-    inputs = () if task == "autoencode" else ("input",)
     methods: dict[str, dict[str, Any]] = {}
     for method in sorted(map(str, wide.columns), key=lambda name: (KINDS.index(kinds[name]), name)):
         interval = mean_interval(wide[method].dropna())
@@ -127,7 +123,7 @@ def _block(
     if reference in methods and meaning.better != "neither":
         for method, entry in methods.items():
             both = judged[[reference, method]].dropna() if method != reference else pd.DataFrame()
-            if entry["kind"] == "control" or both.empty or any(math.isinf(v) for v in both.to_numpy().flat):
+            if both.empty or any(math.isinf(v) for v in both.to_numpy().flat):
                 continue
             result = paired(both[reference], both[method])
             entry["difference"] = result.difference.mean
@@ -147,9 +143,9 @@ def _block(
     return {
         "unit": unit,
         "better": meaning.better,
-        "best": _best(methods, means, (*inputs, *RIVALS, "ours"), lower),
+        "best": _best(methods, means, KINDS, lower),
         "methods": methods,
-        "verdict": _verdict(methods, means, reference, lower, len(tested), inputs),
+        "verdict": _verdict(methods, means, reference, lower, len(tested)),
     }
 
 
@@ -182,11 +178,10 @@ def _verdict(
     reference: str,
     lower: bool,
     comparisons: int,
-    inputs: tuple[str, ...],
 ) -> dict[str, Any]:
     rival, classical = _best(methods, means, RIVALS, lower), _best(methods, means, ("classical",), lower)
     found: dict[str, Any] = {"best_rival": rival, "best_classical": classical, "beats_every_classical": None}
-    gains = [entry["difference"] for entry in methods.values() if entry["kind"] in inputs and "difference" in entry]
+    gains = [entry["difference"] for entry in methods.values() if entry["kind"] == "input" and "difference" in entry]
     found["beats_input"] = all(gain != 0 and (gain < 0) == lower for gain in gains) if gains else None
     if reference not in methods:
         return {"outcome": "absent", **found}
@@ -318,12 +313,7 @@ def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, An
     if entry is None:
         return {"mean": "–", "median": "", "interval": "", "p": "", "best": False, "note": "not measured"}
     infinite = entry["mean"] is None
-    # A control is perfect in every subject: "1.000 – 1.000" would say nothing.
-    interval = (
-        ""
-        if entry["low"] is None or entry["kind"] == "control"
-        else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
-    )
+    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
     return {
         "mean": "exact" if infinite else number(entry["mean"], metric),
         "median": "" if entry.get("median") is None else number(entry["median"], metric),

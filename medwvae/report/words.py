@@ -1,7 +1,7 @@
 """Names, numbers and sentences as a reader of the report wants them; the summary in words first, losses included."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medwvae.metrics.definitions import DEFINITIONS, definition
@@ -10,7 +10,6 @@ TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
-    "autoencode": "Autoencoding",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -22,7 +21,6 @@ METHOD_LABELS = {
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
-    "exact_inverse": "DWT and inverse",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {name: one.label for name, one in DEFINITIONS.items()}
@@ -32,7 +30,6 @@ KIND_LABELS = {
     "classical": "classical",
     "network": "network",
     "ours": "ours",
-    "control": "control: no network",
 }
 
 
@@ -65,6 +62,16 @@ def _fraction(p: float) -> str:
 def count(n: int, noun: str) -> str:
     """Return '1 subject', '8 subjects'."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return 'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def percent(share: float) -> str:
+    """Return '75 %'."""
+    return f"{100 * share:.0f} %"
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What each subcommand does: read the study's files, call the rooms below, write the study's files."""
 
+from medwvae.stages.coefficients import edit, heatmap
 from medwvae.stages.cohort import ingest, phantom, preprocess, split
 from medwvae.stages.comparing import compare
 from medwvae.stages.export import export
@@ -12,7 +13,7 @@ from medwvae.stages.generation import (
     train_prior,
     trained_model,
 )
-from medwvae.stages.latents import edit, heatmap, impute, interpolate, sample
+from medwvae.stages.latents import generative_uses, impute, interpolate, sample
 from medwvae.stages.plan import (
     direct,
     generative_weights,
@@ -40,6 +41,7 @@ __all__ = [
     "export",
     "generative_references",
     "generative_report",
+    "generative_uses",
     "generative_weights",
     "heatmap",
     "image_set_files",

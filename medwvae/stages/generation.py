@@ -15,6 +15,10 @@ from medwvae.stages.plan import image_set_files
 from medwvae.stages.training import Job, fit, state_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
     from medwvae.generative.images import Images
     from medwvae.generative.scoring import Scored, Settings
     from medwvae.nets.latent import LatentModel
@@ -34,18 +38,24 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.degradation import Autoencode
+    from medwvae.degradation import Clean
 
     torch.set_num_threads(threads)
     data = build.generative_data(config)
     conditional: bool = getattr(system, "conditional", False)
+
+    def built() -> "LatentModel":
+        untrained = build.latent_model(config, one.system, one.rate)
+        untrained.measure(_training_batches(config))
+        return untrained
+
     fit(
         config,
         Job(
             title=f"train {one.id}",
-            build=lambda: build.latent_model(config, one.system, one.rate),
+            build=built,
             sampler=data.sampler(),
-            degrade=Autoencode(),
+            degrade=Clean(),
             validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=build.generative_training(config, one),
             digest=_digest(config, "train_generative", one),
@@ -71,7 +81,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.degradation import Autoencode
+    from medwvae.degradation import Clean
     from medwvae.generative.reconstruction import batches
     from medwvae.seeding import seed_for
 
@@ -94,7 +104,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
             title=f"train prior {one.id}",
             build=built,
             sampler=data.sampler(),
-            degrade=Autoencode(),
+            degrade=Clean(),
             validation=data.validation(config.train.validation_slices, config.seed, conditional=conditional),
             settings=settings,
             digest=_digest(config, "train_prior", one, paths.generative_model(config.root, one.id)),
@@ -215,7 +225,19 @@ def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
     if config.generative.systems[model.system].trained:
         path = paths.generative_model(config.root, model.id)
         built.load_state_dict(_weights(path, f"train-generative --model {model.id}"))
+    else:
+        built.measure(_training_batches(config))
     return built.eval()
+
+
+def _training_batches(config: Config) -> "Iterator[Tensor]":
+    """Yield the training images, (B, C, H, W); they are read when the first is asked for."""
+    from medwvae import build
+    from medwvae.generative.reconstruction import batches
+
+    images = build.generative_data(config).images("train", labelled=False)
+    for values, _ in batches(images.values, None, config.generative.fidelity.batch):
+        yield values
 
 
 def _weights(path: Path, stage: str) -> Any:

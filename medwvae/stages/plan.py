@@ -81,22 +81,17 @@ def _link(private: Path, key: str, path: str) -> Path:
 
 def methods_of(config: Config, task: Task) -> dict[str, Kind]:
     """Return every method in a task's table, with its kind."""
-    methods: dict[str, Kind] = {}
-    if task == "autoencode":
-        methods["exact_inverse"] = "control"
-    else:
-        methods["input"] = "input"
-        available = CLASSICAL[task]
-        wanted = config.classical.enabled
-        methods |= {name: "classical" for name in available if wanted is None or name in wanted}
-    for network in config.networks_of(task):
+    wanted = config.classical.enabled
+    methods: dict[str, Kind] = {"input": "input"}
+    methods |= {name: "classical" for name in CLASSICAL[task] if wanted is None or name in wanted}
+    for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
 
 
 def networks_trained(config: Config) -> list[tuple[Task, Network]]:
     """Return every (task, network) that the study trains."""
-    return [(task, network) for task in config.tasks.enabled for network in config.networks_of(task)]
+    return [(task, network) for task in config.tasks.enabled for network in config.networks.enabled]
 
 
 def module_of(config: Config, method: str | None) -> str | None:

@@ -8,8 +8,8 @@ from medwvae import paths, provenance
 from medwvae.config import Config
 from medwvae.errors import InputError
 from medwvae.files import atomic
+from medwvae.names import LATENT_USES
 from medwvae.stages.plan import methods_of, networks_trained
-from medwvae.stages.restoration import LATENTS
 from medwvae.stages.training import training_digest
 
 
@@ -139,11 +139,6 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         truths={v: root / files[v] for v in names},
         subjects={case.volume: case.subject for case in cases},
         slice_axis={case.volume: case.prepared.axis for case in cases},
-        latents={
-            f"{case.subject}, middle slice": path
-            for case in cases[:LATENTS]
-            if (path := paths.latent(root, "autoencode", "wavelet_vae", case.volume)).is_file()
-        },
         tuning=pd.DataFrame(tuning, columns=["task", "method", "params", "seconds"]),
         settings={task: build.setting(config, task) for task in tasks},
         protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},
@@ -185,6 +180,24 @@ def _generative_inputs(config: Config) -> Any:
         summary=json.loads(paths.generative_summary(root).read_text(encoding="utf-8")),
         histories={model: pd.read_csv(path) for model, path in histories.items() if path.is_file()},
         pictures={model: paths.generative_pictures(root, model) for model in models},
+        radiological=config.generative.data.kind == "slices",
+        uses=_uses_inputs(config),
+    )
+
+
+def _uses_inputs(config: Config) -> Any:
+    """Gather what the section on a latent in use shows; None where no model is put to use."""
+    from medwvae.report.uses import UsesInputs
+
+    root, model = config.root, config.generative.uses
+    if model is None:
+        return None
+    numbers = paths.generative_uses(root, model)
+    if not numbers.is_file():
+        raise InputError(f"{numbers} is missing; run `medwvae generative-uses --model {model}` first")
+    return UsesInputs(
+        facts=json.loads(numbers.read_text(encoding="utf-8")),
+        figures={use: paths.generative_use(root, model, use) for use in LATENT_USES},
         radiological=config.generative.data.kind == "slices",
     )
 

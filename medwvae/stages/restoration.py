@@ -13,11 +13,7 @@ from medwvae.stages.plan import each, methods_of, task_named
 from medwvae.stages.training import trained
 
 if TYPE_CHECKING:
-    from medwvae.data.loaders import Case
     from medwvae.restore import Method, Record
-
-LATENTS = 2
-"""Test volumes whose latent is kept for the report."""
 
 
 def restore(config: Config, task: str, method: str, threads: int) -> None:
@@ -49,8 +45,6 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
             record=record,
             advance=advance,
         )
-    if task == "autoencode" and method == "wavelet_vae":
-        _write_latents(config, cases)
     restoration.write_record(paths.record(root, task, method), record)
 
 
@@ -98,18 +92,15 @@ def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
     record = restoration.Record(kind=methods_of(config, task)[name])
     if name == "input":
         return restoration.input_method, record
-    if name == "exact_inverse":
-        return restoration.exact_inverse(len(config.networks.wavelet_vae.autoencode.widths)), record
     if name in NETWORKS:
         model, meta = trained(config, task, name)
         record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
-        ensemble = config.restore.self_ensemble and task != "autoencode"
         device, precision = device_for(config.train.accelerator), meta["precision"]
         if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
             precision = best_precision("cpu")
         run = restoration.network_method(
             model,
-            self_ensemble=ensemble,
+            self_ensemble=config.restore.self_ensemble,
             batch=config.restore.batch,
             precision=precision,
             device=device,
@@ -148,17 +139,3 @@ def _tuned(config: Config, task: Task, name: str, record: "Record") -> "tuple[Me
         record.details["tuning_subjects"] = len(chosen)
     record.details["params"] = params
     return (lambda measurement: method.run(measurement, **params)), record
-
-
-def _write_latents(config: Config, cases: "list[Case]") -> None:
-    """Write the coefficients that the trained autoencoder gives the middle slice of the first volumes."""
-    import torch
-
-    from medwvae.restore import write_latent
-
-    model, _ = trained(config, "autoencode", "wavelet_vae")
-    for case in cases[:LATENTS]:
-        tissue = case.prepared.tissue_slices()
-        with torch.no_grad():
-            coefficients = model.encode(case.slices()[[int(tissue[len(tissue) // 2])]])
-        write_latent(paths.latent(config.root, "autoencode", "wavelet_vae", case.volume), coefficients)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def train(config: Config, task: str, network: str, threads: int) -> None:
     """Train one network for one task, from its last checkpoint if there is one."""
     task = task_named(task)
-    if network not in (have := config.networks_of(task)):
-        raise ConfigError(f"no network {network!r} trains for {task}; have: {', '.join(have)}")
+    if network not in (have := config.networks.enabled):
+        raise ConfigError(f"the study has no network {network!r}; have: {', '.join(have)}")
     import torch
 
     from medwvae import build

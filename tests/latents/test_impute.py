@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medwvae.latents.holes import block, missing_slices
+from medwvae.latents.holes import block, block_within, missing_slices, scattered
 from medwvae.latents.impute import impute, impute_by_gradient, mean_filled
 from tests.latents.models import Waves, images
 
@@ -164,3 +165,30 @@ def test_holes_lie_where_they_should():
     for volume, indices, words in (((9, 9), [1], "3D model"), ((3, 9, 9), [3], "0 to 2"), ((2, 9, 9), [0, 1], "every")):
         with pytest.raises(ValueError, match=words):
             missing_slices(volume, indices)
+
+
+@given(st.integers(1, 7), st.integers(0, 99))
+def test_a_block_has_its_centre_where_it_may(size, seed):
+    places = np.zeros((9, 11), bool)
+    places[2:7, 4:6] = True
+    hole = ~block_within(places, size, seed)
+    assert int(hole.sum()) == size**2 and bool(hole[torch.from_numpy(places)].any())
+    assert torch.equal(hole, ~block_within(places, size, seed))
+
+
+def test_a_block_that_fits_nowhere():
+    with pytest.raises(ValueError, match="does not fit"):
+        block_within(np.eye(3, dtype=bool), 4, 0)
+
+
+@given(st.floats(0, 0.9), st.integers(0, 99))
+def test_scattered_voxels_are_as_many_as_asked_for(share, seed):
+    known = scattered((6, 5), share, seed)
+    assert int((~known).sum()) == round(30 * share)
+    assert torch.equal(known, scattered((6, 5), share, seed))
+
+
+def test_some_voxel_has_to_be_left():
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="cannot be missing"):
+            scattered((6, 5), share, 0)

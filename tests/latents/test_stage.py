@@ -20,6 +20,7 @@ from medwvae.latents.places import reach
 from medwvae.stages import latents
 from tests.cases import case, head_like
 from tests.latents.models import Waves
+from tests.latents.volumes import Volumes
 
 AFFINE = np.array([[0.0, -1.5, 0, 10], [1.0, 0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 SHAPE = (18, 20)
@@ -31,9 +32,7 @@ def study(tmp_path, monkeypatch):
     cases = [case(f"v{k}", (9, *SHAPE), seed=k, subject=f"s{k}") for k in range(2)]
     models = {"waves": Waves(), "deep": Waves(dims=3), "labelled": Waves(classes=2)}
     monkeypatch.setattr(latents, "_load_model", lambda _, name: models[name])
-    monkeypatch.setattr(latents, "_cases", lambda _: cases)
-    monkeypatch.setattr(latents, "_image_shape", lambda _: SHAPE)
-    monkeypatch.setattr(latents, "_classes", lambda _: ("t1w", "t2w"))
+    monkeypatch.setattr(latents, "_source", lambda _: Volumes(cases, SHAPE))
     monkeypatch.chdir(tmp_path)
     return Config()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medwvae import train
 from medwvae.data.loaders import SliceSampler
-from medwvae.degradation import Autoencode
+from medwvae.degradation import Clean
 from medwvae.errors import ConfigError, InputError
 from medwvae.nets.blocks import crop_to, depth_to_space, space_to_depth
 from medwvae.nets.controls import KeptSubbands
@@ -170,10 +170,10 @@ def test_training_lowers_the_loss_and_leaves_the_autoencoder_alone(tmp_path, tar
         model.measure([(SliceSampler(cases, (16, 12)).draw(256, generator())[0], None)], generator())
         return model
 
-    held = train.Validation([case("c", seed=2)], Autoencode(), 2, seed=1)
+    held = train.Validation([case("c", seed=2)], Clean(), 2, seed=1)
     changed = train.Settings(**{**vars(SETTINGS), "steps": 80, "batch": 8, "learning_rate": 3e-3})
     sampler = SliceSampler(cases, (16, 12))
-    best, progress, _ = train.train(build, sampler, Autoencode(), held, changed, tmp_path)
+    best, progress, _ = train.train(build, sampler, Clean(), held, changed, tmp_path)
     assert target in progress.history[-1]
     assert torch.equal(best["latent.log_sigma"], latent.log_sigma)
     model = diffusion(latent, target=target, widths=(16, 16))

@@ -30,7 +30,7 @@ def images(*shape, seed=0):
 
 def network(name, *, channels=1, conditions=0, **options):
     if name == "wavelet_vae":
-        model: Any = WaveletVAE(objective="restore", channels=channels, conditions=conditions, **(SMALL | options))
+        model: Any = WaveletVAE(channels=channels, conditions=conditions, **(SMALL | options))
     elif name == "conv_vae":
         model = ConvVAE(channels=channels, conditions=conditions, **(SMALL | options))
     else:
@@ -85,7 +85,7 @@ def test_with_known_samples_it_is_the_start_which_agrees_with_them(task):
 @given(*[st.integers(8, 11)] * 3)
 def test_one_class_serves_three_dimensions(depth, height, width):
     volume = images(1, 1, depth, height, width)
-    model = WaveletVAE(objective="restore", dims=3, widths=(4, 4), blocks=1).eval()
+    model = WaveletVAE(dims=3, widths=(4, 4), blocks=1).eval()
     torch.testing.assert_close(model(Measurement(volume)).image, volume, rtol=0, atol=1e-5)
     assert disturbed(model)(Measurement(volume)).image.shape == volume.shape
     assert len(model.scales()) == 2 * 7 + 1
@@ -161,7 +161,7 @@ def test_the_networks_read_the_noise_level(name):
 
 @pytest.mark.parametrize(("kind", "free"), [("fixed", 0), ("global", 1), ("level", 3), ("subband", 3 * 3 + 1)])
 def test_how_many_noise_scales_are_learned(kind, free):
-    model = WaveletVAE(objective="restore", noise=kind, **SMALL)
+    model = WaveletVAE(noise=kind, **SMALL)
     start = images(2, 1, 24, 16)
     estimate = model(Measurement(start), images(2, 1, 24, 16, seed=1))
     log_s = model.noise.log_s
@@ -180,7 +180,7 @@ def residual_rms(model, measurement, truth):
 
 def fitted_scales(kind, measurement, truth):
     """Return the network after minimising its scale term alone."""
-    model = WaveletVAE(objective="restore", noise=kind, scale_weight=1.0, **SMALL)
+    model = WaveletVAE(noise=kind, scale_weight=1.0, **SMALL)
     optimiser = torch.optim.LBFGS([model.noise.log_s], max_iter=60, line_search_fn="strong_wolfe")
 
     def closure():
@@ -205,30 +205,14 @@ def test_the_likelihood_finds_the_root_mean_square_of_every_residual_subband():
 
 
 def test_fitting_the_scale_does_not_bend_the_restoration():
-    model = WaveletVAE(objective="restore", **SMALL)
+    model = WaveletVAE(**SMALL)
     model(Measurement(images(1, 1, 16, 16)), images(1, 1, 16, 16, seed=1)).penalty.backward()
     others = [p.grad for name, p in model.named_parameters() if name != "noise.log_s"]
     assert all(grad is None or not grad.any() for grad in others)
 
 
-def test_noise_of_scale_s_adds_its_square_to_the_error():
-    # Parseval: the transform is orthonormal, so s² per coefficient is s² per pixel.
-    model = WaveletVAE(objective="sparse", initial_noise=0.3, **SMALL).train()
-    start = images(4, 1, 256, 256)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        error = (model(Measurement(start)).image - start).square().mean()
-        assert float(error) == pytest.approx(0.09, rel=0.02)
-        # Three quarters of the coefficients are details of level 1, and so on.
-        model.noise.log_s.copy_(torch.tensor([0.1, 0.4, 0.8]).log()[:, None].expand(3, 4))
-        error = (model(Measurement(start)).image - start).square().mean()
-    assert float(error) == pytest.approx(0.75 * 0.01 + 0.75 / 4 * 0.16 + 0.64 / 16, rel=0.03)
-    model.eval()
-    torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
-
-
 def test_restoration_draws_no_noise_even_in_training():
-    model = WaveletVAE(objective="restore", initial_noise=0.5, **SMALL).train()
+    model = WaveletVAE(initial_noise=0.5, **SMALL).train()
     start = images(2, 1, 16, 16)
     torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
 
@@ -262,25 +246,6 @@ def test_the_error_of_the_coefficients_is_the_error_of_the_image():
 
 
 # --- penalties -------------------------------------------------------------------------------------------------------
-
-
-def test_the_sparse_objective_is_the_mean_of_the_absolute_details():
-    model = WaveletVAE(objective="sparse", sparsity=0.7, **SMALL)
-    x = images(2, 1, 32, 24)
-    details = torch.cat([d.flatten() for d in dwt(x, 3).details])
-    assert float(model(Measurement(x), x).penalty.detach()) == pytest.approx(
-        0.7 * float(details.abs().mean()), rel=1e-4
-    )
-
-
-def test_kl_of_the_approximation_is_that_of_torch():
-    model = WaveletVAE(objective="sparse", sparsity=0.0, kl_weight=0.5, initial_noise=0.3, **SMALL)
-    x = images(2, 1, 32, 24)
-    estimate = model(Measurement(x), x)
-    posterior = Normal(dwt(x, 3).approximation, 0.3)
-    expected = 0.5 * float(kl_divergence(posterior, Normal(0.0, 1.0)).mean())
-    assert float(estimate.terms["kl"]) == pytest.approx(expected, rel=1e-4)
-    assert float(estimate.penalty.detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_kl_of_the_conventional_vae_is_that_of_torch():

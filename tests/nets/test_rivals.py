@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from medwvae import train
 from medwvae.data.loaders import SliceSampler
-from medwvae.degradation import Autoencode
+from medwvae.degradation import Clean
 from medwvae.errors import ConfigError, InputError
 from medwvae.nets.autoencoder_kl import AutoencoderKL
 from medwvae.nets.conv_latent import ConvLatent
@@ -188,11 +188,11 @@ def test_labels_change_what_is_encoded_and_decoded(name, dims):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_loss(name, tmp_path):
     cases = [case("a"), case("b", shape=(7, 22, 25), seed=1)]
-    held = train.Validation([case("c", shape=(9, 16, 12), seed=2)], Autoencode(), 2, seed=1)
+    held = train.Validation([case("c", shape=(9, 16, 12), seed=2)], Clean(), 2, seed=1)
     settings = train.Settings(**{**vars(SETTINGS), "steps": 40, "batch": 4, "learning_rate": 1e-2})
     shape = (16, 12)
     best, progress, _ = train.train(
-        lambda: build(name, shape=shape), SliceSampler(cases, shape), Autoencode(), held, settings, tmp_path
+        lambda: build(name, shape=shape), SliceSampler(cases, shape), Clean(), held, settings, tmp_path
     )
     losses = [row["loss"] for row in progress.history]
     assert sum(losses[-5:]) / 5 < losses[0] - 0.3

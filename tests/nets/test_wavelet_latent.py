@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import Normal, kl_divergence
 
 from medwvae.errors import ConfigError
 from medwvae.losses import LOSSES
@@ -188,6 +189,34 @@ def test_sparsity_lowers_the_details(kind):
         with torch.no_grad():
             sizes.append(float(torch.cat([part.abs().flatten() for part in network.encode(x).mean[1:]]).mean()))
     assert sizes[1] < sizes[0]
+
+
+def test_noise_of_scale_s_adds_its_square_to_the_error():
+    # Parseval: the transform is orthonormal, so s² per coefficient is s² per pixel.
+    network = model("sparse", widths=(4, 4, 4), refine="none", initial_noise=0.3)
+    x = image((128, 128), batch=4)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        error = (network(Measurement(x), x).image - x).square().mean()
+        assert float(error) == pytest.approx(0.09, rel=0.02)
+        # Three quarters of the coefficients are details of level 1, and so on.
+        network.noise.log_s.copy_(torch.tensor([0.1, 0.4, 0.8]).log()[:, None].expand(3, 4))
+        error = (network(Measurement(x), x).image - x).square().mean()
+    assert float(error) == pytest.approx(0.75 * 0.01 + 0.75 / 4 * 0.16 + 0.64 / 16, rel=0.03)
+    torch.testing.assert_close(network(Measurement(x)).image, x, rtol=0, atol=1e-5)  # an answer has no noise
+
+
+def test_the_paper_s_penalties_are_the_means_of_absolute_details_and_of_torch_s_kl():
+    network = model("sparse", sparsity=0.7, kl_weight=0.5, initial_noise=0.3)
+    x = image((32, 24))
+    own = dwt(x, 2)
+    l1 = 0.7 * float(torch.cat([d.flatten() for d in own.details]).abs().mean())
+    kl = 0.5 * float(kl_divergence(Normal(own.approximation, 0.3), Normal(0.0, 1.0)).mean())
+    estimate = network(Measurement(x), x)
+    assert {name: float(term) for name, term in estimate.terms.items()} == pytest.approx(
+        {"sparsity": l1, "kl": kl}, rel=1e-4
+    )
+    assert float(estimate.penalty.detach()) == pytest.approx(l1 + kl, rel=1e-4)
 
 
 def test_paper_mode_has_no_bound():

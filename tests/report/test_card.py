@@ -34,7 +34,7 @@ def card_inputs(metrics=None, people=None):
         run="demo", title="A study", metrics=metrics, manifest=people,
         splits=dict.fromkeys(subjects, "test") | {"sub-90": "train", "sub-91": "val"},
         histories={("denoise", "wavelet_vae"): history("wavelet_vae")}, volumes={}, truths={}, subjects={},
-        slice_axis={}, latents={}, tuning=pd.DataFrame(), settings={"denoise": "Rician noise"}, protocols={},
+        slice_axis={}, tuning=pd.DataFrame(), settings={"denoise": "Rician noise"}, protocols={},
         durations={}, provenance={"versions": {"medwvae": "0.1", "revision": "abc", "torch": "2"},
                                   "digests": {"train": "d1"}},
         parameters={("denoise", "wavelet_vae"): 480_000},

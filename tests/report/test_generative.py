@@ -67,7 +67,6 @@ def alone(generative):
         truths={},
         subjects={},
         slice_axis={},
-        latents={},
         tuning=pd.DataFrame(columns=["task", "method", "params", "seconds"]),
         settings={},
         protocols={},

@@ -11,7 +11,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from rich.console import Console
 from scipy import stats
 
@@ -21,7 +20,6 @@ from medwvae.report import panels
 from medwvae.report.page import ReportInputs, build, summary
 from medwvae.report.tables import main_and_more, render_text_table
 from medwvae.statistics import mean_interval, paired
-from medwvae.wavelets import dwt
 
 KINDS = {
     "input": "input",
@@ -30,7 +28,6 @@ KINDS = {
     "unet": "network",
     "conv_vae": "network",
     "wavelet_vae": "ours",
-    "exact_inverse": "control",
 }
 MEANS = {"input": 24.0, "nlm": 26.0, "tv": 27.0, "unet": 29.0, "conv_vae": 25.0, "wavelet_vae": 30.0}
 
@@ -41,8 +38,8 @@ def table(means=MEANS, subjects=8, tasks=("denoise",), noise=0.1, protocol="demo
     for task in tasks:
         for k in range(subjects):
             ease = rng.normal(0, 1.5)
-            for method in [*means, "exact_inverse"]:
-                psnr = np.inf if method == "exact_inverse" else means[method] + ease + rng.normal(0, noise)
+            for method in means:
+                psnr = means[method] + ease + rng.normal(0, noise)
                 nmse = 10 ** (-psnr / 10)
                 for region, metric, value in [
                     (region, *pair)
@@ -118,9 +115,6 @@ def inputs(tmp_path_factory):
             nib.save(nib.Nifti1Image(noisy, affine), path)
             for task in ("denoise", "superres"):
                 volumes.setdefault(task, {}).setdefault(method, {})[f"{subject}_t1w"] = path
-    bands = dwt(torch.tensor(rng.normal(size=(1, 1, 27, 21))), 2).subbands()
-    arrays = {name: band[0, 0].numpy() for name, band in bands.items()}
-    np.savez(folder / "latent.npz", **arrays)  # type: ignore[arg-type]
     return ReportInputs(
         run="demo",
         title="A study",
@@ -132,7 +126,6 @@ def inputs(tmp_path_factory):
         truths=truths,
         subjects={volume: volume.removesuffix("_t1w") for volume in truths},
         slice_axis=dict.fromkeys(truths, 2),
-        latents={"sub-00": folder / "latent.npz"},
         tuning=pd.DataFrame([{"task": "denoise", "method": "nlm", "params": "h=0.1", "seconds": 3.0}]),
         settings={"denoise": "Rician noise"},
         protocols={"demo": "volume maximum, Gaussian 11"},
@@ -209,8 +202,8 @@ def test_the_subject_is_the_unit():
 
 
 def test_summary_is_json_without_infinity():
-    text = json.dumps(summary(table()), allow_nan=False)
-    assert json.loads(text)["tasks"]["denoise"]["regions"]["head"]["psnr"]["methods"]["exact_inverse"]["mean"] is None
+    text = json.dumps(summary(table(MEANS | {"nlm": np.inf})), allow_nan=False)
+    assert json.loads(text)["tasks"]["denoise"]["regions"]["head"]["psnr"]["methods"]["nlm"]["mean"] is None
 
 
 def test_winning_means_the_same_in_every_metric():
@@ -251,11 +244,6 @@ def test_four_subjects_prove_nothing_and_the_report_says_so(inputs):
     assert "no difference here, however large, can fall below .05" in text
 
 
-def test_an_autoencoders_input_is_no_yardstick():
-    found = block(summary(table(MEANS | {"input": 90.0}, tasks=("autoencode",))), "autoencode")
-    assert found["best"] == "wavelet_vae" and found["verdict"]["beats_input"] is None
-
-
 def test_settings_and_protocols_are_never_averaged():
     mixed = pd.concat([table(), table(protocol="other", noise=0.3)])
     result = summary(mixed)
@@ -288,7 +276,7 @@ def test_page_loads_nothing_and_names_every_picture(page):
         if tag == "svg":
             assert attributes["role"] == "img" and attributes["aria-label"]
     pictures = [a for t, a in elements.found if t == "img" and "src" in a]
-    assert len(pictures) == 2 * 2 * (3 * (len(MEANS) + 1) - 1) + 1  # tasks, subjects, rows and columns; one latent
+    assert len(pictures) == 2 * 2 * (3 * (len(MEANS) + 1) - 1)  # tasks, subjects, rows and columns
     assert sum(tag == "svg" for tag, _ in elements.found) == 4  # two strip plots, curves, noise scales
     assert len(page) < 8e6
 
@@ -318,7 +306,6 @@ def test_what_comes_from_data_is_escaped(inputs):
             settings={"denoise": evil},
             protocols={evil: evil},
             provenance={evil: {evil: evil}},
-            latents={evil: next(iter(inputs.latents.values()))},
             tuning=inputs.tuning.assign(params=evil),
             histories={("denoise", evil): history("unet")},
             figures_per_task=8,
@@ -334,7 +321,6 @@ def test_missing_pieces_are_no_obstacle(inputs):
         metrics=table({"input": 24.0, "wavelet_vae": 30.0}, subjects=1),
         histories={("denoise", "wavelet_vae"): history("unet").assign(val_psnr=np.nan)},
         volumes={},
-        latents={},
         tuning=inputs.tuning.iloc[:0],
         settings={},
         protocols={},
@@ -376,8 +362,8 @@ def test_a_mean_over_a_subjects_volumes_is_called_one(inputs, page):
     assert "of this subject's volume," not in text
 
 
-def test_restoration_comes_first_and_jobs_add_up(page):
-    tasks = ("autoencode", "recon", "denoise", "superres")
+def test_tasks_come_in_their_order_and_jobs_add_up(page):
+    tasks = ("recon", "denoise", "superres")
     assert list(summary(table(tasks=tasks, subjects=3))["tasks"]) == list(TASKS)
     assert "2 min 02 s, sum over jobs (several run at once)" in words(page)
 
@@ -398,19 +384,9 @@ def test_error_map_of_a_perfect_restoration_is_black(inputs):
     assert tiles["perfect"].error != tiles["input"].error and panel.ratio == pytest.approx(24 / 28)
 
 
-def test_mallat_puts_every_subband_in_its_quarter(inputs):
-    with np.load(next(iter(inputs.latents.values()))) as bands:
-        picture = panels.mallat(dict(bands))
-    assert picture is not None
-    corners = {name: (x, y) for name, x, y in picture[1]}
-    assert corners["aa2"] == (0, 0) and corners["dd1"] == (50, 50)
-    assert corners["da1"] == (50, 0) and corners["ad1"] == (0, 50)
-    assert corners["dd2"][0] <= 27 and panels.mallat({"aaa1": np.zeros((2, 2), np.float32)}) is None
-
-
 def with_more(metrics):
     """Return the metrics with edge sharpness beside them: ours is nearest to 1, `tv` above it."""
-    rows = metrics[(metrics["metric"] == "psnr") & (metrics["method"] != "exact_inverse")].copy()
+    rows = metrics[(metrics["metric"] == "psnr")].copy()
     target = {"wavelet_vae": 0.98, "tv": 1.3, "unet": 0.8}
     rows["value"] = rows["method"].map(target).fillna(0.5) + 0.001 * (rows["value"] % 1)
     return pd.concat([metrics, rows.assign(metric="edge_sharpness", unit="")], ignore_index=True)

@@ -18,13 +18,13 @@ STUDY = """
 run: tiny
 phantom: {subjects: 5, shape: [48, 56, 16], spacing: [4.0, 4.0, 9.0]}
 tasks:
-  enabled: [autoencode, denoise]
-  autoencode: {crop: [48, 48]}
+  enabled: [superres, denoise]
+  superres: {crop: [48, 48]}
   denoise: {crop: [48, 48]}
 networks:
   enabled: [wavelet_vae, unet]
   wavelet_vae:
-    autoencode: {widths: [8, 8]}
+    superres: {widths: [8, 8]}
     denoise: {widths: [8, 8]}
   unet: {features: [8, 8, 8, 8, 8, 8]}
 classical: {enabled: [tv], tuning_subjects: 1, tuning_slices: 2}

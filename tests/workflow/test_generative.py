@@ -6,6 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from medwvae.names import LATENT_USES
 from tests.workflow.conftest import Workflow
 
 pytestmark = pytest.mark.slow
@@ -18,6 +19,7 @@ generative:
   budget: 4 steps
   rates: [4]
   samples: 4
+  uses: elbo-r4-s1
   fidelity: {slices: 6, draws: 8, importance_draws: 4, importance_images: 2}
   systems:
     elbo: {kind: wavelet, widths: [4, 4, 4], blocks: 1, prior_width: 4, prior_blocks: 1}
@@ -53,6 +55,19 @@ def test_generative_models_alone_from_volumes_to_report(study: Workflow) -> None
     assert 'src="http' not in page
     assert pd.read_csv(study.results / "metrics.csv").empty
     assert study.jobs() == {}
+
+
+def test_the_latent_is_put_to_use_and_shown(study: Workflow) -> None:
+    folder = study.results / "generative" / "elbo-r4-s1" / "uses"
+    assert {path.name for path in folder.iterdir()} == {"uses.json", *(f"{use}.png" for use in LATENT_USES)}
+    page = (study.results / "report.html").read_text()
+    assert 'id="uses"' in page and page.count('class="sheet"') == len(LATENT_USES)
+    splits = pd.read_csv(study.results / "splits.csv")
+    facts = json.loads((folder / "uses.json").read_text())
+    assert set(facts["walk"]["subjects"]) <= set(splits[splits["part"] == "test"]["subject"])
+    jobs = study.jobs("generative={uses: coarse-r4-s1}")
+    assert set(jobs) - {"all"} == {"generative_uses", "report"}
+    assert set(study.jobs("generative={uses: null}")) - {"all"} == {"report"}
 
 
 def test_another_system_leaves_the_trained_ones_alone(study: Workflow) -> None:

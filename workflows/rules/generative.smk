@@ -2,6 +2,7 @@
 The resumable state lies under state/ and is not declared, as in train.smk."""
 
 MODELS = study.generative.models()
+USED = study.generative.uses
 
 
 try:
@@ -29,6 +30,12 @@ def weights_of(wildcards):
     return stages.generative_weights(study, wildcards.model)
 
 
+def models_in_use(wildcards):
+    """The model whose latent is put to use, and the one that walks beside it."""
+    rival = study.generative.rival_of(wildcards.model)
+    return [wildcards.model, rival] if rival else [wildcards.model]
+
+
 rule train_generative:
     input:
         IMAGES,
@@ -39,6 +46,7 @@ rule train_generative:
         paths.log(root, "train-{model}"),
     benchmark:
         paths.benchmark(root, "train-{model}")
+    priority: 1  # prior and scores wait for it: the longest chain of the study goes first
     threads: study.train.threads
     resources:
         mem_mb=8000,
@@ -61,6 +69,7 @@ rule train_prior:
         paths.log(root, "train-prior-{model}"),
     benchmark:
         paths.benchmark(root, "train-prior-{model}")
+    priority: 1
     threads: study.train.threads
     resources:
         mem_mb=8000,
@@ -92,6 +101,35 @@ rule score_generative:
         reads=reads_of_model("score_generative"),
     shell:
         medwvae("score-generative", "--model {wildcards.model} --threads {threads}")
+
+
+rule generative_uses:
+    input:
+        index=IMAGES,
+        weights=lambda wildcards: [
+            path
+            for model in models_in_use(wildcards)
+            for path in stages.generative_weights(study, model)
+        ],
+    output:
+        figures=[paths.generative_use(root, "{model}", use) for use in LATENT_USES],
+        numbers=paths.generative_uses(root, "{model}"),
+    log:
+        paths.log(root, "uses-{model}"),
+    benchmark:
+        paths.benchmark(root, "uses-{model}")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        reads=lambda wildcards: provenance.digest_of(
+            [
+                reads_images("generative_uses", model)
+                for model in models_in_use(wildcards)
+            ]
+        ),
+    shell:
+        medwvae("generative-uses", "--model {wildcards.model} --threads {threads}")
 
 
 rule generative_references:

@@ -13,6 +13,14 @@ rule report:
             if MODELS
             else []
         ),
+        uses=(
+            [
+                paths.generative_uses(root, USED),
+                *(paths.generative_use(root, USED, use) for use in LATENT_USES),
+            ]
+            if USED
+            else []
+        ),
         cohort=(
             [paths.prepared_index(root), paths.manifest(root), paths.splits(root)]
             if study.has_cohort
