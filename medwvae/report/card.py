@@ -245,6 +245,9 @@ def _failures(key: str, task: dict[str, Any], study: ReportInputs) -> Table | No
 def _limits(given: CardInputs) -> Iterator[str]:
     study, tasks = given.study, given.summary["tasks"]
     subjects = max((task["subjects"] for task in tasks.values()), default=0)
+    if not tasks:
+        yield "No restoration was scored in this run; what its generative models do is in report.html."
+        return
     if subjects < FEW:
         yield (
             f"{count(subjects, 'test subject')}: bootstrap intervals of so few are too narrow, and small differences "

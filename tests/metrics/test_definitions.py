@@ -1,5 +1,7 @@
 """Every number that can stand in a table has its definition."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,11 @@ def test_loss_is_less_for_the_better_value():
     sharp = definition("edge_sharpness")
     assert sharp.loss(1.1) == pytest.approx(sharp.loss(0.9)) and sharp.direction == "1 is best"
     assert definition("mine").better == "higher" and definition("nps_mean_soft").direction == ""
+
+
+def test_the_guide_knows_every_metric():
+    guide = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name, one in DEFINITIONS.items():
+        if not name.startswith("subband_"):
+            assert f"`{name}`" in guide and one.text.replace("|", "\\|") in guide
+    assert "`subband_aa3` ... `subband_dd1`" in guide
