@@ -17,8 +17,8 @@ from medwvae.report.words import METRIC_LABELS, TASK_LABELS, label
 
 PRINT: Final = {
     "ink": "#1a1a1a", "muted": "#666666", "rule": "#dddddd", "thread": "#bbbbbb", "input": "#777777",
-    "classical": "#e69f00", "network": "#009e73", "ours": "#0072b2", "control": "#999999", "second": "#cc79a7",
-    "third": "#d55e00", "fourth": "#56b4e9",
+    "classical": "#e69f00", "network": "#d55e00", "ours": "#0072b2", "control": "#999999", "second": "#cc79a7",
+    "third": "#009e73", "fourth": "#56b4e9",
 }  # fmt: skip
 """Colours of a figure that stands alone; Okabe and Ito's, which the colour-blind can tell apart."""
 
@@ -62,7 +62,7 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             for height, row in enumerate(of_panel):
                 values = np.array(list(row["differences"].values()))
                 spread = 0.22 * np.sin(2.4 * np.arange(values.size))  # so that equal dots are not one
-                colour = colours[{"better": "ours", "worse": "third"}.get(row["verdict"], "input")]
+                colour = colours[{"better": "ours", "worse": "network"}.get(row["verdict"], "input")]
                 axis.plot(values, height + spread, "o", color=colour, markersize=3, alpha=0.6, markeredgewidth=0)
                 if row["low"] is not None:
                     axis.plot([row["low"], row["high"]], [height, height], color=colours["ink"], linewidth=2)
