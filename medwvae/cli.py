@@ -257,6 +257,8 @@ def compare(
 
     for place, folder in enumerate(folders):
         hide(folder, f"folder {place + 1}")
+    for path in (*(out or ()), *((json_file,) if json_file else ())):
+        hide(path, "out")
     failed = stages.compare(
         folders,
         methods=method or ("wavelet_vae",),

@@ -171,7 +171,7 @@ def _of_method(
 ) -> Iterable[dict[str, Any]]:
     tables = [t[(t["method"] == method) & (t["region"] == region)] for t in (ours, theirs)]
     if any(table.empty for table in tables):
-        notes.append(f"{task}: {method} is not in both {first.name} and {other.name}")
+        notes.append(f"{task}: {method} is not in both {first.name} and {other.name} (region: {one_line(region, 40)})")
         return
     wide = [t.pivot_table(index="subject", columns="metric", values="value", aggfunc="mean") for t in tables]
     common = wide[0].index.intersection(wide[1].index)
