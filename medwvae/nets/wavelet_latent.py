@@ -32,7 +32,7 @@ from medwvae.nets.restorer import Estimate
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
 from medwvae.nets.zones import Zone
 from medwvae.operators import Measurement
-from medwvae.wavelets import Coefficients, dwt, idwt, synthesise
+from medwvae.wavelets import Coefficients, dwt, idwt, subband_names, synthesise
 
 Objective = Literal["sparse", "elbo"]
 Refinement = Literal["none", "convolution", "wavelet"]
@@ -278,8 +278,13 @@ class WaveletLatentVAE(LatentModel):
         return super().log_scales() + own
 
     def scales(self) -> dict[str, float]:
-        """Learned s by subband, and σ_x."""
-        return super().scales() | self.noise.by_subband() if self.has_density else self.noise.by_subband()
+        """Learned s of the subbands that are latent, and σ_x."""
+        names = subband_names(self.dims)
+        latent = {f"{names[0]}{self.levels}"}
+        for level in range(self.levels, 0, -1):
+            latent |= {f"{names[1 + k]}{level}" for k in self.kept.indices(level, self.dims)}
+        scales = {name: s for name, s in self.noise.by_subband().items() if name in latent}
+        return super().scales() | scales if self.has_density else scales
 
     def _inside(self, shape: tuple[int, ...] | None = None) -> Latent | None:
         """Masks of the zone, if there is one, shaped like the parts of z of an image (of spatial `shape`)."""

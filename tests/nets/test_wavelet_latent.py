@@ -329,3 +329,9 @@ def test_cross_entropy_is_least_at_the_truth_and_leaves_out_what_is_no_probabili
 def test_choices_that_exclude_one_another_are_refused(choices, words):
     with pytest.raises(ConfigError, match=words):
         model(**choices)
+
+
+def test_the_history_has_the_scales_of_what_is_latent():
+    assert set(model(rate=4).scales()) == {"x", "aa2", "ad2", "da2", "dd2"}
+    assert set(model(rate=8).scales()) == {"x", "aa2", "ad2"}
+    assert set(model("sparse", rate=16).scales()) == {"aa2"}
