@@ -11,7 +11,7 @@ from medwvae import paths, progress, provenance, stages
 from medwvae.config import slice_for
 from medwvae.config_io import load
 from medwvae.errors import MedwvaeError
-from medwvae.names import LATENT_USES, NETWORKS
+from medwvae.names import LATENT_USES, NETWORKS, task_of
 
 try:
     # Our own merge, so that a mistake is answered with its file, line and the nearest valid name.

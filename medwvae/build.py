@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medwvae import paths
-from medwvae.config import Config
+from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import Task
@@ -14,7 +14,7 @@ from medwvae.seeding import seed_for
 if TYPE_CHECKING:
     from medwvae.config_base import Budget
     from medwvae.config_generative import GenerativeModel
-    from medwvae.degradation import Degradation
+    from medwvae.degradation import Degradation, TaskDegradation
     from medwvae.generative.sources import Source
     from medwvae.nets.diffusion_prior import DiffusionPrior
     from medwvae.nets.latent import LatentModel
@@ -22,28 +22,61 @@ if TYPE_CHECKING:
     from medwvae.train import Settings
 
 
-def degradation(config: Config, task: Task) -> "Degradation":
-    """Return the simulation of a task's measurements."""
-    from medwvae.degradation import Denoise, Recon, Superres
+def degradation(config: Config, problem: str) -> "TaskDegradation":
+    """Return the simulation of a problem's measurements, by its id."""
+    from medwvae.degradation import (
+        BicubicSuperres,
+        Denoise,
+        Inpaint,
+        Recon,
+        SparseView,
+        Superres,
+        ThickSlices,
+    )
 
-    tasks = config.tasks
-    if task == "superres":
-        return Superres(tasks.superres.factor)
-    if task == "denoise":
-        return Denoise(tasks.denoise.sigma)
-    c = tasks.recon
-    return Recon(c.acceleration, c.centre, c.pattern, c.phase)
+    match config.problem(problem).section:
+        case SuperresConfig() as s:
+            if s.protocol == "through-plane":
+                return ThickSlices(s.factor, s.profile)
+            return Superres(s.factor) if s.protocol == "ixi-td" else BicubicSuperres(s.factor)
+        case DenoiseConfig() as d:
+            return Denoise(d.sigma, d.noise)
+        case ReconConfig() as r:
+            return Recon(r.acceleration, r.centre, r.pattern, r.phase, r.coils, r.partial)
+        case CTConfig() as t:
+            return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
+        case InpaintConfig() as i:
+            return Inpaint(i.kind, i.lost, i.streaks)
+    raise KeyError(problem)
 
 
-def setting(config: Config, task: Task) -> str:
+def training_degradation(config: Config, task: Task) -> "Degradation":
+    """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has."""
+    from medwvae.degradation import Mixture
+
+    settings = tuple(degradation(config, problem.id) for problem in config.problems_of(task))
+    return settings[0] if len(settings) == 1 else Mixture(settings)
+
+
+def setting(config: Config, problem: str) -> str:
     """Return the degradation in words, as the tables' `setting` column holds it."""
-    tasks = config.tasks
-    if task == "superres":
-        return f"x{tasks.superres.factor} k-space truncation"
-    if task == "denoise":
-        return f"Rician sigma {100 * tasks.denoise.sigma:g} % of maximum"
-    c = tasks.recon
-    return f"Cartesian {c.acceleration:g}x {c.pattern}, centre {c.centre:g}"
+    match config.problem(problem).section:
+        case SuperresConfig() as s:
+            thick = f"{s.profile} slice profile"
+            how = {"ixi-td": "k-space truncation", "ixi-bd": "bicubic", "through-plane": thick}[s.protocol]
+            return f"x{s.factor} {how}"
+        case DenoiseConfig() as d:
+            law = {"rician": "Rician", "gaussian": "Gaussian", "poisson": "Poisson"}[d.noise]
+            return f"{law} sigma {100 * d.sigma:g} % of maximum"
+        case ReconConfig() as r:
+            more = (f", {r.coils} coils" if r.coils > 1 else "") + (f", partial {r.partial:g}" if r.partial < 1 else "")
+            return f"Cartesian {r.acceleration:g}x {r.pattern}, centre {r.centre:g}{more}"
+        case CTConfig() as t:
+            arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""
+            return f"{t.views} views, {t.beam} beam{arc}" + (f", {t.photons:g} photons" if t.photons else "")
+        case InpaintConfig() as i:
+            return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
+    raise KeyError(problem)
 
 
 def network(config: Config, task: Task, name: str) -> "Restorer":
@@ -54,23 +87,27 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     KeyError
         If there is no such network.
     """
-    channels = 2 if task == "recon" else 1
-    conditions = 1 if task == "denoise" else 0
+    channels, dims = 2 if task == "recon" else 1, config.networks.dims
+    # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
+    conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        return WaveletVAE(channels=channels, conditions=conditions, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
         return ConvVAE(
-            channels=channels, conditions=conditions, **config.networks.conv_vae.model_dump(exclude={"learning_rate"})
+            channels=channels,
+            conditions=conditions,
+            dims=dims,
+            **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
         )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(channels=channels, conditions=conditions, features=config.networks.unet.features)
+        return UNet(channels=channels, conditions=conditions, dims=dims, features=config.networks.unet.features)
     raise KeyError(name)
 
 

@@ -26,7 +26,10 @@ Overrides = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", "-t", min=1, help="CPU threads or worker processes.")]
 ModelName = Annotated[str, typer.Option("--model", help="Id of a generative model, for example elbo-r8-s1.")]
-TaskName = Annotated[str, typer.Option("--task", help="superres, denoise or recon.")]
+TaskName = Annotated[str, typer.Option("--task", help="superres, denoise, recon, ct or inpaint.")]
+ProblemName = Annotated[
+    str, typer.Option("--task", help="A task, or one of its settings in the configuration, as denoise-s3.")
+]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -153,20 +156,26 @@ def train(
 
 @app.command()
 def restore(
-    task: TaskName,
+    task: ProblemName,
     method: Annotated[str, typer.Option("--method", help="A network, a classical method or input.")],
     files: Files = None,
     overrides: Overrides = None,
     threads: Threads = 1,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="As 2GiB; by default a share of what is free. Networks only."
+        ),
+    ] = None,
 ) -> None:
     """Restore the test volumes with one method (classical ones are tuned on validation subjects first)."""
     from medwvae import stages
 
-    stages.restore(_load(files, overrides), task, method, threads)
+    stages.restore(_load(files, overrides), task, method, threads, max_memory)
 
 
 @app.command()
-def evaluate(task: TaskName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
+def evaluate(task: ProblemName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
     """Score every method of a task per subject."""
     from medwvae import stages
 
@@ -282,7 +291,7 @@ def card(files: Files = None, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
-    task: Annotated[str | None, typer.Option("--task", help="superres, denoise or recon.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="A task, or one of its settings.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method that restored the volumes.")] = None,
     volume: Annotated[Path | None, typer.Option("--volume", help="Only this restored volume (NIfTI).")] = None,
     source: Annotated[

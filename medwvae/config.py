@@ -5,7 +5,7 @@ Each stage reads only its own slice (`slice_for`), so that a change under `repor
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -17,11 +17,26 @@ from medwvae.config_base import (
     Millimetres,
     Positive,
     Section,
+    Settings,
     Several,
+    TaskSection,
     parse_budget,
 )
 from medwvae.config_generative import GenerativeConfig
-from medwvae.names import NETWORKS, REGIONS, TASKS, USUAL_METRICS, Classical, Contrast, Metric, Network, Region, Task
+from medwvae.errors import ConfigError
+from medwvae.names import (
+    NETWORKS,
+    REGIONS,
+    TASKS,
+    USUAL_METRICS,
+    Classical,
+    Contrast,
+    Metric,
+    Network,
+    Region,
+    Task,
+    task_of,
+)
 
 
 class PhantomConfig(Section):
@@ -90,31 +105,45 @@ class PreprocessConfig(Section):
     percentile: float = Field(99.0, gt=50, le=100, description="intensity inside the head that becomes 1 (MR)")
 
 
-class SuperresConfig(Section):
-    """Super-resolution in plane from a truncated k-space."""
+class SuperresConfig(TaskSection):
+    """Super-resolution: in plane, from a truncated k-space or a bicubic reduction; or of thick slices."""
 
-    factor: int = Field(2, ge=2, le=8, description="in-plane factor")
+    protocol: Literal["ixi-td", "ixi-bd", "through-plane"] = Field(
+        "ixi-td", description="ixi-td = k-space truncation, ixi-bd = bicubic, through-plane = thick slices along S"
+    )
+    factor: int = Field(2, ge=2, le=8, description="low-resolution voxel size / high-resolution voxel size")
+    profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = Field({})
 
 
-class DenoiseConfig(Section):
-    """Rician denoising."""
+class DenoiseConfig(TaskSection):
+    """Denoising with a known noise level."""
 
-    sigma: float = Field(0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum")
+    noise: Literal["rician", "gaussian", "poisson"] = Field("rician", description="law of the noise")
+    sigma: float = Field(
+        0.05, gt=0, lt=1, description="noise standard deviation, fraction of the volume's maximum (poisson: there)"
+    )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = Field({})
 
 
-class ReconConfig(Section):
-    """Accelerated single-coil MRI with a Cartesian mask."""
+class ReconConfig(TaskSection):
+    """Accelerated MRI with a Cartesian mask, one coil or several."""
 
     acceleration: float = Field(4.0, gt=1, description="columns of k-space / columns measured")
     centre: Fraction = Field(0.08, description="fraction of central columns always measured")
-    pattern: Literal["random", "equispaced"] = Field("random", description="the other columns")
+    pattern: Literal["random", "equispaced", "poisson-disc"] = Field(
+        "random", description="the other columns; poisson-disc = positions along both axes"
+    )
+    coils: int = Field(1, ge=1, le=64, description="simulated receive coils of known sensitivity; 1 = none")
+    partial: float = Field(1.0, gt=0.5, le=1, description="partial Fourier: fraction of the columns that is kept")
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = Field({})
 
     @model_validator(mode="after")
     def _centre_fits(self) -> Self:
@@ -122,16 +151,67 @@ class ReconConfig(Section):
             raise ValueError(
                 f"centre {self.centre} alone exceeds the 1/{self.acceleration:g} of k-space that is measured"
             )
+        if self.partial - 0.5 < self.centre / 2:
+            raise ValueError(f"partial {self.partial:g} cuts into the centre of {self.centre:g}")
         return self
+
+
+class CTConfig(TaskSection):
+    """CT from few views, of a limited arc, or with few photons."""
+
+    views: Positive = Field(60, description="views, equally spaced")
+    arc: float = Field(180.0, gt=0, le=360, description="degrees that they span (parallel beam)")
+    beam: Literal["parallel", "fan"] = Field("parallel", description="shape of the beam; a fan makes a full turn")
+    photons: float | None = Field(None, gt=0, description="photons per detector element; null = no noise")
+    attenuation: float = Field(
+        0.04, gt=0, description="of a pixel of intensity 1, as an exponent; 0.04 = 2 mm of water"
+    )
+    crop: Crop | None = Field(None, description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = Field({})
+
+
+class InpaintConfig(TaskSection):
+    """Lost pixels."""
+
+    kind: Literal["blocks", "streaks"] = Field("blocks", description="what is lost; streaks = as metal leaves them")
+    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks")
+    streaks: Positive = Field(8, description="bands through each of two inserts")
+    crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
+    budget: BudgetText | None = Field(None, description="overrides train.budget")
+    settings: Settings = Field({})
 
 
 class TasksConfig(Section):
     """What to train and to restore."""
 
-    enabled: Several[Task] = Field(TASKS, description="any of superres denoise recon; none = only generative.systems")
+    enabled: Several[Task] = Field(
+        ("superres", "denoise", "recon"),
+        description="any of superres denoise recon ct inpaint; none = only generative.systems",
+    )
     superres: SuperresConfig = SuperresConfig()
     denoise: DenoiseConfig = DenoiseConfig()
     recon: ReconConfig = ReconConfig()
+    ct: CTConfig = CTConfig()
+    inpaint: InpaintConfig = InpaintConfig()
+
+
+class Problem(NamedTuple):
+    """What is restored and scored by itself: a task, or one of its settings.
+
+    Attributes
+    ----------
+    id : str
+        `denoise`, or `denoise-s3` for its setting `s3`; as paths and tables have it.
+    task : Task
+        The networks are trained for it.
+    section : TaskSection
+        Of the task, with what the setting changes.
+    """
+
+    id: str
+    task: Task
+    section: TaskSection
 
 
 class WaveletVAEConfig(Section):
@@ -148,6 +228,15 @@ class WaveletVAEConfig(Section):
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s")
     refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
+    slice_levels: Positive | None = Field(
+        None, description="wavelet levels across the slices of volumes, fewer where they are thick; null = as in plane"
+    )
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        if self.slice_levels is not None and self.slice_levels > len(self.widths):
+            raise ValueError(f"slice_levels {self.slice_levels} are more than the {len(self.widths)} levels of widths")
+        return self
 
 
 class WaveletVAEByTask(Section):
@@ -156,6 +245,8 @@ class WaveletVAEByTask(Section):
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
     recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
+    ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
+    inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
 
 class ConvVAEConfig(Section):
@@ -180,6 +271,7 @@ class NetworksConfig(Section):
     """The networks of the table."""
 
     enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
+    dims: Literal[2, 3] = Field(2, description="2 = slices, each by itself; 3 = volumes")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
@@ -192,7 +284,8 @@ class TrainConfig(Section):
         "2000 steps",
         description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume to the bit)",
     )
-    batch: Positive = Field(8, description="slices per step")
+    batch: Positive = Field(8, description="slices (or patches of volumes) per step")
+    depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
@@ -213,10 +306,15 @@ class TrainConfig(Section):
 
 
 class RestoreConfig(Section):
-    """Whole volumes, slice by slice."""
+    """Whole volumes."""
 
-    self_ensemble: bool = Field(True, description="average the networks' answers over the four mirrored copies")
-    batch: Positive = Field(24, description="slices per forward pass")
+    self_ensemble: bool = Field(
+        True, description="average the networks' answers over the mirrored copies: 4, of volumes 8"
+    )
+    batch: Positive = Field(24, description="the most slices per forward pass (networks on slices)")
+    max_memory: str | None = Field(
+        None, description="the most memory of the process (or of the card), as `2 GiB`; null = a share of what is free"
+    )
 
 
 class ClassicalConfig(Section):
@@ -285,6 +383,19 @@ class Config(Section):
             crop = getattr(self.tasks, task).crop
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
+        if self.preprocess.plane not in ("coronal", "sagittal"):
+            for problem in self.problems_of("superres"):
+                if getattr(problem.section, "protocol", None) == "through-plane":
+                    raise ValueError(
+                        f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
+                        "preprocess.plane: coronal or sagittal"
+                    )
+        if self.networks.dims == 2:
+            thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
+            if thick:
+                raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
+        if self.networks.dims == 3 and self.train.depth % multiple:
+            raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:
@@ -325,6 +436,34 @@ class Config(Section):
             section[field] = path
         return self.model_validate(plain)
 
+    def problems_of(self, task: Task) -> tuple[Problem, ...]:
+        """Return a task's settings in order; the task itself where it has none."""
+        section: TaskSection = getattr(self.tasks, task)
+        return tuple(Problem(f"{task}-{name}", task, section.at(name)) for name in section.settings) or (
+            Problem(task, task, section),
+        )
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return all that is restored and scored, in order: the enabled tasks' settings."""
+        return tuple(problem for task in self.tasks.enabled for problem in self.problems_of(task))
+
+    def problem(self, name: str) -> Problem:
+        """Return a problem by its id, of any task, enabled or not.
+
+        Raises
+        ------
+        ConfigError
+            If the configuration has none of that name.
+        """
+        try:
+            have = self.problems_of(task_of(name))
+        except KeyError:
+            raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}") from None
+        for problem in have:
+            if problem.id == name:
+                return problem
+        raise ConfigError(f"no setting {name!r}; have: {', '.join(problem.id for problem in have)}")
+
     def budget(self, task: Task) -> Budget:
         """Training budget of a task."""
         own: str | None = getattr(self.tasks, task).budget
@@ -340,15 +479,16 @@ _UNREAD = {"budget", "checkpoint_seconds", "tensorboard", "threads"}
 """Fields of `train` that do not change the weights (the budget is read on its own)."""
 
 
-def slice_for(config: Config, stage: str, task: Task | None = None, method: str | None = None) -> dict[str, Any]:
+def slice_for(config: Config, stage: str, problem: str | None = None, method: str | None = None) -> dict[str, Any]:
     """Return the part of the configuration that a stage reads; its digest decides whether the stage runs again.
 
-    Of a generative model, `method` is the id.
+    `problem` is a task for training, which reads all its settings, and the id of a `Problem` for restoration. Of a
+    generative model, `method` is the id.
 
     Raises
     ------
     KeyError
-        If `stage` is not a stage, or lacks its task and method.
+        If `stage` is not a stage, or lacks its problem and method.
     """
     c = config.model_dump(mode="json")
     if stage == "phantom":
@@ -360,12 +500,16 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
     if stage == "preprocess":
         return {"preprocess": c["preprocess"]}
     if stage in ("train", "restore"):
-        if task is None or method is None:
+        if problem is None or method is None:
             raise KeyError(f"{stage} needs a task and a method")
-        out: dict[str, Any] = {"seed": c["seed"], "task": {k: v for k, v in c["tasks"][task].items() if k != "budget"}}
+        task = task_of(problem)
+        measured = config.problems_of(task) if stage == "train" else (config.problem(problem),)
+        parts = [one.section.model_dump(mode="json", exclude={"budget", "settings"}) for one in measured]
+        out: dict[str, Any] = {"seed": c["seed"], "task": parts[0] if len(parts) == 1 else parts}
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
+            out["dims"] = c["networks"]["dims"]
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {
@@ -373,11 +517,12 @@ def slice_for(config: Config, stage: str, task: Task | None = None, method: str 
                 "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
                 "budget": config.budget(task)._asdict(),
             }
-        return out | ({"restore": c["restore"]} if method in NETWORKS else {"classical": c["classical"]})
+        how = {k: v for k, v in c["restore"].items() if k != "max_memory"}
+        return out | ({"restore": how} if method in NETWORKS else {"classical": c["classical"]})
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
     if stage == "report":
-        return {"report": c["report"], "run": c["run"], "enabled": c["tasks"]["enabled"]}
+        return {"report": c["report"], "run": c["run"], "enabled": [problem.id for problem in config.problems()]}
     if stage.endswith(("_generative", "_prior")) or stage.startswith("generative_"):
         return _generative_slice(config, c, stage, method)
     raise KeyError(stage)

@@ -1,9 +1,10 @@
 """What the sections of the configuration are made of: the base, checked numbers, budgets."""
 
 import re
-from typing import Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 T = TypeVar("T")
 
@@ -59,3 +60,50 @@ def _checked_budget(text: str) -> str:
 
 
 BudgetText = Annotated[str, AfterValidator(_checked_budget)]
+
+
+SettingName = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]
+Settings = Annotated[
+    dict[SettingName, dict[str, Any]],
+    Field(description="by name (letters, digits), what differs; all share one training, each is scored by itself"),
+]
+OF_TRAINING = ("crop", "budget", "settings")
+"""Fields of a task that its settings cannot change."""
+_ONE_TRAINING = PydanticCustomError("one_training", "all settings share one training; set it for the task itself")
+
+
+class TaskSection(Section):
+    """What the sections of all tasks have: a training of their own, and settings that share it."""
+
+    if TYPE_CHECKING:  # the sections declare them, after what is measured
+        crop: Crop | None
+        budget: BudgetText | None
+        settings: Settings
+
+    @model_validator(mode="after")
+    def _settings_are_valid(self) -> Self:
+        errors: list[InitErrorDetails] = []
+        for name, own in self.settings.items():
+            place = ("settings", name)
+            errors += [
+                InitErrorDetails(type=_ONE_TRAINING, loc=(*place, field), input=own[field])
+                for field in OF_TRAINING
+                if field in own
+            ]
+            try:
+                self.at(name)
+            except ValidationError as error:
+                errors += [_moved(one, place) for one in error.errors()]
+        if errors:
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
+        return self
+
+    def at(self, setting: str) -> Self:
+        """Return the section of one setting: its own fields over those that all share, and no settings of its own."""
+        return self.model_validate(self.model_dump(exclude={"settings"}) | self.settings[setting])
+
+
+def _moved(error: Any, place: tuple[str, ...]) -> InitErrorDetails:
+    """Return an error of a setting's section at the place where the setting is written."""
+    kind = PydanticCustomError(error["type"], "{words}", {"words": error["msg"].removeprefix("Value error, ")})
+    return InitErrorDetails(type=kind, loc=(*place, *error["loc"]), input=error["input"])

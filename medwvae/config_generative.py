@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
 
 from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
 
@@ -178,33 +178,36 @@ class WaveletLatentConfig(TrainedConfig):
     kl_weight: float = Field(0.0, ge=0, description="β of the KL on the approximation (sparse)")
 
 
-class LLOnlyConfig(SystemConfig):
+class ControlConfig(SystemConfig):
+    """What every control has: a plain transform, nothing trained."""
+
+    module: ClassVar[str] = "controls"
+    trained: ClassVar[bool] = False
+    wavelet: str = Field("haar", description="family, by PyWavelets' name")
+
+
+class LLOnlyConfig(ControlConfig):
     """Control: the coarse subbands of the transform itself, nothing learned."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["ll_only"] = Field(description="only the coarse subbands")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
 
 
-class ZoneConfig(SystemConfig):
+class DeepControlConfig(ControlConfig):
+    """What a control has that chooses among the coefficients of all levels."""
+
+    levels: Positive = Field(4, description="levels of the transform")
+
+
+class ZoneConfig(DeepControlConfig):
     """Control: the coefficients of the transform that are largest over the training images."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["zone"] = Field(description="the coefficients that are largest over the training images")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    levels: Positive = Field(4, description="levels of the transform")
 
 
-class TopKConfig(SystemConfig):
+class TopKConfig(DeepControlConfig):
     """Control: the k largest coefficients of the transform; where they lie is not counted."""
 
-    module: ClassVar[str] = "controls"
-    trained: ClassVar[bool] = False
     kind: Literal["top_k"] = Field(description="the largest coefficients, wherever they are")
-    wavelet: str = Field("haar", description="family, by PyWavelets' name")
-    levels: Positive = Field(4, description="levels of the transform")
 
 
 AnySystem = Annotated[
@@ -225,13 +228,19 @@ class PriorConfig(Section):
     kind: Literal["none", "diffusion"] = Field("none", description="none, or MONAI's diffusion U-Net on the latent")
     budget: BudgetText = Field("2 min", description="training of the prior, beside that of the autoencoder")
     learning_rate: float = Field(1e-3, gt=0, description="peak of its own schedule")
-    parts: Positive | None = Field(
+    parts: Literal[1] | None = Field(
         None, description="1 = the coarsest band alone, finer ones by the model's own prior; null = the whole latent"
     )
     widths: tuple[Positive, ...] = Field(
         (64, 96, 128), min_length=1, description="channels per resolution of the U-Net, multiples of 32"
     )
     steps: Positive = Field(50, description="denoising steps of a draw; divides 1000")
+
+    @model_validator(mode="after")
+    def _steps_divide(self) -> Self:
+        if 1000 % self.steps:
+            raise ValueError(f"steps: {self.steps} does not divide the 1000 of the diffusion; 20, 25, 40, 50, 100 do")
+        return self
 
 
 class FidelityConfig(Section):
@@ -295,6 +304,11 @@ class GenerativeConfig(Section):
     )
     fidelity: FidelityConfig = FidelityConfig()
 
+    @field_validator("uses", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value == "null" else value  # as Snakemake's --config hands it on
+
     @model_validator(mode="after")
     def _laws(self) -> Self:
         size = self.data.size if isinstance(self.data, SliceDataConfig) else (self.data.size or 0,) * 2
@@ -307,8 +321,18 @@ class GenerativeConfig(Section):
                         f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
                     )
                 self._seeds_of(name, rate)
-            if getattr(system, "prior", False) and self.prior.kind == "none":
-                raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
+            if getattr(system, "prior", False):
+                if self.prior.kind == "none":
+                    raise ValueError(f"systems.{name}.prior is true, but generative.prior.kind is none; say diffusion")
+                if system.kind == "dense_vae":
+                    raise ValueError(f"systems.{name}.prior: a flat vector has no grid for a diffusion prior")
+                if self.prior.parts == 1 and getattr(system, "objective", "elbo") == "sparse":
+                    raise ValueError(
+                        f"systems.{name}.prior: paper mode has no prior of the details given the coarsest band; "
+                        "generative.prior.parts: null"
+                    )
+            if getattr(system, "likelihood", "gaussian") == "bernoulli" and self.data.kind == "slices":
+                raise ValueError(f"systems.{name}.likelihood: bernoulli is for images in [0, 1]; slices exceed 1")
         if self.uses is not None and self.uses not in (models := self.models()):
             have = ", ".join(models) or "none, for there are no systems"
             raise ValueError(f"uses: the study has no model {self.uses}; have: {have}")

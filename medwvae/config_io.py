@@ -144,6 +144,7 @@ def _explain(location: Keys, kind: str, message: str, lines: Mapping[Keys, str])
 def _written(location: Keys) -> tuple[Keys, list[str]]:
     """Return a location as the user wrote it, without the tags of unions, and the valid keys (or kinds) there."""
     annotation: Any = Config
+    around: type[BaseModel] = Config
     written: list[str | int] = []
     for key in location:
         models = _kinds(annotation)
@@ -155,10 +156,11 @@ def _written(location: Keys) -> tuple[Keys, list[str]]:
         written.append(key)
         section = next(iter(models.values()), None)
         if section is not None:
-            field = section.model_fields.get(str(key))
+            around, field = section, section.model_fields.get(str(key))
             annotation = None if field is None else field.annotation
-        else:  # own names, each with a section
-            annotation = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+        else:  # own names, each with a section, or with changes to the section that they are in
+            inner = get_args(annotation)[-1] if get_origin(annotation) is dict else None
+            annotation = around if get_origin(inner) is dict else inner
     models = _kinds(annotation)
     return tuple(written), list(models) if len(models) > 1 else [k for m in models.values() for k in m.model_fields]
 

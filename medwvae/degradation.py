@@ -1,19 +1,35 @@
 """From a clean slice to what each task measures: one place for the simulation of every protocol."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from medwvae.operators import (
+    Masking,
     Measurement,
+    NoiseLaw,
     Pattern,
+    Profile,
+    Radon,
+    bicubic,
+    birdcage_maps,
+    block_mask,
     cartesian_mask,
+    fan_beam,
     from_kspace,
+    gaussian,
+    low_dose,
+    parallel_beam,
+    partial_fourier_mask,
+    poisson,
+    poisson_disc_mask,
     rician,
     sample_kspace,
     smooth_phase,
+    streak_mask,
+    through_plane,
     to_kspace,
     truncation_mask,
     with_phase,
@@ -36,11 +52,32 @@ class Simulated:
     truth: Tensor
 
 
-Degradation = Callable[[Tensor, Tensor, torch.Generator, bool], Simulated]
-"""(image (B, 1, H, W) in network units, volume maximum (B or 1,), generator, shared) → Simulated.
+class Degradation(Protocol):
+    """What is measured of clean slices."""
 
-`shared` draws one mask and phase for the whole batch, as one acquisition of a volume has; training draws one a slice.
-"""
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """Measure a batch.
+
+        Parameters
+        ----------
+        image : Tensor
+            (B, 1, H, W) in network units.
+        maximum : Tensor
+            Of the volume, (B or 1,).
+        generator : torch.Generator
+        shared : bool
+            Draw one mask and phase for the whole batch, as one acquisition of a volume has; training draws one a slice.
+        """
+        ...
+
+
+class TaskDegradation(Degradation, Protocol):
+    """What a restoration task measures."""
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol (`medwvae.protocols`) that scores what is restored."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,10 +90,23 @@ class Clean:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Several settings of a task, on which one network is trained: every batch is measured in one, drawn by chance."""
+
+    settings: tuple[Degradation, ...]
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        drawn = int(torch.randint(len(self.settings), (), generator=generator))
+        return self.settings[drawn](image, maximum, generator, shared)
+
+
+@dataclass(frozen=True)
 class Superres:
     """In-plane k-space truncation (protocol `ixi-td`)."""
 
     factor: int
+    protocol: ClassVar[str] = "ixi-td"
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """See `Degradation`."""
@@ -65,28 +115,94 @@ class Superres:
 
 
 @dataclass(frozen=True)
-class Denoise:
-    """Rician noise of standard deviation `sigma` × the volume's maximum (protocol `brainweb-rician`)."""
+class BicubicSuperres:
+    """In-plane bicubic reduction (protocol `ixi-bd`); the start is A†y, which agrees with the small image exactly."""
 
-    sigma: float
+    factor: int
+    protocol: ClassVar[str] = "ixi-bd"
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """See `Degradation`."""
-        sigma = (self.sigma * maximum).reshape(-1, 1, 1, 1)
-        return Simulated(Measurement(rician(image, sigma, generator), sigma=sigma), image)
+        operator = bicubic((image.shape[-2], image.shape[-1]), self.factor)
+        small = operator.forward(image)
+        return Simulated(Measurement(operator.pseudo_inverse(small), operator, small), image)
+
+
+@dataclass(frozen=True)
+class ThickSlices:
+    """Thick slices across one axis of the image (protocol `through-plane`), of slices cut at right angles to them.
+
+    `thickness` in thin slices; None for `factor`.
+    """
+
+    factor: int
+    profile: Profile = "rect"
+    thickness: float | None = None
+    axis: int = -1
+    protocol: ClassVar[str] = "through-plane"
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        operator = through_plane(image.shape[self.axis], self.factor, self.profile, self.thickness, self.axis)
+        thick = operator.forward(image)
+        return Simulated(Measurement(operator.pseudo_inverse(thick), operator, thick), image)
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """Noise of standard deviation `sigma` × the volume's maximum; of Poisson noise, at that maximum (1/σ² counts).
+
+    Protocol `brainweb-rician`, or another by its law.
+    """
+
+    sigma: float
+    law: NoiseLaw = "rician"
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol."""
+        return "poisson" if self.law == "poisson" else f"brainweb-{self.law}"
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        maximum = maximum.reshape(-1, 1, 1, 1)
+        sigma = self.sigma * maximum
+        if self.law == "poisson":
+            noisy = poisson(image, self.sigma**-2, maximum.to(image.device), generator)
+            return Simulated(Measurement(noisy, sigma=sigma, law="poisson", maximum=maximum), image)
+        draw = rician if self.law == "rician" else gaussian
+        return Simulated(Measurement(draw(image, sigma, generator), sigma=sigma, law=self.law), image)
 
 
 @dataclass(frozen=True)
 class Recon:
-    """Cartesian undersampling of a complex image with a smooth phase (protocol `fastmri`, one coil, no noise).
+    """Cartesian undersampling of a complex image with a smooth phase (protocols `fastmri` and `calgary`, no noise).
 
     The measurement is demodulated by the phase that its own central columns show; so is the truth.
+
+    Attributes
+    ----------
+    acceleration, centre, pattern
+        See `medwvae.operators.cartesian_mask`; of a Poisson disc `centre` is a fraction of both axes.
+    phase : float
+        Waves of the random phase.
+    coils : int
+        1, or so many simulated birdcage coils, whose sensitivities the methods know.
+    partial : float
+        Fraction of the columns that partial Fourier leaves, on top of the acceleration.
     """
 
     acceleration: float
     centre: float
     pattern: Pattern
     phase: float
+    coils: int = 1
+    partial: float = 1.0
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol."""
+        return "calgary" if self.pattern == "poisson-disc" else "fastmri"
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
         """See `Degradation`."""
@@ -94,8 +210,85 @@ class Recon:
         phases, masks = [], []
         for _ in range(1 if shared else len(image)):
             phases.append(smooth_phase((height, width), generator, self.phase))
-            masks.append(cartesian_mask(width, self.acceleration, self.centre, self.pattern, generator))
+            masks.append(self._mask((height, width), generator))
         truth = with_phase(image, torch.stack(phases)[:, None].to(image.device))
         mask = torch.cat(masks).to(image.device)
-        measurement = sample_kspace(truth, mask, round(width * self.centre))
+        maps = birdcage_maps((height, width), self.coils).to(image.device) if self.coils > 1 else None
+        rows = round(height * self.centre) if self.pattern == "poisson-disc" else None
+        measurement = sample_kspace(truth, mask, round(width * self.centre), centre_rows=rows, maps=maps)
         return Simulated(measurement, from_kspace(to_kspace(truth), 2, measurement.phasor))
+
+    def _mask(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        if self.pattern == "poisson-disc":
+            block = (round(shape[0] * self.centre), round(shape[1] * self.centre))
+            mask = poisson_disc_mask(shape, self.acceleration, block, generator)
+        else:
+            mask = cartesian_mask(shape[1], self.acceleration, self.centre, self.pattern, generator)
+        return mask if self.partial == 1 else mask & partial_fourier_mask(shape[1], self.partial)
+
+
+@dataclass(frozen=True)
+class SparseView:
+    """CT from few views (protocol `sparse-view`); the start is filtered back-projection.
+
+    Attributes
+    ----------
+    views : int
+        Equally spaced over `arc` degrees; less than 180 is limited-angle.
+    beam : {'parallel', 'fan'}
+        A fan goes round a full turn, whatever the `arc`.
+    photons : float or None
+        Photons per detector element, see `medwvae.operators.low_dose`; None for no noise.
+    attenuation : float
+        Of a pixel of intensity 1, as an exponent. 0.04 is about 2 mm of water at 70 keV.
+    """
+
+    views: int
+    arc: float = 180.0
+    beam: Literal["parallel", "fan"] = "parallel"
+    photons: float | None = None
+    attenuation: float = 0.04
+    protocol: ClassVar[str] = "sparse-view"
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        shape = (image.shape[-2], image.shape[-1])
+        parallel = self.beam == "parallel"
+        operator = Radon(parallel_beam(shape, self.views, arc=self.arc) if parallel else fan_beam(shape, self.views))
+        sinogram = operator.forward(image)
+        if self.photons is not None:
+            sinogram = low_dose(sinogram, self.photons, generator, scale=self.attenuation)
+        return Simulated(Measurement(operator.pseudo_inverse(sinogram), operator, sinogram), image)
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Lost pixels (protocol `inpainting`); the start has zeros there.
+
+    Attributes
+    ----------
+    kind : {'blocks', 'streaks'}
+        See `medwvae.operators.block_mask` and `streak_mask`.
+    lost : float
+        Fraction of the pixels in lost blocks, at least.
+    streaks : int
+        Bands through each of two inserts.
+    """
+
+    kind: Literal["blocks", "streaks"] = "blocks"
+    lost: float = 0.2
+    streaks: int = 8
+    protocol: ClassVar[str] = "inpainting"
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+        """See `Degradation`."""
+        shape = (image.shape[-2], image.shape[-1])
+        masks = [
+            block_mask(shape, self.lost, (0.05, 0.2), generator)
+            if self.kind == "blocks"
+            else streak_mask(shape, generator, streaks=self.streaks)
+            for _ in range(1 if shared else len(image))
+        ]
+        operator = Masking(torch.cat(masks).to(image.device))
+        known = operator.forward(image)
+        return Simulated(Measurement(known, operator, known), image)

@@ -13,7 +13,7 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.geometry import spacing_of
 from medwvae.metrics.voxels import Mask
-from medwvae.names import Kind, Metric, Region, Task
+from medwvae.names import Kind, Metric, Region, Task, task_of
 from medwvae.protocols import PROTOCOLS, Protocol, Score
 from medwvae.scores import ct_scores, scores_of
 
@@ -21,6 +21,8 @@ PROTOCOL_OF: Mapping[Task, str] = {
     "superres": "ixi-td",
     "denoise": "brainweb-rician",
     "recon": "fastmri",
+    "ct": "sparse-view",
+    "inpaint": "inpainting",
 }
 
 COLUMNS = ("run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
@@ -41,9 +43,10 @@ def score_volumes(
     restored: Iterable[Restored],
     *,
     run: str,
-    task: Task,
+    task: str,
     setting: str,
     regions: Sequence[Region],
+    protocol: str | None = None,
     metrics: Collection[Metric] = ("psnr", "ssim", "nmse"),
     lesions: Path | None = None,
 ) -> pd.DataFrame:
@@ -51,6 +54,10 @@ def score_volumes(
 
     Parameters
     ----------
+    task : str
+        The id of a problem, such as `denoise` or its setting `denoise-s3`.
+    protocol : str, optional
+        Name in `PROTOCOLS`; the task's own (`PROTOCOL_OF`), if not given.
     lesions : Path, optional
         Folder of lesion masks, see `medwvae.data.lesions`.
 
@@ -59,7 +66,7 @@ def score_volumes(
     InputError
         If a restored volume is missing or not on its truth's grid.
     """
-    protocol = PROTOCOLS[PROTOCOL_OF[task]]
+    rules = PROTOCOLS[protocol or PROTOCOL_OF[task_of(task)]]
     rows = []
     masks = {c.volume: None if lesions is None else read_lesions(lesions, c.volume, c.prepared) for c in cases}
     for item in restored:
@@ -70,13 +77,13 @@ def score_volumes(
                 "setting": setting,
                 "method": item.method,
                 "kind": item.kind,
-                "protocol": protocol.name,
+                "protocol": rules.name,
                 "subject": case.subject,
                 "volume": case.volume,
                 "contrast": case.contrast,
             }
             path = item.folder / f"{case.volume}.nii.gz"
-            for one in _score_one(case, path, protocol, regions, metrics, masks[case.volume]):
+            for one in _score_one(case, path, rules, regions, metrics, masks[case.volume]):
                 rows.append(base | one._asdict())
     return pd.DataFrame(rows)
 
@@ -109,7 +116,16 @@ def _score_one(
     x = prepared.to_slices(volume)
     if x.shape != prepared.image.shape:
         raise InputError(f"{path}: shape {x.shape} is not its truth's {prepared.image.shape}")
-    found = scores_of(protocol, x, prepared.image, prepared.head, metrics=metrics, regions=regions, lesion=lesion)
+    found = scores_of(
+        protocol,
+        x,
+        prepared.image,
+        prepared.head,
+        metrics=metrics,
+        regions=regions,
+        lesion=lesion,
+        scaling=prepared.scaling,
+    )
     if "ct" in metrics and case.contrast == "ct" and "head" in regions:
         hounsfield = [prepared.scaling.invert(image) for image in (x, prepared.image)]
         spacing = [mm for axis, mm in enumerate(spacing_of(prepared.affine)) if axis != prepared.axis]

@@ -2,18 +2,35 @@
 
 from typing import Final, Literal, get_args
 
-Task = Literal["superres", "denoise", "recon"]
+Task = Literal["superres", "denoise", "recon", "ct", "inpaint"]
 """What to restore from; generative models are no task but systems of `generative.systems`."""
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
+
+
+def task_of(problem: str) -> Task:
+    """Return the task of a problem: `denoise` of `denoise`, and of its setting `denoise-s3`.
+
+    Raises
+    ------
+    KeyError
+        If it is no task's.
+    """
+    name = problem.partition("-")[0]
+    if name not in TASKS:
+        raise KeyError(problem)
+    return name
+
 
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 
-Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink"]
+Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink", "fbp", "sirt"]
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
     "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
     "denoise": ("nlm", "tv", "bayes_shrink"),
     "recon": ("zero_filled", "cs_wavelet"),
+    "ct": ("fbp", "sirt"),
+    "inpaint": ("cs_wavelet",),
 }
 """Names of the classical methods by task; what they do is in `medwvae.baselines`."""
 

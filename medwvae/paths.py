@@ -68,9 +68,9 @@ def training_state(root: Path, digest: str) -> Path:
     return root / "state" / digest
 
 
-def restored(root: Path, task: str, method: str) -> Path:
-    """Return the folder of restored volumes."""
-    return root / "restored" / task / method
+def restored(root: Path, problem: str, method: str) -> Path:
+    """Return the folder of restored volumes of a problem: a task, or one of its settings."""
+    return root / "restored" / problem / method
 
 
 def volume(folder: Path, name: str) -> Path:
@@ -83,9 +83,9 @@ def uncertainty(folder: Path, name: str) -> Path:
     return folder / f"{name}_uncertainty.nii.gz"
 
 
-def record(root: Path, task: str, method: str) -> Path:
+def record(root: Path, problem: str, method: str) -> Path:
     """Return what is known about a restoration: tuning, seconds, files."""
-    return restored(root, task, method) / "record.json"
+    return restored(root, problem, method) / "record.json"
 
 
 def latent_uses(root: Path, model: str) -> Path:
@@ -93,14 +93,14 @@ def latent_uses(root: Path, model: str) -> Path:
     return root / "latents" / model
 
 
-def scores(root: Path, task: str) -> Path:
-    """Return one task's metrics per subject; the per-volume table lies beside it."""
-    return root / "scores" / f"{task}.csv"
+def scores(root: Path, problem: str) -> Path:
+    """Return one problem's metrics per subject; the per-volume table lies beside it."""
+    return root / "scores" / f"{problem}.csv"
 
 
-def volume_scores(root: Path, task: str) -> Path:
-    """Return one task's metrics per volume."""
-    return root / "scores" / f"{task}_volumes.csv"
+def volume_scores(root: Path, problem: str) -> Path:
+    """Return one problem's metrics per volume."""
+    return root / "scores" / f"{problem}_volumes.csv"
 
 
 def generative(root: Path, model: str) -> Path:

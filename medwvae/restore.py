@@ -1,4 +1,4 @@
-"""Whole volumes, slice by slice, back onto the canonical grid; one function for every kind of method."""
+"""Whole volumes back onto the canonical grid; one function for every kind of method."""
 
 import json
 import time
@@ -15,11 +15,13 @@ from medwvae.data.loaders import Case
 from medwvae.degradation import Degradation, Simulated
 from medwvae.errors import MedwvaeError
 from medwvae.files import atomic
+from medwvae.inference.footprint import Footprint
+from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
 from medwvae.seeding import seed_for
 
-FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+FLIPS = mirrored(2)
 
 Method = Callable[[Measurement], Tensor]
 """Measurement of a whole volume (S slices) to the magnitude image (S, 1, H, W), network units."""
@@ -35,25 +37,39 @@ class Record:
 
 
 def simulate(case: Case, degrade: Degradation, seed: int, task: str) -> Simulated:
-    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input."""
+    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input.
+
+    `task` is without its setting: a network trained for one setting and one trained for several meet the same input.
+    """
     generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume))
     return degrade(case.slices(), case.maximum(), generator, True)
 
 
-def network_method(model: Restorer, *, self_ensemble: bool, batch: int, precision: str, device: str = "cpu") -> Method:
-    """Return the restoration of a trained network."""
-    flips = FLIPS if self_ensemble else ((),)
-    target = torch.device(device)
-    model = model.to(target).eval()
+def network_method(
+    model: Restorer,
+    *,
+    self_ensemble: bool,
+    batch: int,
+    precision: str,
+    device: str = "cpu",
+    max_memory: int | None = None,
+) -> Method:
+    """Return the restoration of a trained network.
+
+    A network on slices gets at most `batch` of them at once; one on volumes as much of a volume as the memory holds.
+    `max_memory` is in bytes; see `medwvae.inference.whole.infer`.
+    """
+    flips = mirrored(model.dims) if self_ensemble else ((),)
+    model = model.to(torch.device(device)).eval()
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    known: list[Footprint] = []
 
     def restore(measurement: Measurement) -> Tensor:
-        parts = []
-        for start in range(0, len(measurement.start), batch):
-            piece = measurement[start : start + batch].to(target)
-            with torch.autocast(target.type, dtype=mixed, enabled=mixed is not None):
-                parts.append(magnitude(model.restore(piece, flips)).cpu())
-        return torch.cat(parts)
+        if not known:
+            known.append(footprint_of(model, measurement))
+        return restore_volume(
+            model, measurement, flips, footprint=known[0], max_memory=max_memory, slices=batch, mixed=mixed
+        )
 
     return restore
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Collection, Iterator
 
+import numpy as np
+
+from medwvae.intensity import LinearScaling
 from medwvae.metrics import (
     Array,
     Mask,
@@ -20,7 +23,7 @@ from medwvae.metrics.definitions import definition
 from medwvae.metrics.similarity import GAUSSIAN_TAPS
 from medwvae.metrics.voxels import UndefinedError
 from medwvae.names import Metric, Region
-from medwvae.protocols import Protocol, Score, score
+from medwvae.protocols import Protocol, Score, score, scored_slices
 
 
 def scores_of(
@@ -32,8 +35,9 @@ def scores_of(
     metrics: Collection[Metric],
     regions: Collection[Region],
     lesion: Mask | None = None,
+    scaling: LinearScaling | None = None,
 ) -> list[Score]:
-    """Score a restored volume.
+    """Score a restored volume. With a window in the protocol, every metric sees both volumes through it.
 
     Parameters
     ----------
@@ -42,16 +46,19 @@ def scores_of(
     head, lesion : array of bool, (slices, H, W)
         With a lesion, there is the region 'lesion', and its contrast.
     metrics : collection of Metric
-        'ct' is of `ct_scores`. A metric that is not defined for a volume (the truth has nothing there) has no row.
+        'ct' is of `ct_scores`, which sees no window. A metric that is not defined for a volume (the truth has nothing
+        there) has no row.
+    scaling : LinearScaling, optional
+        See `Protocol.seen`.
     """
     wanted: dict[Region, Mask | None] = {"head": head, "whole": None}
     if lesion is not None and lesion.any():
         wanted["lesion"] = lesion
-    found = score(protocol, x, ref, head, wanted.get("lesion"))
-    data_range = protocol.range_of(ref)
+    found = score(protocol, x, ref, head, wanted.get("lesion"), scaling)
+    x, ref = protocol.seen(x, scaling), protocol.seen(ref, scaling)
     for region, mask in wanted.items():
         if region in regions:
-            found += _more(x, ref, mask, region, metrics, data_range)
+            found += _more(protocol, x, ref, mask, region, metrics)
     if "lesion" in wanted and (kept := lesion_contrast(x, ref, lesion=wanted["lesion"], head=head)) is not None:  # type: ignore[arg-type]
         found.append(_score("lesion", "lesion_contrast", kept))
     return [
@@ -82,7 +89,7 @@ def ct_scores(x: Array, ref: Array, head: Mask, spacing: tuple[float, float]) ->
 
 
 def _more(
-    x: Array, ref: Array, mask: Mask | None, region: Region, metrics: Collection[Metric], data_range: float
+    protocol: Protocol, x: Array, ref: Array, mask: Mask | None, region: Region, metrics: Collection[Metric]
 ) -> Iterator[Score]:
     simple = {"gradient_error": gradient_error, "hfen": hfen, "edge_sharpness": edge_sharpness}
     for name, function in simple.items():
@@ -92,10 +99,26 @@ def _more(
             except UndefinedError:  # a truth without any detail in the region
                 continue
     if "ms_ssim" in metrics and min(x.shape[-2:]) >= GAUSSIAN_TAPS:
-        yield _score(region, "ms_ssim", ms_ssim(x, ref, data_range=data_range, dims=2, mask=mask))
+        yield from _multiscale(protocol, x, ref, mask, region)
     if "subbands" in metrics:
         for band, error in subband_errors(x, ref, dims=2, mask=mask).items():
             yield _score(region, f"subband_{band}", error)
+
+
+def _multiscale(protocol: Protocol, x: Array, ref: Array, mask: Mask | None, region: Region) -> Iterator[Score]:
+    """Yield the MS-SSIM under the protocol's data range: the volume's, or each slice's own."""
+    if protocol.averaging != "image":
+        yield _score(region, "ms_ssim", ms_ssim(x, ref, data_range=protocol.range_of(ref, x), dims=2, mask=mask))
+        return
+    # One box for all slices, or they would differ in their scales.
+    shadow = None if mask is None else np.asarray(mask.any(0))
+    values = [
+        ms_ssim(x[k], ref[k], data_range=protocol.range_of(ref[k], x[k]), dims=2, mask=shadow)
+        for k in scored_slices(protocol, x, ref)
+        if mask is None or ref[k][mask[k]].any()
+    ]
+    if values:
+        yield _score(region, "ms_ssim", float(np.mean(values)))
 
 
 def _score(region: Region, metric: str, value: float) -> Score:

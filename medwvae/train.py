@@ -14,13 +14,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
 from medwvae.data.loaders import Case, Sampler, class_of
-from medwvae.degradation import Degradation, Simulated
+from medwvae.degradation import Degradation, Mixture, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.seeding import seed_for
+from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
 """Rows of the history over a whole budget."""
@@ -75,10 +76,14 @@ Score = Callable[[Callable[[Any], Any], torch.device], float]
 class Validation:
     """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects.
 
+    The slices of a `Mixture` take turns at its settings, from one subject to the next.
+
     Parameters
     ----------
     classes : sequence of str
         Contrasts that a label can name (`SliceSampler.classes`); more than one for models that read labels.
+    depth : int, optional
+        For networks on volumes: so many neighbouring slices from the middle of each head, in place of `slices`.
 
     Raises
     ------
@@ -87,21 +92,41 @@ class Validation:
     """
 
     def __init__(
-        self, cases: Sequence[Case], degrade: Degradation, slices: int, seed: int, classes: Sequence[str] = ()
+        self,
+        cases: Sequence[Case],
+        degrade: Degradation,
+        slices: int,
+        seed: int,
+        classes: Sequence[str] = (),
+        depth: int | None = None,
     ) -> None:
         per_case = max(1, slices // len(cases))
+        settings = degrade.settings if isinstance(degrade, Mixture) else (degrade,)
         self.items: list[tuple[str, Simulated, Tensor, float]] = []
-        for case in cases:
+        for place, case in enumerate(cases):
             tissue = torch.from_numpy(case.prepared.tissue_slices())
             # Midpoints of equal stretches: inside the head, away from its ends.
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
+            if depth is not None:
+                first = max(int(tissue[len(tissue) // 2]) - depth // 2, 0)
+                chosen = torch.arange(first, min(first + depth, len(case.prepared.image)))
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
-            simulated = degrade(case.slices()[chosen], case.maximum(), generator, True)
-            if len(classes) > 1:
-                label = torch.full((per_case,), class_of(case, classes))
-                simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
-            head = torch.from_numpy(case.prepared.head)[chosen][:, None]
-            self.items.append((case.subject, simulated, head, case.prepared.maximum))
+            turns = (torch.arange(len(chosen)) + place * len(chosen)) % len(settings)
+            if depth is not None:  # all slices of a volume are one acquisition
+                turns = torch.full((len(chosen),), place % len(settings))
+            for turn, setting in enumerate(settings):
+                own = chosen[turns == turn]
+                if not len(own):
+                    continue
+                simulated = setting(case.slices()[own], case.maximum(), generator, True)
+                if len(classes) > 1:
+                    label = torch.full((len(own),), class_of(case, classes))
+                    simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
+                head = torch.from_numpy(case.prepared.head)[own][:, None]
+                if depth is not None:
+                    simulated = Simulated(as_volumes([simulated.measurement]), to_volume(simulated.truth))
+                    head = to_volume(head)
+                self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
     def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:
         """Mean PSNR in dB of a model's answers (range: the volume's maximum)."""

@@ -21,6 +21,11 @@ def head_like(shape, seed=0):
     return ((0.8 + 0.12 * waves) * head).astype(np.float32), head
 
 
+def encoder_of(model):
+    """Return the first encoder of a Wavelet-VAE."""
+    return model.encoders[0]
+
+
 def case(name="one", shape=(9, 24, 20), seed=0, axis=2, subject=None):
     """Return a prepared volume of a subject."""
     image, head = head_like(shape, seed)

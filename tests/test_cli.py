@@ -204,7 +204,10 @@ def test_the_resolved_configuration_reads_back_as_itself(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "--task", "recn", "--network", "unet"], "no task 'recn'; have: superres, denoise, recon"),
+        (
+            ["train", "--task", "recn", "--network", "unet"],
+            "no task 'recn'; have: superres, denoise, recon, ct, inpaint",
+        ),
         (["train", "--task", "recon", "--network", "gan"], "no network 'gan'; have: wavelet_vae, conv_vae, unet"),
         (["restore", "--task", "recon", "--method", "nlm"], "no method 'nlm' for task 'recon'; have: input"),
         (["restore", "--task", "recn", "--method", "nlm"], "no task 'recn'"),

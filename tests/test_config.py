@@ -20,6 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
 TRAINED = [(task, network) for task in TASKS for network in NETWORKS]
 CLASSICAL = [("superres", "cs_wavelet"), ("denoise", "tv"), ("recon", "cs_wavelet")]
+CLASSICAL += [("ct", "sirt"), ("inpaint", "cs_wavelet")]
 MODEL = "deep_2-r8-s2"
 GENERATIVE = [
     (stage, None, MODEL) for stage in ("train_generative", "train_prior", "score_generative", "generative_uses")
@@ -49,6 +50,7 @@ DECIDES_NO_RESULT = {
     "train.checkpoint_seconds",
     "train.tensorboard",
     "train.threads",
+    "restore.max_memory",
 }
 
 
@@ -86,6 +88,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
     options = [o for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal for o in get_args(a)]
     if name == "budget":
         return "7 steps"
+    if name == "settings":
+        return {"one": {}, "two": {}}
     if name == "systems":
         return value | {"deep_2": value["deep_2"].model_copy(update={"blocks": 7})}
     if name == "seeds":
@@ -94,6 +98,10 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return value.model_copy(update={"mirror": False})
     if name == "parts":
         return 1
+    if name == "steps":
+        return 40
+    if name == "slice_levels":
+        return 2
     if name == "rates":
         return value[:-1]
     if isinstance(value, bool):
@@ -108,7 +116,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         if value and isinstance(value[0], int | float):
             return (value[0] + 1, *value[1:])
         return value[:-1] if value else ("t1w",)
-    return (8, 8) if name == "crop" else ("x",) if name == "enabled" else "x"
+    nothing = {"crop": (8, 8), "enabled": ("x",), "photons": 1e5}
+    return nothing.get(name, "x")
 
 
 def changed(config: Config, path: tuple[str, ...], value: Any) -> Config:
@@ -126,7 +135,15 @@ def readers_of(path: tuple[str, ...], annotation: Any) -> set[tuple[str, ...]]:
         value = getattr(value, key)
     after = changed(before, path, other(annotation, value, path[-1]))
     assert after != before
-    return {stage for stage in ALL if slice_for(before, *stage) != slice_for(after, *stage)}
+    return {stage for stage in ALL if slice_for(before, *stage) != slice_or_none(after, *stage)}
+
+
+def slice_or_none(config: Config, *stage: Any) -> dict[str, Any] | None:
+    """Return what a stage reads; None where a task's settings have taken its place."""
+    try:
+        return slice_for(config, *stage)
+    except ConfigError:
+        return None
 
 
 def name_of(leaf: Any) -> str:
@@ -389,10 +406,12 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
     }[path[0]]
     if path == ("tasks", "enabled"):
         allowed = {"report"}
+    if path[-1] == "settings":  # the report has a section for each
+        allowed = allowed | {"report"}
     assert stages <= allowed
     if path[0] in ("tasks", "networks") and len(path) > 2:
         named = set(path) & set(TASKS)
-        assert {stage[1] for stage in readers} <= (named or set(TASKS))
+        assert {stage[1] for stage in readers if len(stage) > 1} <= (named or set(TASKS))
     if path[-1] == "budget":
         generative = {"train_prior"} if "prior" in path else {"train_generative", "train_prior"}
         assert stages == {"generative": generative, "train": {"train"}, "tasks": {"train"}}[path[0]]
@@ -448,3 +467,24 @@ def test_an_unknown_stage():
 def test_tasks_that_are_not_enabled_still_have_a_slice():
     config = load(overrides=["tasks.enabled=[recon]"])
     assert slice_for(config, "train", "denoise", "unet") == slice_for(Config(), "train", "denoise", "unet")
+
+
+@pytest.mark.parametrize(
+    ("generative", "said"),
+    [
+        ({"prior": {"kind": "diffusion", "steps": 7}}, "does not divide"),
+        ({"prior": {"kind": "diffusion", "parts": 2}}, "parts"),
+        ({"prior": {"kind": "diffusion"}, "systems": {"a": {"kind": "dense_vae", "prior": True}}}, "no grid"),
+        (
+            {
+                "prior": {"kind": "diffusion", "parts": 1},
+                "systems": {"a": {"kind": "wavelet", "objective": "sparse", "prior": True}},
+            },
+            "paper mode",
+        ),
+        ({"systems": {"a": {"kind": "conv_vae", "likelihood": "bernoulli"}}}, "slices exceed 1"),
+    ],
+)
+def test_a_generative_study_that_cannot_be_is_refused(generative, said):
+    with pytest.raises(ConfigError, match=said):
+        load(overrides={"generative": generative})

@@ -18,8 +18,11 @@ FLOORS = (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
         "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
-        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators protocols scores statistics "
-        "statistics.comparisons statistics.intervals statistics.power statistics.subgroups wavelets wavelets.boundary "
+        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators operators.base "
+        "operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting operators.masks "
+        "operators.measurement operators.noise operators.phase operators.radial operators.radon operators.resampling "
+        "operators.solvers protocols scores statistics statistics.comparisons statistics.intervals statistics.power "
+        "statistics.subgroups volumetric wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
@@ -46,13 +49,14 @@ FLOORS = (
         "data",
     ),
     (
-        "baselines baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint evaluate "
-        "generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table latents latents.edit latents.examples latents.figures latents.fillings "
-        "latents.heatmap latents.holes latents.impute latents.interpolate latents.places latents.sample latents.uses "
-        "report report.card report.cohort report.compare report.compare_page report.document report.figures "
-        "report.generative report.page report.panels report.tables report.text report.uses report.words "
-        "restore train",
+        "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
+        "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
+        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
+        "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
+        "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
+        "latents.sample latents.uses report report.card report.cohort report.compare report.compare_page "
+        "report.document report.figures report.generative report.page report.panels report.tables report.text "
+        "report.uses report.words restore train",
         "work on the data",
     ),
     (
@@ -76,7 +80,7 @@ KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae
     f"medwvae.stages.{name}"
     for name in ("plan", "cohort", "training", "generation", "latents", "restoration", "reporting", "export")
 }
-GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "yaml", "rich"}
+GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "pydantic_core", "yaml", "rich"}
 
 
 def rooms_imported_by(module):

@@ -13,7 +13,7 @@ from medwvae import restore
 from medwvae.data import nifti
 from medwvae.data.loaders import Case, load_cases, write_index
 from medwvae.data.transforms import Plane, Prepared, head_mask, prepare, reference_intensityd, slice_axis
-from medwvae.degradation import Clean, Degradation, Denoise, Recon, Superres
+from medwvae.degradation import Clean, Degradation, Denoise, Inpaint, Recon, SparseView, Superres
 from medwvae.errors import InputError
 from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
 from medwvae.intensity import LinearScaling
@@ -27,6 +27,8 @@ DEGRADATIONS: dict[str, Degradation] = {
     "superres": Superres(2),
     "denoise": Denoise(0.1),
     "recon": Recon(3, 0.15, "random", 0.5),
+    "ct": SparseView(12),
+    "inpaint": Inpaint(),
 }
 PLANES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 SHAPE = (25, 30, 19)

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint, train
 from medwvae.data.loaders import SliceSampler, contrasts_of
-from medwvae.degradation import Clean, Denoise, Simulated
+from medwvae.degradation import Clean, Denoise, Mixture, Simulated
 from medwvae.errors import InputError, TrainingError
 from medwvae.metrics import psnr
 from medwvae.nets.conv_vae import ConvVAE
@@ -106,6 +106,16 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkey
     whole, parts = (checkpoint.load(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
     assert_same(parts["model"], whole["model"])
     assert_same(parts["averaged"], whole["averaged"])
+
+
+def test_a_mixture_of_settings_resumes_to_the_bit_too(tmp_path):
+    mixture = Mixture((Denoise(0.03), Denoise(0.1), Denoise(0.2)))
+    expected, progress, _ = run(tmp_path / "whole", degrade=mixture)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", degrade=mixture, report=stop_after(13))
+    weights, resumed, _ = run(tmp_path / "parts", degrade=mixture)
+    assert_same(weights, expected)
+    assert plain(resumed) == plain(progress)
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

@@ -10,7 +10,7 @@ from itertools import product
 
 from torch import Tensor
 
-from medwvae.baselines import denoise, recon, superres
+from medwvae.baselines import ct, denoise, recon, superres
 from medwvae.names import Task
 
 Params = dict[str, float]
@@ -58,6 +58,9 @@ _METHODS = (
     Classical(
         "cs_wavelet", "recon", recon.cs_wavelet, _grid(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))
     ),
+    Classical("fbp", "ct", ct.fbp, _grid(window=(0, 1))),
+    Classical("sirt", "ct", ct.sirt, _grid(iterations=(20, 50, 100, 200, 400))),
+    Classical("cs_wavelet", "inpaint", recon.cs_wavelet, _grid(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(60, 120))),
 )
 
 

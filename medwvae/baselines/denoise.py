@@ -1,7 +1,8 @@
-"""Classical denoising of Rician magnitude images with a known noise level.
+"""Classical denoising of images with a known noise level.
 
-Each filter estimates the local mean of the magnitude; the Rician bias is taken out of that mean afterwards
-(`medwvae.operators.remove_rician_bias`). The slices are divided by σ first: parameters are in units of σ.
+Each filter estimates the local mean of the image in units of σ, and so are its parameters. Of Rician magnitudes the
+bias is taken out of that mean afterwards (`medwvae.operators.remove_rician_bias`). Poisson noise is stabilised before
+and undone without bias afterwards (`medwvae.operators.anscombe`).
 """
 
 import itertools
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.operators import Measurement, remove_rician_bias
+from medwvae.operators import Measurement, anscombe, inverse_anscombe, remove_rician_bias
 
 Slices = NDArray[np.floating]
 """(S, H, W), in units of the noise level."""
@@ -72,9 +73,16 @@ def _shrink(slices: Slices, moments: int, sigma: float) -> Slices:
 
 
 def _denoise(measurement: Measurement, mean_filter: Callable[[Slices], Slices]) -> Tensor:
-    """Apply a filter for unit noise to the slices (S, H, W) and take the Rician bias out of its result."""
+    """Apply a filter for unit noise to the slices (S, H, W) and take the bias of the noise out of its result."""
     start, sigma = measurement.start, measurement.sigma
     if sigma is None or start.shape[1] != 1 or not bool((sigma > 0).all()):
         raise ValueError("denoising needs a magnitude image (S, 1, H, W) and its noise level, above 0")
-    mean = mean_filter((start / sigma)[:, 0].float().cpu().numpy())
-    return torch.from_numpy(remove_rician_bias(mean.astype(np.float32), 1.0))[:, None].to(start) * sigma
+    if measurement.law == "poisson":
+        if measurement.maximum is None:
+            raise ValueError("Poisson noise needs the volume's maximum, to which its level refers")
+        unit = sigma**2 / measurement.maximum  # one count
+        mean = mean_filter(anscombe((start / unit)[:, 0].float().cpu().numpy()))
+        return torch.from_numpy(inverse_anscombe(mean.astype(np.float32)))[:, None].to(start) * unit
+    mean = mean_filter((start / sigma)[:, 0].float().cpu().numpy()).astype(np.float32)
+    unbiased = remove_rician_bias(mean, 1.0) if measurement.law == "rician" else np.maximum(mean, 0)
+    return torch.from_numpy(unbiased)[:, None].to(start) * sigma

@@ -103,8 +103,8 @@ def derived_header(header: Dataset, derivation: Derivation, hidden: Hidden | Non
     new.Manufacturer = new.ManufacturerModelName = MAKER
     new.SoftwareVersions = version()
     new.ContributingEquipmentSequence = equipment(header, derivation, hidden, now)
-    if derivation.task in PROCESSING:
-        new.DerivationCodeSequence = [code(*PROCESSING[derivation.task])]
+    if (task := derivation.task.partition("-")[0]) in PROCESSING:  # without its setting
+        new.DerivationCodeSequence = [code(*PROCESSING[task])]
     if can_be_referenced(header):
         new.SourceImageSequence = [reference(header, hidden)]
     new.BurnedInAnnotation = "NO"  # a source with text in it is refused

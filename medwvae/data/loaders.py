@@ -1,4 +1,4 @@
-"""Prepared volumes in memory, and random training slices from them."""
+"""Prepared volumes, and random training slices and patches from them."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +18,8 @@ from medwvae.files import atomic
 from medwvae.names import CONTRASTS, Part
 
 Mirror = Literal["both", "left-right", "none"]
+TRIES = 1000
+"""Draws of a voxel before a head counts as empty."""
 INDEX_COLUMNS = ("volume", "subject", "contrast", "part")
 
 
@@ -60,8 +64,10 @@ def read_index(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: cannot be read; run `medwvae preprocess` first") from error
 
 
-def load_cases(index: Path, part: Part) -> list[Case]:
+def load_cases(index: Path, part: Part, *, mapped: bool = False) -> list[Case]:
     """Load the prepared volumes of one part; they lie in the folder named like the index, without suffix.
+
+    With `mapped` their voxels stay on disk; see `Prepared.load`.
 
     Raises
     ------
@@ -76,7 +82,7 @@ def load_cases(index: Path, part: Part) -> list[Case]:
             row["volume"],
             row["subject"],
             row["contrast"],
-            Prepared.load(index.with_suffix("") / f"{row['volume']}.npz"),
+            Prepared.load(index.with_suffix("") / f"{row['volume']}.npz", mapped=mapped),
         )
         for row in rows
     ]
@@ -88,7 +94,7 @@ class Draw(NamedTuple):
     Attributes
     ----------
     images : Tensor
-        (B, C, H, W), float32.
+        (B, C, H, W), or (B, C, S, H, W) of volumes, float32.
     maxima : Tensor
         Largest value of the volume of each image, (B,).
     labels : Tensor or None
@@ -203,3 +209,73 @@ class SliceSampler:
         top = integer(section.shape[0] - self.crop[0] + 1)
         left = integer(section.shape[1] - self.crop[1] + 1)
         return section[top : top + self.crop[0], left : left + self.crop[1]]
+
+
+class PatchSampler:
+    """Random patches of volumes: a volume uniformly, a voxel of its head uniformly, the patch around it, mirrored.
+
+    The voxel is drawn again until it lies in the head, which needs no list of the head's voxels (MONAI's
+    `RandCropByPosNegLabel` keeps 8 bytes for each). At the border a patch moves inwards.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Training volumes; their arrays may be mapped from files.
+    patch : (int, int, int)
+        Slices, rows and columns; volumes smaller than it are padded with zeros.
+    mirror : {"both", "left-right", "none"}
+        Axes that chance mirrors: all; from left to right; none.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        As in `SliceSampler`.
+    """
+
+    def __init__(self, cases: Sequence[Case], patch: tuple[int, int, int], mirror: Mirror = "both") -> None:
+        self.cases, self.patch = cases, patch
+        self.maxima = torch.tensor([case.prepared.maximum for case in cases])
+        self.classes = contrasts_of(cases)
+        self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
+        # Slices across the axis from left to right run along it; otherwise it is the first in plane.
+        upright: list[tuple[int, ...]] = [(1,) if case.prepared.axis != 0 else (0,) for case in cases]
+        axes: dict[Mirror, list[tuple[int, ...]]] = {
+            "both": [(0, 1, 2)] * len(cases),
+            "left-right": upright,
+            "none": [()] * len(cases),
+        }
+        self.axes = axes[mirror]
+
+    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+        """Return patches (batch, 1, *patch) in network units, the maxima of their volumes and their contrasts."""
+
+        def integer(high: int) -> int:
+            return int(torch.randint(high, (), generator=generator))
+
+        chosen = [integer(len(self.cases)) for _ in range(batch)]
+        patches = []
+        for k in chosen:
+            piece = self._around(self.cases[k].prepared.image, self._voxel(k, integer))
+            flips = [axis for axis in self.axes[k] if integer(2)]
+            patches.append(piece.flip(flips) if flips else piece)
+        labels = self.labels[chosen] if len(self.classes) > 1 else None
+        return Draw(torch.stack(patches)[:, None], self.maxima[chosen], labels)
+
+    def _voxel(self, k: int, integer: Callable[[int], int]) -> tuple[int, ...]:
+        head = self.cases[k].prepared.head
+        for _ in range(TRIES):
+            voxel = tuple(integer(size) for size in head.shape)
+            if head[voxel]:
+                return voxel
+        return voxel  # a head of next to nothing: anywhere
+
+    def _around(self, image: NDArray[np.float32], voxel: tuple[int, ...]) -> Tensor:
+        starts = [
+            min(max(v - want // 2, 0), max(have - want, 0))
+            for v, want, have in zip(voxel, self.patch, image.shape, strict=True)
+        ]
+        piece = image[tuple(slice(start, start + want) for start, want in zip(starts, self.patch, strict=True))]
+        out = np.zeros(self.patch, np.float32)
+        before = [(want - have) // 2 for want, have in zip(self.patch, piece.shape, strict=True)]
+        out[tuple(slice(b, b + n) for b, n in zip(before, piece.shape, strict=True))] = piece
+        return torch.from_numpy(out)

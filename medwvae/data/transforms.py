@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,11 @@ class Prepared:
             np.savez(handle, image=self.image, head=self.head, affine=self.affine, meta=np.array(meta))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, mapped: bool = False) -> Self:
         """Undo `save`.
+
+        With `mapped`, image and head stay in the file, read-only, and only what is looked at is read: a cohort may be
+        larger than the memory, and several trainings share what the system keeps of it.
 
         Raises
         ------
@@ -84,9 +87,27 @@ class Prepared:
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 scaling = LinearScaling.from_dict(meta["scaling"])
-                return cls(data["image"], data["head"], scaling, meta["axis"], data["affine"])
+                image, head = (_mapped(path, n) if mapped else data[n] for n in ("image", "head"))
+                return cls(image, head, scaling, meta["axis"], data["affine"])
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: cannot be read ({error}); run `medwvae preprocess` again") from error
+
+
+def _mapped(path: Path, name: str) -> NDArray[Any]:
+    """Return an array of an uncompressed .npz as it lies in the file."""
+    with ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = reader(member)
+        before = member.tell()
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type or dtype.hasobject:
+            raise ValueError(f"{name} is compressed or no array of numbers")
+        with path.open("rb") as handle:  # the central directory does not say how long the local header is
+            handle.seek(info.header_offset + 26)
+            lengths = np.frombuffer(handle.read(4), "<u2")
+        start = info.header_offset + 30 + int(lengths.sum()) + before
+    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
 
 
 def slice_axis(spacing: tuple[float, float, float], plane: Plane) -> int:

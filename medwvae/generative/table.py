@@ -37,6 +37,8 @@ SHOWN: Final[Mapping[str, str]] = {
     "encoder_parameters": "of the encoder",
     "images_per_s": "Images/s",
     "training_seconds": "Training (s)",
+    "prior_parameters": "Parameters of the prior",
+    "prior_seconds": "Prior's training (s)",
 }
 """What the printed tables show, in this order: of subjects (`region/metric`), then of models."""
 
@@ -49,11 +51,19 @@ BRIEF: Final[Mapping[str, str]] = {
     "reconstruction_frechet": "Fréchet\nrecon.",
     "sample_frechet": "Fréchet\nsamples",
     "training_seconds": "training\ns",
+    "prior_seconds": "prior\ns",
 }
 """What fits a terminal."""
 
-NO_CONTEST: Final = ("parameters", "encoder_parameters", "images_per_s", "training_seconds", "sample_ms_ssim")
+NO_CONTEST: Final = (
+    "parameters", "encoder_parameters", "images_per_s", "training_seconds", "prior_parameters", "prior_seconds",
+    "sample_ms_ssim",
+)  # fmt: skip
 """Columns of which neither direction is better: samples should be as diverse as images, not more."""
+
+
+CONTROLS: Final = ("ll_only", "zone", "top_k")
+"""Kinds of which nothing is learned: they set the scale and are in no contest."""
 
 
 def summary(scores: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -135,10 +145,11 @@ def shown_columns(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def best_of(rows: list[dict[str, Any]], name: str) -> float | None:
-    """Return the best mean of a column where one direction is better and there is more than one row, else None."""
+    """Return the best mean of the trained models where one direction is better and there is a contest, else None."""
     if name in NO_CONTEST:
         return None
-    means = [entry["mean"] for row in rows if row["rate"] is not None and (entry := value_of(row, name))]
+    trained = [row for row in rows if row["rate"] is not None and row["kind"] not in CONTROLS]
+    means = [entry["mean"] for row in trained if (entry := value_of(row, name))]
     if len(means) < 2:
         return None
     if name == "whole/energy_high":  # all of it, neither more nor less
@@ -150,11 +161,11 @@ def number(value: float | None, name: str) -> str:
     """Return a value of the table as text, with as many digits as it deserves."""
     if value is None:
         return "–"
-    if name in ("parameters", "encoder_parameters"):
+    if name.endswith("parameters"):
         return f"{value / 1e6:.2f} M" if value >= 10_000 else f"{value:.0f}"
     if name == "head/mse":
         return f"{value:.5f}"
-    if name in ("images_per_s", "training_seconds"):
+    if name in ("images_per_s", "training_seconds", "prior_seconds"):
         return f"{value:.0f}"
     return f"{value:.{2 if name.split('/')[-1] in ('psnr', 'bits') else 3}f}".replace("-", "−")
 

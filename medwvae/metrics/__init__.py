@@ -11,13 +11,14 @@ from medwvae.metrics.definitions import DEFINITIONS, Definition, definition
 from medwvae.metrics.edges import edge_sharpness, gradient_error, hfen
 from medwvae.metrics.lesions import lesion_contrast
 from medwvae.metrics.multiscale import ms_ssim
-from medwvae.metrics.similarity import GAUSSIAN_TAPS, SsimKind, ssim, ssim_map, ssim_tensor
+from medwvae.metrics.similarity import GAUSSIAN_TAPS, UNIFORM_TAPS, SsimKind, ssim, ssim_map, ssim_tensor
 from medwvae.metrics.subbands import subband_errors
 from medwvae.metrics.voxels import Array, Image, Mask, masked_mean, nmse, psnr
 
 __all__ = [
     "DEFINITIONS",
     "GAUSSIAN_TAPS",
+    "UNIFORM_TAPS",
     "Array",
     "Definition",
     "Image",

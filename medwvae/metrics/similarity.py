@@ -13,6 +13,8 @@ from medwvae.metrics.voxels import Array, Image, Mask, check_range, checked, mas
 SsimKind = Literal["gaussian", "uniform"]
 GAUSSIAN_TAPS: Final = 11
 """Window of the Gaussian SSIM, voxels: the least that every axis of a volume must have."""
+UNIFORM_TAPS: Final = 7
+"""Window of the uniform SSIM."""
 
 _SLAB: Final = {"cpu": 300_000}
 """Voxels worked on at once: on a CPU as many as its caches hold; elsewhere all."""

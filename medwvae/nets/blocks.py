@@ -37,9 +37,11 @@ def residuals(dims: int, width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(Residual(dims, width) for _ in range(count)))
 
 
-def pad_to_multiple(x: Tensor, multiple: int, dims: int) -> Tensor:
-    """Extend the spatial axes by replication at their ends, up to the next multiple."""
-    padding = [amount for size in reversed(x.shape[-dims:]) for amount in (0, -size % multiple)]
+def pad_to_multiple(x: Tensor, multiple: int | tuple[int, ...], dims: int) -> Tensor:
+    """Extend the spatial axes by replication at their ends, up to the next multiple (one, or one per axis)."""
+    multiples = multiple if isinstance(multiple, tuple) else (multiple,) * dims
+    sizes = zip(reversed(x.shape[-dims:]), reversed(multiples), strict=True)
+    padding = [amount for size, own in sizes for amount in (0, -size % own)]
     return F.pad(x, padding, mode="replicate") if any(padding) else x
 
 

@@ -16,6 +16,8 @@ class ConvVAE(Restorer):
 
     Parameters
     ----------
+    conditions : int
+        How many of `Measurement.conditions` it reads, the first ones.
     widths : tuple of int
         Channels of each level; every level after the first halves the resolution.
     latent : int
@@ -36,16 +38,20 @@ class ConvVAE(Restorer):
         beta: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.dims, self.beta, self.multiple = dims, beta, 2 ** (len(widths) - 1)
+        self.dims, self.conditions = dims, conditions
+        self.beta, self.multiple = beta, 2 ** (len(widths) - 1)
         self.encoder = conv_encoder(dims, channels + conditions, 2 * latent, widths, blocks)
         self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
+
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return (self.multiple,) * self.dims
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Encode the start image, sample z in training (its mean otherwise), decode; see `Restorer.forward`."""
         start = measurement.start
-        mean, log_variance = (
-            self.encoder(pad_to_multiple(measurement.conditioned(), self.multiple, self.dims)).float().chunk(2, dim=1)
-        )
+        inputs = pad_to_multiple(measurement.conditioned(self.conditions), self.multiple, self.dims)
+        mean, log_variance = self.encoder(inputs).float().chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
         image = crop_to(cast(Tensor, self.decoder(z)).float(), start.shape[2:])

@@ -33,7 +33,19 @@ class Estimate:
 
 
 class Restorer(nn.Module):
-    """Base: image from measurement. Networks train by `forward` and answer by `restore`."""
+    """Base: image from measurement. Networks train by `forward` and answer by `restore`.
+
+    Attributes
+    ----------
+    dims : int
+        Number of spatial axes: 2 for slices, 3 for volumes.
+    """
+
+    dims: int = 2
+
+    def alignment(self) -> tuple[int, ...]:
+        """Return the voxels per spatial axis by whose multiples the network moves with its input (2^levels)."""
+        return (1,) * self.dims
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Estimate the image; with `truth` (training) the penalties are filled in."""

@@ -7,12 +7,17 @@ from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.operators import Measurement
 
+MULTIPLE = 16
+"""BasicUNet halves four times."""
+
 
 class UNet(Restorer):
     """start + BasicUNet(start), then data consistency (Ronneberger et al. 2015; MONAI's implementation).
 
     Parameters
     ----------
+    conditions : int
+        How many of `Measurement.conditions` it reads, the first ones.
     features : tuple of six int
         Channels of the five levels and of the last layer, as BasicUNet takes them.
     """
@@ -26,14 +31,19 @@ class UNet(Restorer):
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
     ) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.conditions = dims, conditions
         self.body = BasicUNet(
             spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features
         )
 
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return (MULTIPLE,) * self.dims
+
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""
         start = measurement.start
-        correction = crop_to(self.body(pad_to_multiple(measurement.conditioned(), 16, self.dims)), start.shape[2:])
+        inputs = pad_to_multiple(measurement.conditioned(self.conditions), MULTIPLE, self.dims)
+        correction = crop_to(self.body(inputs), start.shape[2:])
         image = measurement.project(start + correction.float())
         return Estimate(image, image.new_zeros(()))

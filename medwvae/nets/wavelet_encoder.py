@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medwvae.errors import ConfigError
 from medwvae.nets.blocks import conv, residuals
 from medwvae.wavelets import Coefficients, analyse, subband_names
 from medwvae.wavelets import fallback as plain  # features stay in their own, often half, precision
@@ -25,11 +26,16 @@ class NoiseScale(nn.Module):
         Levels J of the transform and number of spatial axes.
     initial : float
         s at the start, in units of the (orthonormal) coefficients.
+    slice_levels : int, optional
+        Levels along the first axis; see `axes_of_levels`.
     """
 
-    def __init__(self, kind: NoiseKind, levels: int, dims: int, initial: float) -> None:
+    def __init__(
+        self, kind: NoiseKind, levels: int, dims: int, initial: float, slice_levels: int | None = None
+    ) -> None:
         super().__init__()
         self.levels, self.dims = levels, dims
+        self.axes = axes_of_levels(levels, dims, slice_levels)
         bands = 2**dims
         shape = {"fixed": (1, 1), "global": (1, 1), "level": (levels, 1), "subband": (levels, bands)}[kind]
         self.log_s = nn.Parameter(torch.full(shape, math.log(initial)), requires_grad=kind != "fixed")
@@ -39,7 +45,7 @@ class NoiseScale(nn.Module):
         table = self.log_s.exp().expand(self.levels, 2**self.dims)
         if kind == "a":
             return table[level - 1, 0]
-        return table[level - 1, 1:].reshape(1, -1, *([1] * (self.dims + 1)))
+        return table[level - 1, self._bands(level)].reshape(1, -1, *([1] * (self.dims + 1)))
 
     def by_subband(self) -> dict[str, float]:
         """Return s by subband name and level ('aa3', 'ad3', ... 'dd1')."""
@@ -47,8 +53,31 @@ class NoiseScale(nn.Module):
         names = subband_names(self.dims)
         scales = {f"{names[0]}{self.levels}": float(table[-1, 0])}
         for level in range(self.levels, 0, -1):
-            scales |= {f"{name}{level}": float(table[level - 1, k]) for k, name in enumerate(names) if k}
+            scales |= {f"{names[k]}{level}": float(table[level - 1, k]) for k in self._bands(level)}
         return scales
+
+    def _bands(self, level: int) -> list[int]:
+        """Return the places of a level's details among all subbands of its axes."""
+        split = self.axes[level - 1]
+        names = enumerate(subband_names(self.dims))
+        return [k for k, name in names if k and all(name[axis] == "a" or axis in split for axis in range(self.dims))]
+
+
+def axes_of_levels(levels: int, dims: int, slice_levels: int | None = None) -> tuple[tuple[int, ...], ...]:
+    """Return the axes that each level splits, fine to coarse: all, but with `slice_levels` only so many the first.
+
+    The finest levels leave it alone, as `dwt` does with one number of levels per axis: where slices are thick, voxels
+    become as wide as they are deep before all axes are split.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer levels, or none of the first axis' own.
+    """
+    own = levels if slice_levels is None else slice_levels
+    if not 1 <= own <= levels or (own < levels and dims != 3):
+        raise ConfigError(f"slice_levels is 1 to the number of levels ({levels}), of networks on volumes; got {own}")
+    return tuple(tuple(range(dims)) if level > levels - own else (1, 2) for level in range(1, levels + 1))
 
 
 class CoefficientEncoder(nn.Module):
@@ -69,19 +98,21 @@ class CoefficientEncoder(nn.Module):
         dims: int = 2,
         conditions: int = 0,
         wavelet: str = "haar",
+        slice_levels: int | None = None,
     ) -> None:
         super().__init__()
         self.dims, self.levels, self.wavelet = dims, len(widths), wavelet
-        bands = 2**dims
+        self.axes = axes_of_levels(self.levels, dims, slice_levels)
+        counts = [2 ** len(axes) for axes in self.axes]
         stems, downs, ups, joins, heads = [], [], [], [], []
         above = 0
-        for j, width in enumerate(widths):
+        for j, (width, bands) in enumerate(zip(widths, counts, strict=True)):
             stems.append(conv(dims, bands * (channels + above) + conditions, width))
             downs.append(residuals(dims, width, blocks))
             last = j == self.levels - 1
             heads.append(conv(dims, width, channels * (bands if last else bands - 1), zero=True))
             if not last:
-                joins.append(conv(dims, widths[j + 1], bands * width, kernel=1))
+                joins.append(conv(dims, widths[j + 1], counts[j + 1] * width, kernel=1))
                 ups.append(residuals(dims, width, blocks))
             above = width
         self.stems, self.downs, self.heads = nn.ModuleList(stems), nn.ModuleList(downs), nn.ModuleList(heads)
@@ -95,30 +126,51 @@ class CoefficientEncoder(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # the transform of the image itself stays exact
             approximations: list[Tensor] = []
             details: list[Tensor] = []
-            for _ in range(self.levels):
+            for axes in self.axes:
                 finer = approximations[-1] if approximations else x.float()
-                low, high = analyse(finer, self.dims, self.wavelet)
+                low, high = analyse(finer, self.dims, self.wavelet, axes=axes)
                 approximations.append(low)
                 details.append(high)
             shapes = tuple(tuple(image.shape[2:]) for image in (x, *approximations[:-1]))
-            axes = (tuple(range(self.dims)),) * self.levels
-            coefficients = Coefficients(approximations[-1], tuple(details[::-1]), shapes[::-1], axes, self.wavelet)
+            coefficients = Coefficients(
+                approximations[-1], tuple(details[::-1]), shapes[::-1], self.axes[::-1], self.wavelet
+            )
         features: list[Tensor] = []
         for j in range(self.levels):
             inputs = [approximations[j], details[j].flatten(1, 2)]
             if condition is not None:
                 inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
             if features:
-                low, high = plain.split(features[-1], "haar", "periodization", adjoint=False)
+                low, high = _split(features[-1], self.axes[j])
                 inputs += [low.float(), high.flatten(1, 2).float()]
             features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
         for j in range(self.levels - 2, -1, -1):
-            lifted = self.joins[j](features[j + 1]).unflatten(1, (2**self.dims, -1))
-            shape = tuple(features[j].shape[2:])
-            up = plain.merge(lifted[:, 0], lifted[:, 1:], shape, "haar", "periodization", adjoint=False)
+            axes = self.axes[j + 1]
+            lifted = self.joins[j](features[j + 1]).unflatten(1, (2 ** len(axes), -1))
+            up = _merged(lifted, tuple(features[j].shape[2:]), axes)
             features[j] = self.ups[j](features[j] + up)
         corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
         return _corrected(coefficients, corrections)
+
+
+def _split(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Split features (B, W, *spatial) by Haar along the last axes, in their own precision."""
+    left = x.ndim - 2 - len(axes)  # slices that are left alone are channels to the transform
+    if not left:
+        return plain.split(x, "haar", "periodization", adjoint=False)
+    low, high = plain.split(x.flatten(1, 1 + left), "haar", "periodization", adjoint=False)
+    untouched = x.shape[1 : 2 + left]
+    return torch.unflatten(low, 1, untouched), torch.unflatten(high, 2, untouched)
+
+
+def _merged(bands: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Undo `_split`: bands (B, bands, W, *coarse), the approximation first, to (B, W, *shape)."""
+    left = len(shape) - len(axes)
+    if not left:
+        return plain.merge(bands[:, 0], bands[:, 1:], shape, "haar", "periodization", adjoint=False)
+    flat = bands.flatten(2, 2 + left)
+    merged = plain.merge(flat[:, 0], flat[:, 1:], shape[left:], "haar", "periodization", adjoint=False)
+    return torch.unflatten(merged, 1, bands.shape[2 : 3 + left])
 
 
 def _corrected(coefficients: Coefficients, corrections: list[Tensor]) -> Coefficients:

@@ -33,6 +33,7 @@ from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseSca
 from medwvae.nets.zones import Zone
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt, subband_names, synthesise
+from medwvae.wavelets.filters import filter_bank
 
 Objective = Literal["sparse", "elbo"]
 Refinement = Literal["none", "convolution", "wavelet"]
@@ -113,6 +114,7 @@ class WaveletLatentVAE(LatentModel):
         super().__init__(
             channels=channels, dims=dims, classes=classes, likelihood=likelihood, beta=beta, free_nats=free_nats
         )
+        filter_bank(wavelet)  # ValueError now, not in the first step
         self.objective, self.levels, self.wavelet = objective, len(widths), wavelet
         if select == "top_k" and (objective == "elbo" or kl_weight or (sparsity and sparsity_kind == "kl")):
             raise ConfigError("select: top_k needs objective: sparse without a KL, for what is left out has no density")
@@ -211,6 +213,7 @@ class WaveletLatentVAE(LatentModel):
         """See `LatentModel.divergence`; closed form, given the coarser coefficients that were drawn."""
         if self.objective == "sparse":
             return None
+        z = only(z, posterior.inside)
         mean, deviation = posterior.mean[0], posterior.scale[0]
         location, scale = self._coarse()
         ratio = deviation / scale
@@ -222,6 +225,7 @@ class WaveletLatentVAE(LatentModel):
 
     def log_prior(self, z: Latent, label: Tensor | None = None) -> Tensor:
         """See `LatentModel.log_prior`."""
+        z = only(z, self._inside())  # what lies outside conditions nothing either
         terms = [gaussian_log_density(z[0], *self._coarse())]
         for part, (location, scale) in zip(z[1:], self._conditionals(z, label), strict=True):
             terms.append(laplace_log_density(part, location, scale))
@@ -291,6 +295,8 @@ class WaveletLatentVAE(LatentModel):
         if self.zone is None:
             return None
         mask = self.zone(self.zone.shape if shape is None else shape).float()
+        if self.finest > self.levels:
+            return (mask.bool(),)
         layout = dwt(torch.zeros_like(mask), self.levels - self.finest + 1, self.dims, self.wavelet, "periodization")
         masks = layout.unpack(mask)
         return (masks.approximation.bool(), *(each.flatten(1, 2).bool() for each in masks.details))

@@ -21,7 +21,7 @@ class WaveletVAE(Restorer):
     Parameters
     ----------
     conditions : int
-        Known numbers per image that the encoder reads (1 for the noise level of denoising).
+        How many of `Measurement.conditions` the encoder reads, the first ones (1 for the noise level of denoising).
     rounds : int
         K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples.
     shared : bool
@@ -36,6 +36,8 @@ class WaveletVAE(Restorer):
         there, so s is calibrated without bending the restoration.
     refine : int
         Width of the refinement r_θ after the inverse transform (full resolution); 0 for none.
+    slice_levels : int, optional
+        Levels along the first axis of volumes with thick slices, fewer than in plane; see `axes_of_levels`.
     """
 
     def __init__(
@@ -53,24 +55,31 @@ class WaveletVAE(Restorer):
         initial_noise: float = 0.1,
         scale_weight: float = 1e-3,
         refine: int = 0,
+        slice_levels: int | None = None,
     ) -> None:
         super().__init__()
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         encoders = 1 if shared else rounds
-        self.rounds, self.positivity = rounds, positivity
+        self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
         self.encoders = nn.ModuleList(
-            CoefficientEncoder(channels, widths, blocks, dims, conditions) for _ in range(encoders)
+            CoefficientEncoder(channels, widths, blocks, dims, conditions, slice_levels=slice_levels)
+            for _ in range(encoders)
         )
-        self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
+        self.noise = NoiseScale(noise, self.levels, dims, initial_noise, slice_levels)
+        self.per_axis = tuple(sum(axis in axes for axes in self.noise.axes) for axis in range(dims))
         self.refinement = (
             nn.Sequential(conv(dims, channels, refine), nn.ReLU(), conv(dims, refine, channels, zero=True))
             if refine
             else None
         )
 
+    def alignment(self) -> tuple[int, ...]:
+        """See `Restorer.alignment`."""
+        return tuple(2**own for own in self.per_axis)
+
     def encode(self, x: Tensor, condition: Tensor | None = None, round_index: int = 0) -> Coefficients:
-        """Predict ĉ for (B, C, *spatial) of any size (padded by replication to a multiple of 2^levels)."""
-        padded = pad_to_multiple(x, 2**self.levels, self.dims)
+        """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
+        padded = pad_to_multiple(x, self.alignment(), self.dims)
         return cast(Coefficients, self.encoders[round_index % len(self.encoders)](padded, condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
@@ -84,8 +93,9 @@ class WaveletVAE(Restorer):
         shape = tuple(x.shape[2:])
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
+        known = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds):
-            x = measurement.project(self.decode(self.encode(x, measurement.sigma, k), shape))
+            x = measurement.project(self.decode(self.encode(x, known, k), shape))
         if truth is None:
             return Estimate(x, x.new_zeros(()), {})
         penalty = self._scale_term(x, truth)
@@ -97,7 +107,7 @@ class WaveletVAE(Restorer):
 
     def _scale_term(self, image: Tensor, truth: Tensor) -> Tensor:
         """`scale_weight` × Gaussian NLL of the residual coefficients under s, their mean (up to ½ log 2π)."""
-        residual = dwt(pad_to_multiple(truth - image.detach(), 2**self.levels, self.dims), self.levels, self.dims)
+        residual = dwt(pad_to_multiple(truth - image.detach(), self.alignment(), self.dims), self.per_axis, self.dims)
         total, count = image.new_zeros(()), 0
         parts = [("a", residual.levels, residual.approximation)]
         parts += [("d", residual.levels - i, d) for i, d in enumerate(residual.details)]

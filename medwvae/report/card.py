@@ -17,11 +17,12 @@ from medwvae.report.words import (
     CONTRAST_LABELS,
     METRIC_LABELS,
     REGION_LABELS,
-    TASK_LABELS,
     count,
     duration,
+    family,
     label,
     number,
+    task_label,
     verdict,
 )
 
@@ -71,7 +72,7 @@ def model_card(given: CardInputs) -> Document:
             "Results",
             [
                 "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects.",
-                *(f"{label(t['task'], TASK_LABELS)}: {_verdict(t, given)}" for t in tasks.values()),
+                *(f"{task_label(t['task'])}: {_verdict(t, given)}" for t in tasks.values()),
             ],
             tables=[_results(key, task, study.reference) for key, task in tasks.items()],
         ),
@@ -162,14 +163,17 @@ def _model_facts(given: CardInputs) -> Iterator[tuple[str, str]]:
     known = versions if isinstance(versions, Mapping) else {}
     yield "Run", study.run
     yield "Version", f"medwvae {known.get('medwvae', 'unknown')}, revision {known.get('revision', 'unknown')}"
-    for task in dict.fromkeys(entry["task"] for entry in given.summary["tasks"].values()):
+    ways: dict[str, list[str]] = {}
+    for problem in dict.fromkeys(entry["task"] for entry in given.summary["tasks"].values()):
+        ways.setdefault(family(problem), []).append(study.settings.get(problem, ""))
+    for task, settings in ways.items():  # the settings of a task share one training
         size = study.parameters.get((task, study.reference))
         history = study.histories.get((task, study.reference), pd.DataFrame())
-        words = [study.settings.get(task, "")]
+        words = [" / ".join(filter(None, settings))]
         words += [f"{size:,} parameters"] if size is not None else []
         if len(history) and {"step", "seconds"} <= set(history.columns):
             words.append(f"{int(history['step'].max()):,} steps in {duration(float(history['seconds'].max()))}")
-        yield label(task, TASK_LABELS), ", ".join(filter(None, words))
+        yield task_label(task), ", ".join(filter(None, words))
     yield "Libraries", ", ".join(f"{k} {v}" for k, v in known.items() if k not in ("medwvae", "revision"))
 
 
@@ -187,7 +191,7 @@ def _verdict(task: dict[str, Any], given: CardInputs) -> str:
 
 
 def _title(key: str, task: Mapping[str, Any]) -> str:
-    return label(key, TASK_LABELS) if key == task["task"] else key
+    return task_label(key) if key == task["task"] else key
 
 
 def _results(key: str, task: Mapping[str, Any], reference: str) -> Table:
@@ -261,15 +265,19 @@ def _limits(given: CardInputs) -> Iterator[str]:
     yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
     if "site" not in used:
         yield "The manifest does not say from which sites the images come: nothing is known about a change of scanner."
-    if (used["modality"] == "CT").any():
-        yield "CT passes through the simulations of MR: an exercise, not low-dose or sparse-view CT."
+    families = {family(task["task"]) for task in tasks.values()}
+    if (used["modality"] == "CT").any() and (of_mr := families - {"ct"}):
+        names = ", ".join(sorted(map(task_label, of_mr)))
+        yield f"CT passes through the simulations of MR ({names}): an exercise, not low-dose or sparse-view CT."
+    if (used["modality"] == "MR").any() and "ct" in families:
+        yield "MR passes through the simulation of CT from few views: an exercise."
     yield "The degradations are simulated. Real scanners degrade in more ways than one."
     yield "One training run: another seed gives other weights, and the intervals say nothing about that."
     for task in tasks.values():
         block = next(iter(next(iter(task["regions"].values())).values()))
         if block["verdict"]["outcome"] in ("behind", "lost"):
             rival = label(block["verdict"]["best_rival"])
-            yield f"{label(task['task'], TASK_LABELS)}: {rival} does better on average."
+            yield f"{task_label(task['task'])}: {rival} does better on average."
 
 
 def _terms(given: CardInputs) -> str:

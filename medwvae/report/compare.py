@@ -11,7 +11,7 @@ from medwvae.errors import ConfigError, InputError
 from medwvae.metrics.definitions import definition
 from medwvae.report.tables import COLUMNS, SIGNIFICANT
 from medwvae.report.text import one_line
-from medwvae.report.words import METRIC_LABELS, TASK_LABELS, count, label, number, p_value
+from medwvae.report.words import METRIC_LABELS, count, label, number, p_value, task_label
 from medwvae.statistics import holm, mean_interval, paired, worse
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def words(result: dict[str, Any]) -> list[str]:
 
 
 def _place(row: dict[str, Any]) -> str:
-    return f"{label(row['task'], TASK_LABELS)}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}"
+    return f"{task_label(row['task'])}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}"
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
@@ -286,7 +286,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     metric, unit = row["metric"], row["unit"]
     low, high = row["low"], row["high"]
     return {
-        "task": label(row["task"], TASK_LABELS),
+        "task": task_label(row["task"]),
         "method": label(row["method"]),
         "metric": label(metric, METRIC_LABELS) + (f" ({unit})" if unit else ""),
         "candidate": row["candidate"],

@@ -13,7 +13,7 @@ from medwvae.report import compare
 from medwvae.report.figures import STYLE, VARIABLES, plain, svg
 from medwvae.report.tables import MAIN_METRICS
 from medwvae.report.text import environment
-from medwvae.report.words import METRIC_LABELS, TASK_LABELS, label
+from medwvae.report.words import METRIC_LABELS, label, task_label
 
 PRINT: Final = {
     "ink": "#1a1a1a", "muted": "#666666", "rule": "#dddddd", "thread": "#bbbbbb", "input": "#777777",
@@ -74,7 +74,7 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             axis.set_ylim(len(of_panel) - 0.5, -0.5)
             unit = f" ({of_panel[0]['unit']})" if of_panel[0]["unit"] else ""
             better = "right" if of_panel[0]["better"] == "higher" else "left"
-            axis.set_title(f"{label(task, TASK_LABELS)}")
+            axis.set_title(task_label(task))
             axis.set_xlabel(f"{label(metric, METRIC_LABELS)}{unit}: difference, better to the {better}")
             axis.grid(axis="x")
         for axis in axes[len(panels) :]:

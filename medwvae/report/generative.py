@@ -25,6 +25,7 @@ _COLOURS = {
     "conv_vae": "third",
     "autoencoder_kl": "network",
     "ll_only": "classical",
+    "zone": "input",
     "top_k": "control",
 }
 KINDS = {
@@ -33,6 +34,7 @@ KINDS = {
     "conv_vae": "convolutional VAE",
     "autoencoder_kl": "MONAI AutoencoderKL",
     "ll_only": "control: coarse subbands, nothing learned",
+    "zone": "control: coefficients largest over the training images",
     "top_k": "control: largest coefficients, positions not counted",
     "codec": "lossless codec",
     "reference": "in the place of samples",
@@ -138,19 +140,24 @@ def _conditions(known: Mapping[str, Any]) -> str:
 
 
 def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> str:
-    """Return who leads at a rate, in one sentence."""
+    """Return who leads at a rate, and what the controls have, in a sentence each."""
     means = sorted(
         (
-            (entry["mean"], row["system"])
+            (entry["mean"], row["system"], row["kind"] in table.CONTROLS)
             for row in rows
             if row["rate"] == rate and (entry := table.value_of(row, "head/psnr"))
         ),
         reverse=True,
     )
-    if not means:
-        return f"One latent value for {rate} {unit}s: nothing was measured."
-    text = f"One latent value for {rate} {unit}s: {means[0][1]} has the highest PSNR{where}, {means[0][0]:.2f} dB"
-    return text + (f"; next is {means[1][1]} with {means[1][0]:.2f} dB." if len(means) > 1 else ".")
+    trained = [(mean, system) for mean, system, control in means if not control]
+    controls = [f"{system} {mean:.2f} dB" for mean, system, control in means if control]
+    text = f"One latent value for {rate} {unit}s: "
+    if trained:
+        text += f"{trained[0][1]} has the highest PSNR{where}, {trained[0][0]:.2f} dB"
+        text += f"; next is {trained[1][1]} with {trained[1][0]:.2f} dB." if len(trained) > 1 else "."
+    else:
+        text += "no trained model was measured."
+    return text + (f" Controls, nothing learned: {', '.join(controls)}." if controls else "")
 
 
 def _table(rows: list[dict[str, Any]], rate: int | None, unit: str) -> dict[str, Any]:

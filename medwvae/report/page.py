@@ -22,11 +22,12 @@ from medwvae.report.words import (
     KIND_LABELS,
     METRIC_LABELS,
     REGION_LABELS,
-    TASK_LABELS,
     count,
     duration,
+    family,
     label,
     number,
+    task_label,
     verdict,
 )
 
@@ -48,10 +49,12 @@ class ReportInputs:
     splits : subject to train, val or test.
     histories : (task, network) to a table with the columns step, seconds, loss, val_psnr (NaN between validations),
         lr, images_per_s and, where noise scales are learned, `s/<subband>`.
-    volumes : task to method to volume to restored NIfTI; the method "input" is what every method saw.
+    volumes : problem (task, or setting of one) to method to volume to restored NIfTI; the method "input" is what every
+        method saw.
     truths, subjects, slice_axis : by volume: canonical NIfTI, its subject, the axis along which slices were restored.
-    tuning : columns task, method, params, seconds: how classical methods were tuned on validation subjects.
-    settings, protocols, durations : in plain words by task and by protocol; seconds by rule.
+    tuning : columns task (the problem), method, params, seconds: how classical methods were tuned on validation
+        subjects.
+    settings, protocols, durations : in plain words by problem and by protocol; seconds by rule.
     provenance : configuration, digests, versions, seeds, machine; nested as it comes.
     parameters : (task, network) to the number of parameters.
     volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
@@ -90,13 +93,15 @@ def build(inputs: ReportInputs) -> str:
     """
     result = summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     templates = environment()
-    templates.filters.update(duration=duration, task_label=lambda name: label(name, TASK_LABELS))
+    templates.filters.update(duration=duration, task_label=task_label)
+    tasks = [_task(inputs, key, task, result) for key, task in result["tasks"].items()]
     return str(
         templates.get_template("template.html").render(
             title=inputs.title,
             run=inputs.run,
             about=_about(inputs, result),
-            tasks=[_task(inputs, key, task, result) for key, task in result["tasks"].items()],
+            tasks=tasks,
+            families=_families(tasks),
             generative=None if inputs.generative is None else generative_section(inputs.generative),
             uses=uses_section(inputs.generative.uses) if inputs.generative and inputs.generative.uses else None,
             cohort=cohort_rows(inputs.manifest, inputs.splits),
@@ -129,10 +134,11 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
             f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else "")
         )
     if result["tasks"]:
-        about["Tasks"] = "; ".join(
-            f"{label(task, TASK_LABELS)}: {inputs.settings.get(task, '') or _setting(result, task)}"
-            for task in dict.fromkeys(entry["task"] for entry in result["tasks"].values())
-        )
+        ways: dict[str, list[str]] = {}
+        for problem in dict.fromkeys(entry["task"] for entry in result["tasks"].values()):
+            words = inputs.settings.get(problem, "") or _setting(result, problem)
+            ways.setdefault(family(problem), []).append(words)
+        about["Tasks"] = "; ".join(f"{task_label(task)}: {' / '.join(words)}" for task, words in ways.items())
     if inputs.generative is not None:
         about["Generative models"] = about_models(inputs.generative.summary)
     budgets = {
@@ -158,6 +164,14 @@ def _setting(result: Mapping[str, Any], task: str) -> str:
     return ", ".join(dict.fromkeys(str(e["setting"]) for e in result["tasks"].values() if e["task"] == task))
 
 
+def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the sections by the label of their task, as the navigation has them."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for task in tasks:
+        families.setdefault(task["family"], []).append(task)
+    return families
+
+
 def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     metrics = inputs.metrics
     task, more = main_and_more(whole)
@@ -170,13 +184,20 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
     metric = next(iter(blocks))
     rows = result_rows(task)
     shown = [row["method"] for row in rows]
-    histories = {network: history for (name, network), history in inputs.histories.items() if name == task["task"]}
+    name = family(task["task"])
+    others = [other for other, entry in result["tasks"].items() if family(entry["task"]) == name]
+    # One training serves all settings: its curves stand once, with the first.
+    trained = key == others[0]
+    histories = {n: h for (of, n), h in inputs.histories.items() if trained and of == name}
     block = blocks[metric]
-    title = key if key != task["task"] else label(key, TASK_LABELS)
+    title = key if key != task["task"] else task_label(key)
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
-        "name": label(task["task"], TASK_LABELS),
+        "name": task_label(task["task"]),
+        "family": task_label(name),
+        "short": task["task"].partition("-")[2],
+        "shared": len(others) > 1,
         "setting": inputs.settings.get(task["task"]) or task["setting"],
         "protocol": task["protocol"],
         "protocol_words": inputs.protocols.get(task["protocol"], ""),
@@ -279,7 +300,7 @@ def _panels(
 def _tuning(tuning: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
-            "task": label(str(row["task"]), TASK_LABELS),
+            "task": task_label(str(row["task"])),
             "method": label(str(row["method"])),
             "params": str(row["params"]),
             "seconds": duration(float(row["seconds"])) if pd.notna(row["seconds"]) else "",
@@ -296,7 +317,7 @@ def _networks(inputs: ReportInputs) -> list[dict[str, str]]:
         has = set(history.columns) if len(history) else set()
         rows.append(
             {
-                "task": label(task, TASK_LABELS),
+                "task": task_label(task),
                 "network": label(network),
                 "parameters": "" if size is None else f"{size / 1e6:.2f} M" if size >= 10_000 else str(size),
                 "steps": f"{int(history['step'].max()):,}" if "step" in has else "",

@@ -13,10 +13,11 @@ from medwvae.report.words import (
     KIND_LABELS,
     METHOD_LABELS,
     METRIC_LABELS,
-    TASK_LABELS,
+    family,
     label,
     number,
     p_value,
+    task_label,
     verdict,
 )
 from medwvae.statistics import groups, holm, mean_interval, paired, subgroup_rows
@@ -43,7 +44,8 @@ def summary(
     Parameters
     ----------
     metrics
-        Long format, one row per task, method, subject, region and metric; several rows of one subject are averaged.
+        Long format, one row per task (or setting of one), method, subject, region and metric; several rows of one
+        subject are averaged.
     reference
         The method of ours that the others are compared with. Its rivals are the classical methods and the networks;
         Holm's adjustment counts the rivals of one task, region and metric.
@@ -57,8 +59,8 @@ def summary(
         `note`, and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`, the effect
         sizes `rank_biserial` and `dz`, and `needed` subjects) and `verdict`. Where a metric is best near a target, the
         difference is that of the distances to it. `tasks[key]["subgroups"]`: rows of `statistics.subgroup_rows`.
-        The key is the task's name, longer only where one task was run with several settings or protocols: those
-        are never averaged.
+        The key is the id in the column `task`, longer only where that was run in several ways or protocols: those are
+        never averaged.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def summary(
             if volumes is not None and manifest is not None:
                 tasks[key]["subgroups"] = _subgroups(tasks[key], volumes, manifest, reference)
     order: dict[str, int] = {name: i for i, name in enumerate(TASKS)}
-    ordered = sorted(tasks.items(), key=lambda item: order.get(item[1]["task"], len(order)))
+    ordered = sorted(tasks.items(), key=lambda item: order.get(family(item[1]["task"]), len(order)))
     return {"reference": reference, "tasks": dict(ordered)}
 
 
@@ -336,7 +338,7 @@ def render_text_table(result: dict[str, Any]) -> "Group":
         task, _ = main_and_more(whole)
         region, blocks = next(iter(task["regions"].items()))
         # Text, not str: rich would read square brackets in a setting as markup.
-        title = f"{label(key, TASK_LABELS)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
+        title = f"{task_label(key)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
         table = Table(title=Text(title), title_justify="left")
         table.add_column("Method")
         names = [(r, m) for r, of_region in task["regions"].items() for m in of_region]

@@ -10,6 +10,8 @@ TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
     "recon": "Sparse reconstruction",
+    "ct": "Sparse-view CT",
+    "inpaint": "Inpainting",
 }
 METHOD_LABELS = {
     "input": "Input",
@@ -21,6 +23,8 @@ METHOD_LABELS = {
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
     "zero_filled": "Zero-filled",
+    "fbp": "Filtered back-projection",
+    "sirt": "SIRT",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {name: one.label for name, one in DEFINITIONS.items()}
@@ -36,6 +40,16 @@ KIND_LABELS = {
 def label(name: str, labels: Mapping[str, str] = METHOD_LABELS) -> str:
     """Return the legible name; an unknown one is shown as it is spelled, with spaces."""
     return labels.get(name) or (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def family(problem: str) -> str:
+    """Return the task of a problem: `denoise`, also of its setting `denoise-s3`."""
+    return problem.partition("-")[0]
+
+
+def task_label(problem: str) -> str:
+    """Return 'Denoising', and 'Denoising s3' of the setting `denoise-s3`."""
+    return f"{label(family(problem), TASK_LABELS)} {problem.partition('-')[2]}".rstrip()
 
 
 def number(value: float | None, metric: str, *, sign: bool = False) -> str:

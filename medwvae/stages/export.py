@@ -9,7 +9,7 @@ from medwvae import paths, provenance
 from medwvae.config import Config
 from medwvae.errors import ConfigError, InputError, Refusal
 from medwvae.progress import counter, say
-from medwvae.stages.plan import source_of, task_named
+from medwvae.stages.plan import source_of
 
 if TYPE_CHECKING:
     from medwvae.data.dicom_export_header import Derivation, Hidden
@@ -39,7 +39,7 @@ def export(
     Refusal
         If a single volume cannot be exported.
     """
-    task = task_named(task) if task else None
+    task = config.problem(task).id if task else None
     place, images = out.resolve(), source_of(config).resolve()
     if place.is_relative_to(images) and not place.is_relative_to(config.root.resolve()):
         raise InputError(

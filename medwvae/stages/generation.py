@@ -35,6 +35,7 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     system = config.generative.systems[one.system]
     if not system.trained:
         raise ConfigError(f"{one.system} is a control: nothing in it is trained")
+    _buildable(config)
     import torch
 
     from medwvae import build
@@ -228,6 +229,20 @@ def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
     else:
         built.measure(_training_batches(config))
     return built.eval()
+
+
+def _buildable(config: Config) -> None:
+    """Build every model of the study, and its prior, so that what cannot be is refused before anything trains."""
+    from medwvae import build
+
+    seen = set()
+    for model in config.generative.models().values():
+        if (model.system, model.rate) in seen:
+            continue
+        seen.add((model.system, model.rate))
+        untrained = build.latent_model(config, model.system, model.rate)
+        if getattr(config.generative.systems[model.system], "prior", False):
+            build.prior(config, untrained)
 
 
 def _training_batches(config: Config) -> "Iterator[Tensor]":

@@ -48,6 +48,8 @@ def sample(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
+    if not built.can_draw:
+        raise InputError(f"{model} has no prior to draw from; train one: `prior: true` under generative.systems")
     size = numbers(shape, "--shape") if shape else _source(config).shape[1:]
     with said():
         seeds = config.seed if seed is None else seed

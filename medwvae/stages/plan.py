@@ -12,7 +12,7 @@ from medwvae import paths
 from medwvae.config import Config
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import CLASSICAL, TASKS, Kind, Network, Task
+from medwvae.names import CLASSICAL, TASKS, Kind, Network, Task, task_of
 from medwvae.progress import say
 
 
@@ -79,11 +79,11 @@ def _link(private: Path, key: str, path: str) -> Path:
     raise AssertionError
 
 
-def methods_of(config: Config, task: Task) -> dict[str, Kind]:
-    """Return every method in a task's table, with its kind."""
+def methods_of(config: Config, problem: str) -> dict[str, Kind]:
+    """Return every method in a problem's table, with its kind."""
     wanted = config.classical.enabled
     methods: dict[str, Kind] = {"input": "input"}
-    methods |= {name: "classical" for name in CLASSICAL[task] if wanted is None or name in wanted}
+    methods |= {name: "classical" for name in CLASSICAL[task_of(problem)] if wanted is None or name in wanted}
     for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
@@ -135,10 +135,14 @@ def write_config(config: Config) -> None:
 
 
 def task_named(name: str) -> Task:
-    """Return the task of that name; raise `ConfigError` where there is none."""
-    if name not in TASKS:
-        raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}")
-    return name
+    """Return the task of that name; raise `ConfigError` where there is none, or it is a task's setting."""
+    try:
+        task = task_of(name)
+    except KeyError:
+        raise ConfigError(f"no task {name!r}; have: {', '.join(TASKS)}") from None
+    if task != name:
+        raise ConfigError(f"{name!r}: the settings of a task share one training, that of {task}")
+    return task
 
 
 def each(function: Callable[[Any], Any], items: list[Any], workers: int) -> Any:

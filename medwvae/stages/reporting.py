@@ -8,7 +8,7 @@ from medwvae import paths, provenance
 from medwvae.config import Config
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import LATENT_USES
+from medwvae.names import LATENT_USES, NETWORKS, task_of
 from medwvae.stages.plan import methods_of, networks_trained
 from medwvae.stages.training import training_digest
 
@@ -16,9 +16,10 @@ from medwvae.stages.training import training_digest
 def report(config: Config) -> None:
     """Write the long table, the summary and the page; print the summary and where the page lies."""
     root = config.root
-    for task in config.tasks.enabled:
-        if not paths.scores(root, task).is_file():
-            raise InputError(f"{paths.scores(root, task)} is missing; run `medwvae evaluate --task {task}` first")
+    problems = [problem.id for problem in config.problems()]
+    for problem in problems:
+        if not paths.scores(root, problem).is_file():
+            raise InputError(f"{paths.scores(root, problem)} is missing; run `medwvae evaluate --task {problem}` first")
     import pandas as pd
     from rich.console import Console
 
@@ -30,7 +31,7 @@ def report(config: Config) -> None:
     if (models := config.generative.models()) and not paths.generative_summary(root).is_file():
         raise InputError(f"{paths.generative_summary(root)} is missing; run `medwvae generative-report` first")
     none = pd.DataFrame(columns=COLUMNS)  # a study of generative models alone
-    tables = [pd.read_csv(paths.scores(root, task)) for task in config.tasks.enabled]
+    tables = [pd.read_csv(paths.scores(root, problem)) for problem in problems]
     metrics = pd.concat(tables, ignore_index=True) if tables else none
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
@@ -101,25 +102,25 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
     from medwvae.protocols import PROTOCOLS
     from medwvae.report.page import ReportInputs
 
-    root, tasks = config.root, config.tasks.enabled
+    root, problems = config.root, [problem.id for problem in config.problems()]
     cohort = config.has_cohort
     manifest = pd.read_csv(paths.manifest(root)) if cohort else pd.DataFrame(columns=list(COLUMNS))
     cases = load_cases(paths.prepared_index(root), "test") if cohort else []
     names = [case.volume for case in cases]
     files = manifest.set_index("volume")["file"]
     records = {
-        (task, m): json.loads(paths.record(root, task, m).read_text())
-        for task in tasks
-        for m in methods_of(config, task)
+        (problem, m): json.loads(paths.record(root, problem, m).read_text())
+        for problem in problems
+        for m in methods_of(config, problem)
     }
     tuning = [
         {
-            "task": task,
+            "task": problem,
             "method": m,
             "params": ", ".join(f"{k} = {v:g}" for k, v in r["details"]["params"].items()),
             "seconds": r["details"]["tuning_seconds"],
         }
-        for (task, m), r in records.items()
+        for (problem, m), r in records.items()
         if "tuning" in r["details"]
     ]
     trained = networks_trained(config)
@@ -131,16 +132,17 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         splits=dict(splits.read(paths.splits(root))) if cohort else {},
         histories={key: pd.read_csv(paths.history(root, *key)) for key in trained},
         volumes={
-            task: {
-                m: {v: paths.volume(paths.restored(root, task, m), v) for v in names} for m in methods_of(config, task)
+            problem: {
+                m: {v: paths.volume(paths.restored(root, problem, m), v) for v in names}
+                for m in methods_of(config, problem)
             }
-            for task in tasks
+            for problem in problems
         },
         truths={v: root / files[v] for v in names},
         subjects={case.volume: case.subject for case in cases},
         slice_axis={case.volume: case.prepared.axis for case in cases},
         tuning=pd.DataFrame(tuning, columns=["task", "method", "params", "seconds"]),
-        settings={task: build.setting(config, task) for task in tasks},
+        settings={problem: build.setting(config, problem) for problem in problems},
         protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},
         durations=_durations(root),
         provenance={
@@ -151,7 +153,9 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
             | {f"train {task}/{network}": training_digest(config, task, network) for task, network in trained},
             "seed": config.seed,
         },
-        parameters={key: records[key]["details"]["parameters"] for key in trained},
+        parameters={
+            (task_of(problem), m): r["details"]["parameters"] for (problem, m), r in records.items() if m in NETWORKS
+        },
         generative=_generative_inputs(config),
         volume_scores=_volume_scores(config),
         figures_per_task=config.report.subjects_shown,
@@ -159,10 +163,10 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
 
 
 def _volume_scores(config: Config) -> Any:
-    """Return the metrics per volume of all tasks; None without any."""
+    """Return the metrics per volume of all problems; None without any."""
     import pandas as pd
 
-    tables = [pd.read_csv(paths.volume_scores(config.root, task)) for task in config.tasks.enabled]
+    tables = [pd.read_csv(paths.volume_scores(config.root, problem.id)) for problem in config.problems()]
     return pd.concat(tables, ignore_index=True) if tables else None
 
 

@@ -1,26 +1,29 @@
-"""The test volumes restored by one method, and all methods of a task scored."""
+"""The test volumes restored by one method, and all methods of a problem (a task, or one of its settings) scored."""
 
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medwvae import paths
-from medwvae.config import Config
+from medwvae.config import Config, Problem
 from medwvae.errors import ConfigError, InputError
-from medwvae.names import NETWORKS, Task
+from medwvae.names import NETWORKS
 from medwvae.progress import counter
-from medwvae.stages.plan import each, methods_of, task_named
+from medwvae.stages.plan import each, methods_of
 from medwvae.stages.training import trained
 
 if TYPE_CHECKING:
     from medwvae.restore import Method, Record
 
 
-def restore(config: Config, task: str, method: str, threads: int) -> None:
-    """Restore the test volumes of a task with one method."""
-    task = task_named(task)
-    if method not in (have := methods_of(config, task)):
-        raise ConfigError(f"no method {method!r} for task {task!r}; have: {', '.join(have)}")
+def restore(config: Config, task: str, method: str, threads: int, max_memory: str | None = None) -> None:
+    """Restore the test volumes of a task, or of one of its settings, with one method.
+
+    `max_memory` goes before `restore.max_memory`.
+    """
+    problem = config.problem(task)
+    if method not in (have := methods_of(config, problem.id)):
+        raise ConfigError(f"no method {method!r} for task {problem.id!r}; have: {', '.join(have)}")
     import torch
 
     from medwvae import build
@@ -30,27 +33,27 @@ def restore(config: Config, task: str, method: str, threads: int) -> None:
     torch.set_num_threads(threads)
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
-    degrade = build.degradation(config, task)
-    run, record = _method(config, task, method)
-    for old in paths.restored(root, task, method).glob("*.nii.gz"):
+    degrade = build.degradation(config, problem.id)
+    run, record = _method(config, problem, method, max_memory or config.restore.max_memory)
+    for old in paths.restored(root, problem.id, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
-    with counter(f"restore {task}/{method}", len(cases)) as advance:
+    with counter(f"restore {problem.id}/{method}", len(cases)) as advance:
         restoration.restore_cases(
             cases,
             run,
             degrade,
             seed=config.seed,
-            task=task,
-            folder=paths.restored(root, task, method),
+            task=problem.task,
+            folder=paths.restored(root, problem.id, method),
             record=record,
             advance=advance,
         )
-    restoration.write_record(paths.record(root, task, method), record)
+    restoration.write_record(paths.record(root, problem.id, method), record)
 
 
 def evaluate(config: Config, task: str, threads: int) -> None:
-    """Score all methods of a task."""
-    task, root = task_named(task), config.root
+    """Score all methods of a task, or of one of its settings."""
+    problem, root = config.problem(task).id, config.root
     import pandas as pd
 
     from medwvae import build
@@ -58,7 +61,8 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     from medwvae.evaluate import Restored, by_subject, score_volumes, write_table
 
     items = [
-        Restored(method, kind, paths.restored(root, task, method)) for method, kind in methods_of(config, task).items()
+        Restored(method, kind, paths.restored(root, problem, method))
+        for method, kind in methods_of(config, problem).items()
     ]
     cases = load_cases(paths.prepared_index(root), "test")
     lesions = Path(config.evaluate.lesions) if config.evaluate.lesions else None
@@ -68,32 +72,35 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         score_volumes,
         cases,
         run=config.run,
-        task=task,
-        setting=build.setting(config, task),
+        task=problem,
+        setting=build.setting(config, problem),
         regions=config.evaluate.regions,
+        protocol=build.degradation(config, problem).protocol,
         metrics=config.evaluate.metrics,
         lesions=lesions,
     )
-    with counter(f"evaluate {task}", len(items)) as advance:
+    with counter(f"evaluate {problem}", len(items)) as advance:
         tables = []
         for table in each(one, [[item] for item in items], threads):
             tables.append(table)
             advance()
     volumes = pd.concat(tables, ignore_index=True)
-    write_table(paths.volume_scores(root, task), volumes)
-    write_table(paths.scores(root, task), by_subject(volumes))
+    write_table(paths.volume_scores(root, problem), volumes)
+    write_table(paths.scores(root, problem), by_subject(volumes))
 
 
-def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
+def _method(config: Config, problem: Problem, name: str, max_memory: str | None) -> "tuple[Method, Record]":
     """Return a method ready to run and the beginning of its record."""
     from medwvae import restore as restoration
+    from medwvae.inference.memory import parse_size
     from medwvae.train import best_precision, device_for
 
-    record = restoration.Record(kind=methods_of(config, task)[name])
+    ceiling = None if max_memory is None else parse_size(max_memory)
+    record = restoration.Record(kind=methods_of(config, problem.id)[name])
     if name == "input":
         return restoration.input_method, record
     if name in NETWORKS:
-        model, meta = trained(config, task, name)
+        model, meta = trained(config, problem.task, name)
         record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
         device, precision = device_for(config.train.accelerator), meta["precision"]
         if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
@@ -104,12 +111,13 @@ def _method(config: Config, task: Task, name: str) -> "tuple[Method, Record]":
             batch=config.restore.batch,
             precision=precision,
             device=device,
+            max_memory=ceiling,
         )
         return run, record
-    return _tuned(config, task, name, record)
+    return _tuned(config, problem, name, record)
 
 
-def _tuned(config: Config, task: Task, name: str, record: "Record") -> "tuple[Method, Record]":
+def _tuned(config: Config, problem: Problem, name: str, record: "Record") -> "tuple[Method, Record]":
     """Tune a classical method on validation subjects."""
     from medwvae import build
     from medwvae import restore as restoration
@@ -118,21 +126,23 @@ def _tuned(config: Config, task: Task, name: str, record: "Record") -> "tuple[Me
     from medwvae.baselines.tuning import tune
     from medwvae.data.loaders import load_cases
 
-    method = classical(task)[name]
+    method = classical(problem.task)[name]
     params: dict[str, float] = method.grid[0]
     if method.tuned:
-        degrade = build.degradation(config, task)
+        degrade = build.degradation(config, problem.id)
         cases = load_cases(paths.prepared_index(config.root), "val")
         first = {case.subject: case for case in reversed(cases)}  # one volume a subject
         chosen = [first[subject] for subject in sorted(first)][: config.classical.tuning_subjects]
-        problems = [
+        measured = [
             TuningCase(
-                restoration.simulate(case, degrade, config.seed, task).measurement, case.slices(), case.prepared.head
+                restoration.simulate(case, degrade, config.seed, problem.task).measurement,
+                case.slices(),
+                case.prepared.head,
             )
             for case in chosen
         ]
         every = max(1, min(len(case.prepared.tissue_slices()) for case in chosen) // config.classical.tuning_slices)
-        tuning = tune(method, problems, every=every)
+        tuning = tune(method, measured, every=every)
         params = tuning.params
         record.details["tuning"] = [vars(trial) for trial in tuning.table]
         record.details["tuning_seconds"] = round(tuning.seconds, 2)

@@ -30,22 +30,23 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     import torch
 
     from medwvae import build
-    from medwvae.data.loaders import SliceSampler, load_cases
+    from medwvae.data.loaders import load_cases
     from medwvae.train import Validation
+    from medwvae.volumetric import volumetric
 
     torch.set_num_threads(threads)
     root, c = config.root, config.train
     index = paths.prepared_index(root)
-    degrade = build.degradation(config, task)
-    levels = len(getattr(config.networks.wavelet_vae, task).widths)
+    degrade = build.training_degradation(config, task)
+    depth = c.depth if config.networks.dims == 3 else None
     fit(
         config,
         Job(
             title=f"train {task}/{network}",
             build=lambda: build.network(config, task, network),
-            sampler=SliceSampler(load_cases(index, "train"), getattr(config.tasks, task).crop, multiple=2**levels),
-            degrade=degrade,
-            validation=Validation(load_cases(index, "val"), degrade, c.validation_slices, config.seed),
+            sampler=_sampler(config, task),
+            degrade=degrade if depth is None else volumetric(degrade),
+            validation=Validation(load_cases(index, "val"), degrade, c.validation_slices, config.seed, depth=depth),
             settings=build.training(config, task, network),
             digest=training_digest(config, task, network),
             weights=paths.model(root, task, network),
@@ -57,6 +58,21 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
             },
         ),
     )
+
+
+def _sampler(config: Config, task: Task) -> "Sampler":
+    """Return where training draws its images from: slices, or patches of volumes that stay on disk."""
+    from medwvae.data.loaders import PatchSampler, SliceSampler, load_cases
+
+    index, crop = paths.prepared_index(config.root), getattr(config.tasks, task).crop
+    multiple = 2 ** len(getattr(config.networks.wavelet_vae, task).widths)
+    if config.networks.dims == 2:
+        return SliceSampler(load_cases(index, "train"), crop, multiple=multiple)
+    cases = load_cases(index, "train", mapped=True)
+    if crop is None:
+        largest = (max(case.prepared.image.shape[axis] for case in cases) for axis in (1, 2))
+        crop = tuple(size + -size % multiple for size in largest)
+    return PatchSampler(cases, (config.train.depth, *crop))
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,14 @@ def test_the_best_of_a_column(rows):
     at8 = [row for row in rows if row["rate"] == 8]
     assert table.best_of(at8, "head/psnr") is None  # the rival's mean is infinite: one number is no contest
     assert table.best_of(at8, "parameters") is None
-    kept = [{"rate": 8, "scores": {"whole/energy_high": {"mean": mean}}, "facts": {}} for mean in (0.2, 1.3, 0.9)]
+    own = {"rate": 8, "kind": "wavelet"}
+    kept = [own | {"scores": {"whole/energy_high": {"mean": mean}}, "facts": {}} for mean in (0.2, 1.3, 0.9)]
     assert table.best_of(kept, "whole/energy_high") == 0.9
-    distances = [{"rate": 8, "scores": {}, "facts": {"sample_frechet": {"mean": mean}}} for mean in (4.0, 2.0)]
+    distances = [own | {"scores": {}, "facts": {"sample_frechet": {"mean": mean}}} for mean in (4.0, 2.0)]
     assert table.best_of(distances, "sample_frechet") == 2.0
+    for kind in table.CONTROLS:  # in no contest
+        control = own | {"kind": kind, "scores": {}, "facts": {"sample_frechet": {"mean": 1.0}}}
+        assert table.best_of([*distances, control], "sample_frechet") == 2.0
 
 
 def test_the_terminal_shows_every_system_and_only_columns_with_values(rows):

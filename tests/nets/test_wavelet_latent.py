@@ -55,6 +55,11 @@ def test_a_latent_has_one_value_for_every_rate_pixels(rate, dims, sizes, refine)
     assert [part.shape[1:] for part in z] == [part.shape[1:] for part in network.encode(x).mean]
 
 
+def test_an_unknown_family_is_refused_at_once():
+    with pytest.raises(ValueError, match="nonsense"):
+        model(wavelet="nonsense")
+
+
 def test_a_rate_that_needs_more_levels_is_refused():
     with pytest.raises(ConfigError, match="levels"):
         model(rate=64, widths=(4, 4))

@@ -81,6 +81,7 @@ def test_what_lies_outside_is_neither_decoded_nor_counted(name):
         assert torch.equal(model.decode(z, SHAPE), model.decode(other, SHAPE))
     if model.has_density:
         assert torch.equal(posterior.log_density(z), posterior.log_density(other))
+        assert torch.equal(model.log_prior(z), model.log_prior(other))
 
 
 @pytest.mark.parametrize("name", ["elbo", "conv"])
@@ -138,6 +139,16 @@ def test_the_penalty_of_paper_mode_is_a_mean_over_the_zone(kind):
     ]
     expected = torch.cat(costs).mean()
     torch.testing.assert_close(model._sparse_terms(posterior)["sparsity"], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [32, 64])
+def test_a_zone_of_the_approximation_alone(rate):
+    choices: dict[str, Any] = {"widths": (4, 6), "blocks": 1, "prior_width": 8, "prior_blocks": 1}
+    model = WaveletLatentVAE(objective="elbo", rate=rate, select="zone", shape=(32, 32), **choices)
+    model.measure([heads(32, 32)])
+    (mean,), (inside,) = model.encode(heads(32, 32)).mean, model.encode(heads(32, 32)).inside or ()
+    assert int(inside.sum()) == 1024 // rate and mean.shape[2:] == inside.shape[2:]
+    assert model.sample(2, (32, 32), generator()).shape == (2, 1, 32, 32)
 
 
 def test_free_bits_are_those_of_the_zone():

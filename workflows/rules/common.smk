@@ -12,19 +12,20 @@ def medwvae(stage, arguments=""):
     return f"medwvae --log {{log:q}} {stage} --config {config} {arguments}".rstrip()
 
 
-def reads(stage, task=None, method=None):
+def reads(stage, problem=None, method=None):
     """Digest of the configuration slice and of the code that a stage's result depends on."""
     code = provenance.stage_code(stage, stages.module_of(study, method))
-    return provenance.digest_of([slice_for(given, stage, task, method), code])
+    return provenance.digest_of([slice_for(given, stage, problem, method), code])
 
 
-def reads_of(stage, method):
-    """`reads` as a params function over the wildcards; `method` is the wildcard's name."""
-    return lambda wildcards: reads(stage, wildcards.task, wildcards[method])
+def reads_of(stage, problem, method):
+    """`reads` as a params function over the wildcards of these names."""
+    return lambda wildcards: reads(stage, wildcards[problem], wildcards[method])
 
 
 wildcard_constraints:
     task="|".join(study.tasks.enabled) or "no_task",
+    problem="|".join(problem.id for problem in study.problems()) or "no_problem",
     network="|".join(NETWORKS),
     method="[a-z_]+",
     model=r"[a-z][a-z0-9_]*-r[0-9]+-s[0-9]+",

@@ -1,24 +1,24 @@
-"""Scores per subject, one table a task."""
+"""Scores per subject, one table a problem (a task, or one of its settings)."""
 
 
 rule evaluate:
     input:
         lambda wildcards: [
-            paths.record(root, wildcards.task, m)
-            for m in stages.methods_of(study, wildcards.task)
+            paths.record(root, wildcards.problem, m)
+            for m in stages.methods_of(study, wildcards.problem)
         ],
         index=paths.prepared_index(root),
     output:
-        subjects=paths.scores(root, "{task}"),
-        volumes=paths.volume_scores(root, "{task}"),
+        subjects=paths.scores(root, "{problem}"),
+        volumes=paths.volume_scores(root, "{problem}"),
     log:
-        paths.log(root, "evaluate-{task}"),
+        paths.log(root, "evaluate-{problem}"),
     benchmark:
-        paths.benchmark(root, "evaluate-{task}")
+        paths.benchmark(root, "evaluate-{problem}")
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         reads=reads("evaluate"),
     shell:
-        medwvae("evaluate", "--task {wildcards.task} --threads {threads}")
+        medwvae("evaluate", "--task {wildcards.problem} --threads {threads}")

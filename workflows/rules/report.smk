@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        scores=[paths.scores(root, task) for task in study.tasks.enabled],
+        scores=[paths.scores(root, problem.id) for problem in study.problems()],
         histories=[
             paths.history(root, task, network)
             for task, network in stages.networks_trained(study)

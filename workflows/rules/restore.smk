@@ -1,10 +1,10 @@
-"""The test volumes, restored by one method."""
+"""The test volumes of a problem (a task, or one of its settings), restored by one method."""
 
 
 def model_of(wildcards):
-    """A network's weights; a classical method needs none."""
+    """A network's weights, those of its task; a classical method needs none."""
     return (
-        paths.model(root, wildcards.task, wildcards.method)
+        paths.model(root, task_of(wildcards.problem), wildcards.method)
         if wildcards.method in NETWORKS
         else []
     )
@@ -15,11 +15,11 @@ rule restore:
         index=paths.prepared_index(root),
         model=model_of,
     output:
-        paths.record(root, "{task}", "{method}"),
+        paths.record(root, "{problem}", "{method}"),
     log:
-        paths.log(root, "restore-{task}-{method}"),
+        paths.log(root, "restore-{problem}-{method}"),
     benchmark:
-        paths.benchmark(root, "restore-{task}-{method}")
+        paths.benchmark(root, "restore-{problem}-{method}")
     resources:
         mem_mb=4000,
         runtime=240,
@@ -27,9 +27,9 @@ rule restore:
             wildcards.method in NETWORKS and study.train.accelerator != "cpu"
         ),
     params:
-        reads=reads_of("restore", "method"),
+        reads=reads_of("restore", "problem", "method"),
     shell:
         medwvae(
             "restore",
-            "--task {wildcards.task} --method {wildcards.method} --threads {threads}",
+            "--task {wildcards.problem} --method {wildcards.method} --threads {threads}",
         )

@@ -18,7 +18,7 @@ rule train:
         runtime=24 * 60,
         gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
     params:
-        reads=reads_of("train", "network"),
+        reads=reads_of("train", "task", "network"),
     shell:
         medwvae(
             "train",

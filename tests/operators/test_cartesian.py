@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medwvae.operators import (
+    FourierSampling,
     Measurement,
     as_complex,
     cartesian_mask,
@@ -133,10 +134,10 @@ def test_taking_some_images_takes_their_samples():
 def test_the_noise_level_is_one_more_channel():
     start = image(1, 6, 7, batch=3)
     sigma = torch.tensor([0.1, 0.2, 0.3]).reshape(3, 1, 1, 1)
-    conditioned = Measurement(start, sigma=sigma).conditioned()
+    conditioned = Measurement(start, sigma=sigma).conditioned(1)
     assert torch.equal(conditioned[:, :1], start)
     assert torch.equal(conditioned[:, 1:], sigma.expand(3, 1, 6, 7))
-    assert Measurement(start).conditioned() is start
+    assert Measurement(start).conditioned(0) is start
 
 
 @settings(max_examples=60, deadline=None)
@@ -238,3 +239,14 @@ def test_below_the_noise_floor_there_is_no_signal():
     signal = remove_rician_bias(mean, 1.0)
     assert signal.dtype == np.float32
     np.testing.assert_array_equal(signal, 0)
+
+
+@settings(max_examples=10)
+@given(shape=st.lists(st.integers(2, 7), min_size=2, max_size=3), seed=seeds)
+def test_sampling_is_numpys_transform_under_the_mask(shape, seed):
+    x = torch.randn(2, 2, *shape, generator=generator(seed), dtype=torch.float64)
+    mask = torch.rand(2, 1, *shape, generator=generator(seed)) < 0.5
+    found = FourierSampling(mask, 2, dims=len(shape)).forward(x)
+    axes = tuple(range(-len(shape), 0))
+    expected = np.fft.fftn(as_complex(x).numpy(), axes=axes, norm="ortho") * mask.numpy()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)

@@ -1,0 +1,158 @@
+"""How much memory there is, how much is in use, and how much a network takes for each voxel."""
+
+import re
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from medwvae.errors import ConfigError
+
+UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+SHARE: Final = 0.8
+"""Of the free memory, where nobody said how much to take."""
+
+
+def parse_size(text: str) -> int:
+    """Read '2 GiB', '1500M', '2.5g' or a number of bytes; a thousand is 1024 in every spelling.
+
+    Raises
+    ------
+    ConfigError
+        If the text is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if not match or float(match[1]) <= 0:
+        raise ConfigError(f"a size of memory reads like `2 GiB` or `800M`, got {text!r}")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def shown(amount: float) -> str:
+    """Return bytes in words: '1.5 GiB'."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while amount >= 1000 and power < len(units) - 1:
+        amount, power = amount / 1024, power + 1
+    return f"{amount:.0f} {units[power]}" if amount >= 100 else f"{amount:.3g} {units[power]}"
+
+
+def room(device: torch.device, ceiling: int | None = None) -> int:
+    """Return how many bytes are left for tiles: of `ceiling` for this process, by default of what is free."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + held
+        return min(ceiling - torch.cuda.memory_allocated(device), free) if ceiling else int(SHARE * free)
+    return ceiling - resident() if ceiling else int(SHARE * available())
+
+
+def available() -> int:
+    """Return the free main memory in bytes: of the machine, and of every control group around this process."""
+    free = [_free_of_machine()]
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers in ("", "memory"):
+            free += _free_of_groups(Path("/sys/fs/cgroup", controllers), place)
+    return max(min(free), 0)
+
+
+def resident() -> int:
+    """Return the memory that this process holds now, in bytes."""
+    try:
+        return _kilobytes(Path("/proc/self/status"), "VmRSS") * 1024
+    except (OSError, KeyError):
+        return peak()
+
+
+def peak() -> int:
+    """Return the most memory that this process has held, in bytes (its high-water mark)."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def bytes_of(function: Callable[[], Any]) -> int:
+    """Return the most bytes that tensors made by a call hold at once.
+
+    Every operator's results are counted while they live, on any device. What an operator needs inside (a workspace of
+    a convolution) is not seen.
+    """
+    count = _Count()
+    with torch.no_grad(), count:
+        function()
+    return count.most
+
+
+class _Count(TorchDispatchMode):
+    """Counts the bytes of the storages that operators return, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self.alive: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operator and count what is new."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                name, size = storage._cdata, storage.nbytes()
+                if name not in self.alive:
+                    self.alive.add(name)
+                    self.now += size
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._gone, name, size)
+        return out
+
+    def _gone(self, name: int, size: int) -> None:
+        self.alive.discard(name)
+        self.now -= size
+
+
+def _free_of_machine() -> int:
+    try:
+        return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024
+    except (OSError, KeyError):
+        import os
+
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is built in
+
+
+def _kilobytes(path: Path, field: str) -> int:
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    raise KeyError(field)
+
+
+def _free_of_groups(mount: Path, place: str) -> list[int]:
+    """Return limit − use of a control group and of those around it; version 1 and 2 spell the files differently."""
+    free = []
+    here = mount / place.strip("/")
+    for folder in (here, *here.parents):
+        for limit, use, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                most, used = ((folder / name).read_text(encoding="ascii").strip() for name in (limit, use))
+                stat = (folder / "memory.stat").read_text(encoding="ascii").split()
+            except OSError:
+                continue
+            if most.isdigit():
+                # Files read once are kept as long as nobody needs the memory: they count as free.
+                kept = int(stat[stat.index(cache) + 1]) if cache in stat else 0
+                free.append(int(most) - int(used) + kept)
+        if folder == mount:
+            break
+    return free

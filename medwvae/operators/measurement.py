@@ -1,0 +1,135 @@
+"""What a restoration method may see of an image."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from medwvae.operators.base import Operator
+from medwvae.operators.fourier import FourierSampling
+
+NoiseLaw = Literal["rician", "gaussian", "poisson"]
+
+
+@dataclass  # not frozen: Lightning Fabric converts the precision of a copy's fields
+class Measurement:
+    """What a restoration method may see.
+
+    Attributes
+    ----------
+    start : Tensor
+        A†y, (B, C, *spatial): the noisy, zero-filled or back-projected image, demodulated where there is a `phasor`.
+    operator : Operator or None
+        A, with which data consistency can be had; None for denoising, where it is the identity.
+    data : Tensor or None
+        y = A x (+ noise), in the operator's own shape; None for denoising.
+    sigma : Tensor or None
+        Noise standard deviation in image units, (B or 1, 1, ..., 1), for denoising. Of Poisson noise, whose standard
+        deviation follows the signal: that at the volume's maximum.
+    law : {'rician', 'gaussian', 'poisson'}
+        Distribution of the noise, where there is a `sigma`.
+    maximum : Tensor or None
+        The volume's maximum, shaped like `sigma`, where the noise law needs it (`poisson`).
+    label : Tensor or None
+        Class of each image (contrast, modality), int64, (B,), for models that read it.
+    """
+
+    start: Tensor
+    operator: Operator | None = None
+    data: Tensor | None = None
+    sigma: Tensor | None = None
+    law: NoiseLaw = "rician"
+    maximum: Tensor | None = None
+    label: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Measured positions, bool, that broadcast to k-space (B, coils, *spatial) or to the image; None without."""
+        return None if self.operator is None else self.operator.mask
+
+    @property
+    def kspace(self) -> Tensor | None:
+        """The data of a single-coil Cartesian measurement, complex (B, 1, *spatial), zero where not sampled."""
+        return self.data if isinstance(self.operator, FourierSampling) else None
+
+    @property
+    def phasor(self) -> Tensor | None:
+        """e^{iφ̂} of a demodulated k-space measurement, see `medwvae.operators.FourierSampling`."""
+        return getattr(self.operator, "phasor", None)
+
+    def __getitem__(self, index: slice) -> "Measurement":
+        """Take some images of the batch."""
+        batch = len(self.start)
+
+        def take(x: Tensor | None) -> Tensor | None:
+            return x if x is None or len(x) == 1 < batch else x[index]
+
+        return replace(
+            self,
+            start=self.start[index],
+            operator=None if self.operator is None else self.operator.take(index, batch),
+            data=take(self.data),
+            sigma=take(self.sigma),
+            maximum=take(self.maximum),
+            label=take(self.label),
+        )
+
+    def to(self, device: torch.device) -> "Measurement":
+        """Move to a device."""
+
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device)
+
+        return replace(
+            self,
+            start=self.start.to(device),
+            operator=None if self.operator is None else self.operator.to(device),
+            data=move(self.data),
+            sigma=move(self.sigma),
+            maximum=move(self.maximum),
+            label=move(self.label),
+        )
+
+    def project(self, image: Tensor) -> Tensor:
+        """Return the image nearest to `image` that agrees with the data (`Operator.project`); as it is without data."""
+        if self.operator is None or self.data is None:
+            return image
+        return self.operator.project(image, self.data)
+
+    def proximal(self, image: Tensor, weight: float | Tensor) -> Tensor:
+        """Return a compromise of `image` and the data (`Operator.proximal`); as it is without data."""
+        if self.operator is None or self.data is None:
+            return image
+        return self.operator.proximal(image, self.data, weight)
+
+    def conditions(self) -> Tensor:
+        """Return what is known of the measurement as a whole, (B or 1, 2, 1, ..., 1), for networks to read.
+
+        The noise level `sigma` (0 where none is known), and log₂ of `Operator.reduction` (0 without an operator).
+        """
+        none = self.start.new_zeros((1,) * self.start.ndim)
+        sigma = none if self.sigma is None else self.sigma.to(self.start)
+        reduction = none
+        if self.operator is not None and self.data is not None:
+            known = self.operator.reduction(self.start, self.data).log2().to(self.start)
+            reduction = known.reshape(-1, *none.shape[1:])
+        rows = max(len(sigma), len(reduction))
+        return torch.cat([known.expand(rows, *none.shape[1:]) for known in (sigma, reduction)], dim=1)
+
+    def conditioned(self, count: int) -> Tensor:
+        """Return the start image with the first `count` of the `conditions` as further, constant channels."""
+        if not count:
+            return self.start
+        known = self.conditions()[:, :count]
+        return torch.cat((self.start, known.expand(len(self.start), -1, *self.start.shape[2:])), dim=1)
+
+    def flip(self, axes: tuple[int, ...]) -> "Measurement":
+        """Mirror the image axes (of -2, -1): the measurement of the mirrored image, for the flip self-ensemble."""
+        if not axes:
+            return self
+        start = self.start.flip(axes)
+        if self.operator is None or self.data is None:
+            return replace(self, start=start)
+        operator, data = self.operator.mirrored(axes, self.data)
+        return replace(self, start=start, operator=operator, data=data)

@@ -1,0 +1,150 @@
+"""Restoration networks over whole volumes: tiles, slices, volumes, mirrored copies, k-space."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from medwvae.degradation import Degradation, Denoise, Recon, Superres
+from medwvae.inference import lanes, memory, whole
+from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
+from medwvae.nets.unet import UNet
+from medwvae.nets.wavelet_vae import WaveletVAE
+from medwvae.operators import magnitude
+from medwvae.volumetric import as_volumes, to_slices, to_volume, volumetric
+from tests.cases import case, encoder_of
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "superres": Superres(2),
+    "denoise": Denoise(0.1),
+    "recon": Recon(3, 0.15, "random", 0.5),
+}
+
+
+def network(task, dims, seed=0):
+    torch.manual_seed(seed)
+    model = WaveletVAE(
+        dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
+        widths=(4,), blocks=1,
+    ).eval()  # fmt: skip
+    for head in encoder_of(model).heads:
+        nn.init.normal_(head.weight, std=0.05)
+    return model
+
+
+def measured(task, shape=(37, 18, 14)):
+    one = case(shape=shape)
+    return DEGRADATIONS[task](one.slices(), one.maximum(), torch.Generator().manual_seed(0), True).measurement
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Set the voxels of a tile and count the calls."""
+    calls = []
+
+    def limit(voxels):
+        monkeypatch.setattr(memory, "room", lambda device, ceiling=None: voxels)
+        monkeypatch.setattr(whole, "bytes_per_voxel", lambda *_: 1.0)
+
+        def noted(tiles, *rest):
+            calls.extend(tiles := list(tiles))
+            lanes.stream(tiles, *rest)
+
+        monkeypatch.setattr(whole, "stream", noted)
+        return calls
+
+    return limit
+
+
+@pytest.mark.parametrize("task", list(DEGRADATIONS))
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_tiles_of_a_volume_restore_what_the_volume_restores(count, task, ensemble):
+    model, measurement = network(task, 3), measured(task)
+    flips = mirrored(3) if ensemble else ((),)
+    expected = restore_volume(model, measurement, flips)
+    if not ensemble:  # 37 slices are padded as the network pads them
+        plain = magnitude(model.restore(as_volumes([measurement])))
+        torch.testing.assert_close(expected, to_slices(plain), rtol=0, atol=1e-5)
+    calls = count(24 * 18 * 14)
+    found = restore_volume(model, measurement, flips)
+    assert len(calls) > 1
+    in_plane = {str(tile.read[1:]) for tile in calls}
+    assert len(in_plane) == 1 or task == "denoise"  # k-space keeps a slice whole
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert float((found - magnitude(measurement.start)).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("task", list(DEGRADATIONS))
+def test_slices_by_the_same_code(count, task):
+    model, measurement = network(task, 2), measured(task)
+    expected = magnitude(model.restore(measurement, mirrored(2)))
+    calls = count(10 * 18 * 14)
+    found = restore_volume(model, measurement, mirrored(2), slices=4)
+    assert len(calls) == 10
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_footprint_of_a_network_on_slices_does_not_leave_the_slice():
+    footprint = footprint_of(network("denoise", 2), measured("denoise"))
+    assert footprint.step == (1, 2, 2)
+    assert footprint.reach[0] == 0
+    deep = footprint_of(network("denoise", 3), measured("denoise"))
+    assert deep.step == (2, 2, 2)
+    assert len(set(deep.reach)) == 1
+
+
+def test_mirrored_copies():
+    assert [len(mirrored(dims)) for dims in (1, 2, 3)] == [2, 4, 8]
+    assert len({frozenset(axes) for axes in mirrored(3)}) == 8
+    assert {axis for axes in mirrored(3) for axis in axes} == {-1, -2, -3}
+
+
+# --- volumes and their slices ----------------------------------------------------------------------------------------
+
+
+def test_a_volume_is_its_slices():
+    slices = torch.rand(5, 2, 4, 3)
+    assert to_volume(slices).shape == (1, 2, 5, 4, 3)
+    assert torch.equal(to_slices(to_volume(slices)), slices)
+
+
+@pytest.mark.parametrize("task", list(DEGRADATIONS))
+def test_data_consistency_of_a_volume_is_that_of_its_slices(task):
+    measurement = measured(task)
+    image = measurement.start + 0.1 * torch.rand(measurement.start.shape)
+    volume = as_volumes([measurement])
+    torch.testing.assert_close(to_slices(volume.project(to_volume(image))), measurement.project(image))
+    torch.testing.assert_close(to_slices(volume.flip((-1,)).start), measurement.flip((-1,)).start)
+    for axes in mirrored(3):
+        turned = volume.flip(axes).project(to_volume(image).flip(axes)).flip(axes)
+        torch.testing.assert_close(turned, volume.project(to_volume(image)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", list(DEGRADATIONS))
+def test_degraded_volumes_are_acquisitions_of_their_own(task):
+    one, two = case(shape=(6, 18, 14)), case(shape=(6, 18, 14), seed=1)
+    images = torch.stack([torch.from_numpy(c.prepared.image)[None] for c in (one, two)])
+    maxima = torch.cat([one.maximum(), two.maximum()])
+    found = volumetric(DEGRADATIONS[task])(images, maxima, torch.Generator().manual_seed(3), False)
+    assert found.measurement.start.shape[2:] == images.shape[2:]
+    generator = torch.Generator().manual_seed(3)
+    for k, each in enumerate((one, two)):
+        alone = DEGRADATIONS[task](each.slices(), each.maximum(), generator, True)
+        torch.testing.assert_close(to_slices(found.measurement.start[k : k + 1]), alone.measurement.start)
+        torch.testing.assert_close(to_slices(found.truth[k : k + 1]), alone.truth)
+        again = found.measurement[k : k + 1].to(torch.device("cpu"))
+        torch.testing.assert_close(
+            to_slices(again.project(0 * found.truth[k : k + 1])), alone.measurement.project(0 * alone.truth)
+        )
+
+
+def test_a_unet_of_volumes_restores_too(count, capsys):
+    torch.manual_seed(0)
+    model, measurement = UNet(dims=3, conditions=1, features=(2,) * 6).eval(), measured("denoise", (37, 66, 20))
+    assert footprint_of(model, measurement).reach == (None, None, None)  # its normalisation sees the whole
+    count(48 * 48 * 32)
+    assert restore_volume(model, measurement).shape == (37, 1, 66, 20)
+    assert "the network looks at the whole volume; tiles see less" in capsys.readouterr().err
+    labelled = replace(measurement, label=torch.zeros(37, dtype=torch.int64))
+    assert restore_volume(model, labelled).shape == (37, 1, 66, 20)
