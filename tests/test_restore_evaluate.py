@@ -283,7 +283,8 @@ def test_scores_ask_for_every_volume_on_its_own_grid(tmp_path):
         scores_of([chosen], tmp_path)
 
 
-def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_masks(tmp_path):
+@pytest.mark.parametrize("task", ["recon", "recon-x8", "ct", "inpaint"])
+def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_masks(tmp_path, task):
     shape = (6, 24, 20)
     cases = [case(name, shape, seed) for seed, name in enumerate(("a", "b"))]
     for one in cases:
@@ -293,7 +294,7 @@ def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_mask
     (tmp_path / "masks").mkdir()
     flipped = nib.Nifti1Image(lesion[::-1], np.array([[-1.0, 0, 0, 23], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     nib.save(flipped, tmp_path / "masks" / "a.nii.gz")  # stored another way round
-    options: dict[str, Any] = {"run": "r", "task": "recon", "setting": "s", "lesions": tmp_path / "masks"}
+    options: dict[str, Any] = {"run": "r", "task": task, "setting": "s", "lesions": tmp_path / "masks"}
     items = [Restored("input", "input", tmp_path)]
     found = score_volumes(cases, items, regions=REGIONS, metrics=("psnr", "hfen"), **options)
     assert set(found["metric"]) == {"psnr", "hfen", "lesion_contrast"}
@@ -312,7 +313,10 @@ def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_mask
         score_volumes(cases, items, regions=REGIONS, **options)
 
 
-def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path):
+@pytest.mark.parametrize(
+    ("task", "protocol"), [("recon", None), ("ct", None), ("ct-v30", "ldct-neuro"), ("inpaint", None)]
+)
+def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path, task, protocol):
     from dataclasses import replace
 
     from tests.metrics.test_ct_and_lesions import skull
@@ -322,8 +326,8 @@ def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path):
     prepared = Prepared(scaling.apply(hounsfield), head, scaling, 2, np.eye(4))
     one = replace(case("a"), contrast="ct", prepared=prepared)
     nifti.write(tmp_path / "a.nii.gz", prepared.to_volume(prepared.image) + np.float32(5.0), np.eye(4))
-    options: dict[str, Any] = {"run": "r", "task": "recon", "setting": "s", "regions": ("head",)}
-    options["metrics"] = ("psnr", "ct")
+    options: dict[str, Any] = {"run": "r", "task": task, "setting": "s", "regions": ("head",)}
+    options |= {"metrics": ("psnr", "ct"), "protocol": protocol}
     found = score_volumes([one], [Restored("input", "input", tmp_path)], **options)
     assert set(found["metric"]) >= {"hu_bias_soft", "hu_noise_soft", "hu_bias_bone", "psnr"}
     values = found.set_index("metric")["value"]

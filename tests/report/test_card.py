@@ -78,6 +78,37 @@ def test_a_losing_model_says_so():
     assert "does better on average" in text and "loses to" in text
 
 
+def test_settings_of_a_task_share_a_training_and_have_results_of_their_own():
+    means = {"input": 24.0, "tv": 27.0, "unet": 29.0, "wavelet_vae": 28.0}
+    given = card_inputs(table(means, tasks=("denoise-s3", "denoise-s9")))
+    settings = {"denoise-s3": "sigma 3 %", "denoise-s9": "sigma 9 %"}
+    given = dataclasses.replace(given, study=dataclasses.replace(given.study, settings=settings))
+    text = as_markdown(model_card(given))
+    assert text.count("480,000 parameters") == 1
+    assert "**Denoising**: sigma 3 % / sigma 9 %, 480,000 parameters, " in text
+    for setting in ("s3", "s9"):
+        assert text.count(f"*Denoising {setting}*") == 3  # results, subgroups, failure cases
+        assert f"Denoising {setting}: U-Net (MONAI) does better on average" in text
+    sheet = as_markdown(data_sheet(given))
+    assert "sigma 3 %; sigma 9 %" in sheet
+
+
+@pytest.mark.parametrize(
+    ("modality", "task", "said"),
+    [
+        ("CT", "denoise-s3", "simulations of MR (Denoising)"),
+        ("MR", "ct-v30", "simulation of CT from few views"),
+        ("CT", "ct", None),
+        ("MR", "denoise", None),
+    ],
+)
+def test_an_exercise_on_the_other_modality_is_called_one(modality, task, said):
+    metrics = table(tasks=(task,))
+    people = manifest([*sorted(metrics["subject"].unique()), "sub-90", "sub-91"]).assign(modality=modality)
+    text = re.sub(r"\\", "", as_markdown(model_card(card_inputs(metrics, people))))
+    assert (said or "exercise") in text if said else "exercise" not in text
+
+
 def test_a_study_without_volumes_or_tasks_has_cards_too(given):
     nothing = dataclasses.replace(
         given.study, metrics=given.study.metrics.iloc[:0], manifest=given.study.manifest.iloc[:0], splits={},

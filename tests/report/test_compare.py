@@ -52,6 +52,15 @@ def test_a_null_is_no_regression(base, seed):
     assert not any("REGRESSION" in sentence for sentence in words(result))
 
 
+def test_settings_of_a_task_are_compared_each_with_itself():
+    both = table(subjects=20, tasks=("denoise-s3", "denoise-s9"))
+    worse = pd.concat([both[both["task"] == "denoise-s3"], again(both[both["task"] == "denoise-s9"], -0.2)])
+    result = compare(runs(both, worse), gates=[GATE])
+    assert {gate["task"]: gate["failed"] for gate in result["gates"]} == {"denoise-s3": False, "denoise-s9": True}
+    assert words(result)[0].startswith("REGRESSION. Denoising s9, ")
+    assert "Denoising s3" in page(result)
+
+
 def test_less_than_the_margin_passes_though_it_is_worse(base):
     result = compare(runs(base, again(base, -0.05)), gates=[GATE])
     assert next(row for row in result["rows"] if row["metric"] == "psnr")["verdict"] == "worse"
