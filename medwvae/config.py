@@ -24,7 +24,19 @@ from medwvae.config_base import (
 )
 from medwvae.config_generative import GenerativeConfig
 from medwvae.errors import ConfigError
-from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task, task_of
+from medwvae.names import (
+    NETWORKS,
+    REGIONS,
+    TASKS,
+    USUAL_METRICS,
+    Classical,
+    Contrast,
+    Metric,
+    Network,
+    Region,
+    Task,
+    task_of,
+)
 
 
 class PhantomConfig(Section):
@@ -321,7 +333,17 @@ class ClassicalConfig(Section):
 class EvaluateConfig(Section):
     """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
 
-    regions: Several[Region] = Field(("head", "whole"), min_length=1, description="where to score")
+    regions: Several[Region] = Field(
+        REGIONS, min_length=1, description="where to score; lesion = in the masks of `lesions`, if there are any"
+    )
+    metrics: Several[Metric] = Field(
+        USUAL_METRICS,
+        min_length=1,
+        description="any of psnr ssim nmse ms_ssim gradient_error hfen edge_sharpness subbands ct",
+    )
+    lesions: str | None = Field(
+        None, description="folder of lesion masks on the volumes' canonical grid, <volume>.nii.gz; volumes may lack one"
+    )
 
 
 class ReportConfig(Section):
@@ -329,6 +351,12 @@ class ReportConfig(Section):
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
     subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+    intended_use: str = Field(
+        "Research on the restoration of MR and CT images.",
+        description="first sentence of the model card's intended use",
+    )
+    data_licence: str | None = Field(None, description="licence or terms of the images, for the data sheet")
+    data_source: str | None = Field(None, description="where the images come from, for the data sheet")
 
 
 class Config(Section):
@@ -398,6 +426,7 @@ class Config(Section):
             "input": self.input,
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
+            "evaluate.lesions": self.evaluate.lesions,
             "generative.fidelity.weights": self.generative.fidelity.weights,
             "generative.data.path": getattr(self.generative.data, "path", None),
         }
