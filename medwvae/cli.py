@@ -284,7 +284,8 @@ def sample(
     model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
     shape: Annotated[
-        str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
+        str | None,
+        typer.Option("--shape", "--size", help="Voxels per axis, as 96,128 or 48,64,56; by default the study's."),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="Factor of the prior's spread.")] = 1.0,
     label: LabelName = None,
@@ -331,6 +332,9 @@ def impute(
     missing_slices: Annotated[
         str | None, typer.Option("--missing-slices", help="Slices that are missing instead, as 10,11; 3D models only.")
     ] = None,
+    axis: Annotated[
+        int, typer.Option("--axis", min=0, max=2, help="Of missing slices: 0 sagittal, 1 coronal, 2 axial.")
+    ] = 2,
     method: Annotated[
         str, typer.Option("--method", help="map: the likeliest; chain: on from there, with a spread.")
     ] = "map",
@@ -353,6 +357,7 @@ def impute(
         count=count,
         hole=hole,
         missing_slices=missing_slices,
+        axis=axis,
         method=method,
         sweeps=sweeps,
         label=label,

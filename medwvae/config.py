@@ -382,7 +382,7 @@ class Config(Section):
     @property
     def has_cohort(self) -> bool:
         """Whether anything is done with volumes; a set of images alone needs none."""
-        return bool(self.tasks.enabled) or self.generative.data.kind == "slices"
+        return bool(self.tasks.enabled) or self.generative.data.of_cohort
 
     @property
     def own_paths(self) -> dict[str, str]:

@@ -140,6 +140,14 @@ def edited(before: Array, after: Array, mask: NDArray[np.bool_]) -> Figure:
     return figure
 
 
+def said(words: str) -> Figure:
+    """Return a figure that says in words why there is no other."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4 * _INCH, _INCH), layout="constrained")
+        figure.text(0.5, 0.5, _plain(words), ha="center", va="center", wrap=True)
+    return figure
+
+
 def save(path: Path, figure: Figure, alt: str) -> None:
     """Write a figure as PNG, atomically, with its words as the file's `Description`; no date, no version."""
     with atomic(path) as temporary:

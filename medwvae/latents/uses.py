@@ -1,5 +1,6 @@
 """What people do with a latent, done once for the report: a walk, an edit, heatmaps and imputations of test images."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ MISSING: Final = 0.75
 FILLED: Final = 2
 """Test subjects whose image is filled in."""
 SWEEPS: Final = 150
+_REGIONS: Final = {2: "disc", 3: "ball"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Setting:
     models : mapping of str to LatentModel
         Trained, by name. The first is put to use; the others walk beside it.
     examples : sequence of Example
-        Test images, of at least two subjects.
+        Test images, one of each subject; a walk needs two.
     slices : bool
-        Whether the images are slices of volumes, to be turned for display.
+        Whether the images are volumes or slices of them, to be turned for display.
     seed : int
         Holes follow from it and the subject's name.
     """
@@ -98,8 +100,7 @@ def uses(setting: Setting) -> Iterator[tuple[str, Use]]:
     Raises
     ------
     ValueError
-        If there are no two test subjects (of one class, where the model has classes), or the images are too small for
-        a walk's SSIM or the holes.
+        If the images are too small for a walk's SSIM or the holes.
     """
     made: dict[str, Callable[[Setting], Use]] = {
         "walk": walked,
@@ -112,8 +113,15 @@ def uses(setting: Setting) -> Iterator[tuple[str, Use]]:
 
 
 def walked(setting: Setting) -> Use:
-    """Walk from one test image to another through each model's latent; below, the cross-fade."""
+    """Walk from one test image to another through each model's latent; below, the cross-fade.
+
+    Without two test subjects (of one class, where the model has classes) there is none, and the figure says so.
+    """
     ends = _ends(setting)
+    if ends is None:
+        of = " of one class" if setting.model.classes else ""
+        words = f"A walk needs two test subjects{of}, and there are none: left out."
+        return Use(figures.said(words), words, {"skipped": words})
     first, last = (end.image for end in ends)
     images, measured = {}, {}
     for name, model in setting.models.items():
@@ -149,8 +157,9 @@ def smoothed(setting: Setting) -> Use:
     return Use(
         figures.edited(shown[0], shown[1], outline),
         f"Image of test subject {example.subject} before and after its finest {WAVELET} details were taken out outside "
-        "an outlined disc, and the difference: none deep inside the disc",
+        f"an outlined {_REGIONS[mask.ndim]}, and the difference: none deep inside it",
         {
+            "region": _REGIONS[mask.ndim],
             "subject": example.subject,
             "wavelet": WAVELET,
             "reach": far,
@@ -187,6 +196,7 @@ def mapped(setting: Setting) -> Use:
         {
             "subject": example.subject,
             "wavelet": wavelet,
+            "dims": model.dims,
             "energy": {str(level): part / total for level, part in energy.items()},
             "kept": [band for band in kept if "d" in band],
             "correlation": {
@@ -238,14 +248,10 @@ def imputed(setting: Setting) -> Use:
     )
 
 
-def _ends(setting: Setting) -> list[Example]:
-    """Return two test images; of a model with classes, two of one class."""
-    first, *others = setting.examples
-    others = [other for other in others if not setting.model.classes or other.label == first.label]
-    if not others:
-        of = " of one class" if setting.model.classes else ""
-        raise ValueError(f"a walk needs two test subjects{of}; without them say `generative.uses: null`")
-    return [first, others[0]]
+def _ends(setting: Setting) -> list[Example] | None:
+    """Return two test images, of a model with classes the first two of one class; None where there are none."""
+    pairs = itertools.combinations(setting.examples, 2)
+    return next((list(ends) for ends in pairs if not setting.model.classes or ends[0].label == ends[1].label), None)
 
 
 def _region(places: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -266,11 +272,11 @@ def _holes(shape: Sequence[int]) -> list[tuple[str, str, Callable[[Example, int]
         return scattered(shape, MISSING, seed)
 
     def slices(example: Example, seed: int) -> Tensor:
-        return missing_slices(shape, [shape[0] // 2, shape[0] // 2 + 1])
+        return missing_slices(shape, [shape[2] // 2, shape[2] // 2 + 1])
 
     sides = " × ".join([str(size)] * len(shape))
     other = (
-        ("slices", "two slices", slices)
+        ("slices", "two axial slices", slices)
         if len(shape) == 3
         else ("pixels", f"{100 * MISSING:.0f} % of the pixels", pixels)
     )

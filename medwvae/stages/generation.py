@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from medwvae.generative.scoring import Scored, Settings
     from medwvae.nets.latent import LatentModel
 
-LEAST = 4
-"""Images of a kind: precision and recall look at the third neighbour."""
 REFERENCES = "references"
 """Stands in the place of a model's id for lossless codecs and training images."""
 
@@ -122,7 +120,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
 
 
 def score_generative(config: Config, model: str, threads: int = 1) -> None:
-    """Score one generative model on the test subjects' slices, or on the test images of a set."""
+    """Score one generative model on the test subjects' slices or volumes, or on the test images of a set."""
     one = _named(config, model)
     import torch
 
@@ -133,7 +131,7 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
     system = config.generative.systems[one.system]
     train, test = _train_and_test(config, labelled=getattr(system, "conditional", False))
     built = trained_model(config, one.id).to(device_for(config.train.accelerator))
-    found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
+    found = score_model(built, test, train, _settings(config, train))
     found.facts |= _training_facts(config, one)
     names = {"system": one.system, "kind": system.kind, "rate": one.rate, "seed": one.seed}
     _write(config, one.id, {one.id: found}, {one.id: names})
@@ -144,17 +142,19 @@ def generative_references(config: Config, threads: int = 1) -> None:
     """Score what the models are held against: lossless codecs, and training images in the place of samples."""
     import torch
 
+    from medwvae import build
     from medwvae.generative.scoring import score_references
 
     torch.set_num_threads(threads)
     train, test = _train_and_test(config, labelled=False)
-    settings = _settings(config, max(train.maxima.values()))
+    settings = _settings(config, train)
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
     conditions = {
         "data": config.generative.data.kind,
         "channels": test.values.shape[1],
-        "size": list(test.values.shape[2:]),
+        "size": list(test.shape),
+        "spacing": [round(mm, 3) for mm in getattr(build.generative_data(config), "spacing", ())],
         "test_images": len(test),
         "test_subjects": len(set(test.subjects)),
         "training_images": len(train),
@@ -246,7 +246,7 @@ def _buildable(config: Config) -> None:
 
 
 def _training_batches(config: Config) -> "Iterator[Tensor]":
-    """Yield the training images, (B, C, H, W); they are read when the first is asked for."""
+    """Yield the training images, (B, C, *spatial); they are read when the first is asked for."""
     from medwvae import build
     from medwvae.generative.reconstruction import batches
 
@@ -277,13 +277,14 @@ def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]
     Raises
     ------
     InputError
-        If there are too few of them to compare distributions.
+        If there are too few of them to compare distributions, and more could be scored.
     """
     from medwvae import build
+    from medwvae.generative.scoring import LEAST
 
     data = build.generative_data(config)
     train, test = data.images("train", labelled=False), data.images("test", labelled=labelled)
-    if min(len(test), len(train)) < LEAST:
+    if min(len(test), len(train)) < LEAST and test.dims == 2:  # volumes do without: they are as many as they are
         raise InputError(
             f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "
             "raise generative.fidelity.slices, or add subjects (images)"
@@ -294,19 +295,21 @@ def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]
 def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) -> str:
     code = provenance.stage_code(stage, config.generative.systems[model.system].module)
     settings = slice_for(config, stage, None, model.id)
-    if config.generative.data.kind == "slices":
+    if config.generative.data.of_cohort:
         return state_digest(config, settings, code, *files)
     return provenance.digest_of([settings, code, image_set_files(config), *map(sha256_of, files)])
 
 
-def _settings(config: Config, top: float) -> "Settings":
+def _settings(config: Config, train: "Images") -> "Settings":
     from medwvae.fidelity.features import features_named
     from medwvae.generative.likelihood import Quantisation
     from medwvae.generative.scoring import Settings
 
-    c = config.generative
+    c, top, dims = config.generative, max(train.maxima.values()), train.dims
     return Settings(
-        features=features_named(c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None),
+        features=features_named(
+            c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None, dims=dims
+        ),
         quantisation=Quantisation.of(c.fidelity.bits, top),
         draws=c.fidelity.draws,
         shown=c.samples,
