@@ -202,7 +202,8 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     system, c = config.generative.systems[model.system], config.train
     rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
     changes = {"seed": seed_for(config.seed, "generative", model.seed), "patience": 0, "batch": batch or c.batch}
-    return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
+    budget, dims = config.generative_budget(model.system), config.generative.data.dims
+    return _settings(config, budget, rate or c.learning_rate, dims=dims, **changes)
 
 
 def prior(config: Config, latent: "LatentModel") -> "DiffusionPrior":
@@ -217,14 +218,15 @@ def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of the training of a model's prior."""
     c = config.generative.prior
     seed = seed_for(config.seed, "prior", model.seed)
-    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0)
+    dims = config.generative.data.dims
+    return _settings(config, parse_budget(c.budget), c.learning_rate, dims=dims, seed=seed, patience=0)
 
 
 def training(config: Config, task: Task, network: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
     rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
-    return _settings(config, config.budget(task), rate)
+    return _settings(config, config.budget(task), rate, dims=config.networks.dims)
 
 
 def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":

@@ -30,6 +30,13 @@ TaskName = Annotated[str, typer.Option("--task", help="superres, denoise, recon,
 ProblemName = Annotated[
     str, typer.Option("--task", help="A task, or one of its settings in the configuration, as denoise-s3.")
 ]
+OwnLatent = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Of the latent of this Wavelet-VAE of the study (-c), with its own family and levels, not of the image.",
+    ),
+]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -387,13 +394,23 @@ def edit(
     mode: BorderMode = "symmetric",
     dims: Annotated[int, typer.Option("--dims", help="3, or 2: slice by slice.")] = 3,
     axis: AcrossAxis = None,
+    model: OwnLatent = None,
+    label: LabelName = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
 ) -> None:
     """Multiply a volume's wavelet coefficients by gains: smooth the background, leave the lesion."""
     from medwvae import stages
     from medwvae.progress import hide
 
-    for label, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
-        hide(path, label)
+    for place, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
+        hide(path, place)
+    if model is not None:
+        config = _load(files, overrides)
+        more = {"inside": inside or (), "mask": mask, "protect": protect, "label": label}
+        stages.edit_latent(config, model, source, out, gain, threads, **more)
+        return
     stages.edit(
         source,
         out,
@@ -422,13 +439,21 @@ def heatmap(
         typer.Option("--axis", help="0 sagittal, 1 coronal, 2 axial; by default across the thickest voxels."),
     ] = None,
     index: Annotated[int | None, typer.Option("--index", help="The slice to show; by default the middle.")] = None,
+    model: OwnLatent = None,
+    label: LabelName = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
 ) -> None:
     """Draw the magnitude of a volume's wavelet coefficients per level and orientation."""
     from medwvae import stages
     from medwvae.progress import hide
 
-    for label, path in (("volume", source), ("out", out)):
-        hide(path, label)
+    for place, path in (("volume", source), ("out", out)):
+        hide(path, place)
+    if model is not None:
+        stages.heatmap_latent(_load(files, overrides), model, source, out, threads, index=index, label=label)
+        return
     stages.heatmap(source, out, wavelet=wavelet, levels=levels, mode=mode, dims=dims, axis=axis, index=index)
 
 

@@ -17,6 +17,7 @@ class CohortDataConfig(Section):
     """What images of the study's own prepared volumes have."""
 
     channels: ClassVar[int] = 1
+    dims: ClassVar[int] = 2
     of_cohort: ClassVar[bool] = True
     """Whether the images are of the study's own volumes."""
 
@@ -40,13 +41,14 @@ class SliceDataConfig(CohortDataConfig):
 class VolumeDataConfig(CohortDataConfig):
     """The study's own prepared volumes, each as a whole in one small grid about its head."""
 
+    dims: ClassVar[int] = 3
     kind: Literal["volumes"] = Field(description="whole prepared volumes")
     size: tuple[Side, Side, Side] = Field(
         (48, 64, 56), description="voxels of every image along R, A, S: a box about the middle of the head, air around"
     )
     block: tuple[Positive, Positive, Positive] = Field(
         (1, 1, 1),
-        description="voxels along R, A, S that are averaged to one; nothing is interpolated, so the volumes should have "
+        description="voxels along R, A, S that are averaged to one; no voxel is interpolated, so volumes should have "
         "one voxel size",
     )
     mirror: bool = Field(True, description="mirror training volumes left to right by chance")
@@ -57,6 +59,7 @@ class ImageDataConfig(Section):
 
     channels: ClassVar[int] = 3
     """Of an image, unless its file says otherwise."""
+    dims: ClassVar[int] = 2
     of_cohort: ClassVar[bool] = False
 
     path: str = Field(min_length=1, description="folder (or .tar.gz of CIFAR-10) with the files")
@@ -288,9 +291,7 @@ class FidelityConfig(Section):
         "scattering", description="what distributions are compared in; the networks need a TorchScript file of yours"
     )
     weights: str | None = Field(None, description="that file")
-    slices: Positive = Field(
-        32, description="of slices: test slices per volume that are scored, spread over the head"
-    )
+    slices: Positive = Field(32, description="of slices: test slices per volume that are scored, spread over the head")
     images: int = Field(
         1024, ge=4, description="of a set of images: most test images scored, and most training images for neighbours"
     )

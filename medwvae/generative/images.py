@@ -75,6 +75,18 @@ def fitted(slices: NDArray[T], size: tuple[int, int]) -> NDArray[T]:
     return slices
 
 
+def unfitted(slices: NDArray[T], onto: NDArray[T]) -> NDArray[T]:
+    """Undo `fitted`: return `onto` (S, H, W) with the slices in their place; what the frame cut off stays as it is."""
+    out, ours, theirs = onto.copy(), [slice(None)], [slice(None)]
+    for have, want in zip(onto.shape[1:], slices.shape[1:], strict=True):
+        before, cut = max(want - have, 0) // 2, -min(want - have, 0) // 2
+        length = min(have, want)
+        ours.append(slice(cut, cut + length))
+        theirs.append(slice(before, before + length))
+    out[tuple(ours)] = slices[tuple(theirs)]
+    return out
+
+
 def framed(case: Case, size: tuple[int, int]) -> Case:
     """Return a case with every slice in one frame; it no longer lies on its volume's grid."""
     p = case.prepared

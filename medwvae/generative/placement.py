@@ -1,4 +1,4 @@
-"""Whole heads in one grid: a box of whole voxels about each head, blocks of voxels averaged; nothing is interpolated."""
+"""Whole heads in one grid: a box of whole voxels about each, blocks of them averaged; nothing is interpolated."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -65,12 +65,19 @@ class Placement:
         return np.asarray(box.reshape(x, i, y, j, z, k).mean((1, 3, 5)))
 
 
+def place(case: Case, size: Grid, block: Grid) -> Placement:
+    """Return where such a grid lies in the canonical volume of a case."""
+    return Placement.about(np.moveaxis(case.prepared.head, 0, case.prepared.axis), size, block)
+
+
 def placed(case: Case, size: Grid, block: Grid) -> Case:
     """Return a case on such a grid, its axes those of the canonical volume, R, A, S, whatever its slices were."""
-    prepared = case.prepared
-    image, head = np.moveaxis(prepared.image, 0, prepared.axis), np.moveaxis(prepared.head, 0, prepared.axis)
-    grid = Placement.about(head, size, block)
+    prepared, grid = case.prepared, place(case, size, block)
     own = replace(
-        prepared, image=grid.image(image), head=grid.mask(head), axis=0, affine=grid.affine(prepared.affine)
+        prepared,
+        image=grid.image(np.moveaxis(prepared.image, 0, prepared.axis)),
+        head=grid.mask(np.moveaxis(prepared.head, 0, prepared.axis)),
+        axis=0,
+        affine=grid.affine(prepared.affine),
     )
     return replace(case, prepared=own)

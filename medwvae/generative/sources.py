@@ -6,11 +6,14 @@ from pathlib import Path
 from statistics import median
 from typing import ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medwvae.data.image_sets import ImageSampler, ImageSet, ImageValidation, classes_of, image_shape, read_image_set
 from medwvae.data.loaders import Case, Mirror, PatchSampler, Sampler, SliceSampler, contrasts_in, load_cases
 from medwvae.degradation import Clean
-from medwvae.generative.images import Images, framed, gathered, of_set, whole
-from medwvae.generative.placement import Grid, placed
+from medwvae.generative.images import Images, fitted, framed, gathered, of_set, unfitted, whole
+from medwvae.generative.placement import Grid, place, placed
 from medwvae.geometry import spacing_of
 from medwvae.names import ImageKind, Part
 from medwvae.progress import bar
@@ -88,6 +91,14 @@ class OfCohort:
         """Return a volume brought to the size of the images."""
         raise NotImplementedError
 
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a mask on the canonical grid of a volume as it lies in `fitted`."""
+        raise NotImplementedError
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return images in the place of those of `fitted` as a volume in the units of the case, and its affine, mm."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Slices(OfCohort):
@@ -105,6 +116,15 @@ class Slices(OfCohort):
     def fitted(self, case: Case) -> Case:
         """See `OfCohort`; every slice is padded with zeros, or cut, about its middle."""
         return framed(case, self.size)
+
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """See `OfCohort`."""
+        return fitted(np.moveaxis(mask, case.prepared.axis, 0), self.size)
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """See `OfCohort`; on the canonical grid of the volume, which keeps what the frame cut off."""
+        prepared = case.prepared
+        return prepared.to_volume(unfitted(images, prepared.image)), prepared.affine
 
     def sampler(self) -> Sampler:
         """See `Source`."""
@@ -138,6 +158,15 @@ class Volumes(OfCohort):
     def fitted(self, case: Case) -> Case:
         """See `OfCohort` and `placement.placed`."""
         return placed(case, self.size, self.block)
+
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """See `OfCohort`; at least half of each block."""
+        return place(case, self.size, self.block).mask(mask)
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """See `OfCohort`; on the small grid, which lies in the patient as the volume does."""
+        own = self.fitted(case).prepared
+        return own.to_volume(images), own.affine
 
     @cached_property
     def spacing(self) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medwvae.latents import figures
+from medwvae.latents.coefficients import posterior_coefficients, wavelet_vae
 from medwvae.latents.edit import edit
 from medwvae.latents.examples import Example, for_display, labels_of
 from medwvae.latents.fillings import BIHARMONIC, MEAN, filled
@@ -22,9 +23,7 @@ from medwvae.latents.holes import block_within, missing_slices, scattered
 from medwvae.latents.interpolate import smoothness, walk
 from medwvae.latents.places import reach
 from medwvae.nets.blocks import crop_to, pad_to_multiple
-from medwvae.nets.diffusion_prior import DiffusionPrior
 from medwvae.nets.latent import LatentModel
-from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from medwvae.seeding import seed_for
 from medwvae.wavelets import Coefficients, dwt
 
@@ -173,7 +172,7 @@ def smoothed(setting: Setting) -> Use:
 def mapped(setting: Setting) -> Use:
     """Map the coefficients of an image, and of its place in the model's latent where that is wavelet coefficients."""
     example, model = setting.examples[0], setting.model
-    found = _latent_coefficients(model, example)
+    found = _coefficients(model, example)
     levels, wavelet = (LEVELS, WAVELET) if found is None else (found.levels, found.wavelet)
     padded = pad_to_multiple(example.image, 2**levels, model.dims)
     own = dwt(padded, levels, model.dims, wavelet, "periodization")
@@ -283,13 +282,13 @@ def _holes(shape: Sequence[int]) -> list[tuple[str, str, Callable[[Example, int]
     return [("block", f"a block of {sides}", block), other]
 
 
-@torch.no_grad()
-def _latent_coefficients(model: LatentModel, example: Example) -> Coefficients | None:
+def _coefficients(model: LatentModel, example: Example) -> Coefficients | None:
     """Return the posterior mean of an image as wavelet coefficients, or None of a latent that is something else."""
-    inner = model.model if isinstance(model, DiffusionPrior) else model
-    if not isinstance(inner, WaveletLatentVAE):
+    try:
+        inner = wavelet_vae(model)
+    except ValueError:
         return None
-    return inner.coefficients(inner.encode(example.image, labels_of(inner, [example])).mean)
+    return posterior_coefficients(inner, example.image, labels_of(inner, [example]))
 
 
 def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -99,9 +99,9 @@ def _edit(inputs: UsesInputs, facts: Facts) -> tuple[str, None]:
     voxels, changed, region = facts["voxels_deep_inside"], facts["changed_deep_inside"], facts["region"]
     caption = (
         f"Gain 0 on the finest level of the {facts['wavelet']} coefficients outside the outlined {region}: the "
-        f"surroundings are smoothed, what lies in the {region} is left. Of {count(voxels, 'voxel')} of the {region} farther "
-        f"than the filter's reach ({facts['reach']} voxels) from its edge, {changed or 'none'} changed; outside it the "
-        "change is "
+        f"surroundings are smoothed, what lies in the {region} is left. Of {count(voxels, 'voxel')} of the {region} "
+        f"farther than the filter's reach ({facts['reach']} voxels) from its edge, {changed or 'none'} changed; "
+        "outside it the change is "
         f"{facts['rms_change_outside']:.3g} (root mean square, network units). Test subject {facts['subject']}; the "
         "coefficients are the image's own, no trained weight has a part in this."
     )

@@ -12,6 +12,7 @@ from medwvae.stages.generation import (
     train_prior,
     trained_model,
 )
+from medwvae.stages.latent_coefficients import edit_latent, heatmap_latent
 from medwvae.stages.latents import generative_uses, impute, interpolate, sample
 from medwvae.stages.plan import (
     direct,
@@ -34,6 +35,7 @@ __all__ = [
     "deidentify",
     "direct",
     "edit",
+    "edit_latent",
     "evaluate",
     "export",
     "generative_references",
@@ -41,6 +43,7 @@ __all__ = [
     "generative_uses",
     "generative_weights",
     "heatmap",
+    "heatmap_latent",
     "image_set_files",
     "impute",
     "ingest",

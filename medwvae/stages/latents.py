@@ -53,7 +53,7 @@ def sample(
     size = numbers(shape, "--shape") if shape else _source(config).shape[1:]
     with said():
         seeds = config.seed if seed is None else seed
-        number = _label(config, built, label)
+        number = class_number(config, built, label)
         images = draw(built, count, size, seed=seeds, label=number, temperature=temperature).numpy()
     _write_arrays(folder / "samples.npz", images=images)
     if built.dims == 3:
@@ -107,7 +107,9 @@ def interpolate(
             shared = ends[0].label if model.classes and ends[0].label == ends[1].label else None
             # Beside a model with classes, one without takes no notice of the label.
             asked = label if model.classes or len(models) == 1 else None
-            own = labels_for(model, shared if asked is None and shared is not None else _label(config, model, asked), 1)
+            own = labels_for(
+                model, shared if asked is None and shared is not None else class_number(config, model, asked), 1
+            )
             walked = walk(model, ends[0].image, ends[1].image, steps=steps, kind=way, label=own)
             top = max(end.maximum for end in ends)
             measured[name] = smoothness(model, walked, data_range=top, label=own)
@@ -118,9 +120,7 @@ def interpolate(
         for name, one in measured.items()
     }
     _write_json(folder / "walk.json", {"subjects": [end.subject for end in ends], "kind": kind, "models": facts})
-    figure = figures.walks(
-        {name: for_display(row, slices=_of_heads(config)) for name, row in images.items()}, measured
-    )
+    figure = figures.walks({name: for_display(row, slices=_of_heads(config)) for name, row in images.items()}, measured)
     figures.save(folder / "walk.png", figure, f"{kind} walk between two subjects by {', '.join(models)}")
     for name, one in measured.items():
         say(f"interpolate {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in one.summary().items()))
@@ -173,7 +173,7 @@ def impute(
         if built.classes and label is None and all(example.label is not None for example in chosen):
             own = labels_of(built, chosen)
         else:
-            own = labels_for(built, _label(config, built, label), len(chosen))
+            own = labels_for(built, class_number(config, built, label), len(chosen))
         found = filled(built, model, truth, known, method=way, sweeps=sweeps, seed=config.seed, label=own)
     answer, deviation = found.images[model], found.deviation
     arrays = {"truth": truth, "known": known, "image": answer} | ({} if deviation is None else {"deviation": deviation})
@@ -231,11 +231,16 @@ def _source(config: Config) -> "Source":
     return build.generative_data(config)
 
 
+def of_study(config: Config, name: str) -> "tuple[LatentModel, Source]":
+    """Return a trained model of the study and where its images come from."""
+    return _load_model(config, name), _source(config)
+
+
 def _of_heads(config: Config) -> bool:
     return config.generative.data.of_cohort
 
 
-def _label(config: Config, model: "LatentModel", name: str | None) -> int | None:
+def class_number(config: Config, model: "LatentModel", name: str | None) -> int | None:
     """Return the number of a class by its name.
 
     Raises
