@@ -407,9 +407,18 @@ def edit(
     for place, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
         hide(path, place)
     if model is not None:
-        config = _load(files, overrides)
-        more = {"inside": inside or (), "mask": mask, "protect": protect, "label": label}
-        stages.edit_latent(config, model, source, out, gain, threads, **more)
+        stages.edit_latent(
+            _load(files, overrides),
+            model,
+            source,
+            out,
+            gain,
+            threads,
+            inside=inside or (),
+            mask=mask,
+            protect=protect,
+            label=label,
+        )
         return
     stages.edit(
         source,

@@ -48,11 +48,12 @@ FLOORS = (
     ),
     (
         "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
-        "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
-        "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
-        "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
-        "latents.sample latents.uses report report.figures report.generative report.page report.panels "
+        "evaluate generative generative.images generative.likelihood generative.placement generative.reconstruction "
+        "generative.scoring generative.sources generative.table inference inference.footprint inference.lanes "
+        "inference.memory inference.restorers inference.tiles inference.whole latents latents.coefficients "
+        "latents.edit latents.examples latents.figures latents.fillings latents.heatmap latents.holes "
+        "latents.impute latents.interpolate latents.places latents.sample latents.uses report report.figures "
+        "report.generative report.page report.panels "
         "report.tables report.uses report.words restore train",
         "work on the data",
     ),
@@ -62,7 +63,8 @@ FLOORS = (
     ),
     (
         "cli stages stages.arguments stages.coefficients stages.cohort stages.export stages.generation "
-        "stages.latents stages.plan stages.privacy stages.reporting stages.restoration stages.training",
+        "stages.latent_coefficients stages.latents stages.plan stages.privacy stages.reporting stages.restoration "
+        "stages.training",
         "entries",
     ),
 )
@@ -74,7 +76,17 @@ MODULES = sorted(
 ROOMS = [module for module in MODULES if module != "medwvae"]
 KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
     f"medwvae.stages.{name}"
-    for name in ("plan", "cohort", "training", "generation", "latents", "restoration", "reporting", "export")
+    for name in (
+        "plan",
+        "cohort",
+        "training",
+        "generation",
+        "latents",
+        "latent_coefficients",
+        "restoration",
+        "reporting",
+        "export",
+    )
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "pydantic_core", "yaml", "rich"}
 

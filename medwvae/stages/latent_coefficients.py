@@ -55,7 +55,8 @@ def edit_latent(
     x = _images(cohort.fitted(case), built)
     where = None
     if mask is not None:
-        inner, _ = to_ras(on_grid(mask, *nifti.read(source)), nifti.read(source)[1])
+        volume, affine = nifti.read(source)
+        inner, _ = to_ras(on_grid(mask, volume, affine), affine)
         fitted = torch.from_numpy(np.ascontiguousarray(cohort.fitted_mask(case, np.asarray(inner, bool))))
         where = fitted[None, None] if built.dims == 3 else fitted[:, None]
     answers = []
@@ -77,12 +78,10 @@ def edit_latent(
             )
     answer = torch.cat(answers)
     found = answer[0, 0] if built.dims == 3 else answer[:, 0]
-    volume, affine = cohort.returned(case, found.numpy())
-    nifti.write(out, np.ascontiguousarray(volume.astype(np.float32)), affine)
+    result, grid = cohort.returned(case, found.numpy())
+    nifti.write(out, np.ascontiguousarray(result.astype(np.float32)), grid)
     difference = float((answer - x).square().mean().sqrt())
-    say(
-        f"edit: {model} answers {difference:.4g} (RMS, network units) from what it was given, by its coding and the edit"
-    )
+    say(f"edit: the answer of {model} differs by {difference:.4g} (RMS, network units), by its coding and the edit")
 
 
 def heatmap_latent(
