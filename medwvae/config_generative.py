@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
 
@@ -345,11 +345,6 @@ class GenerativeConfig(Section):
         description="model (as elbo-r8-s1) that the report puts to use: walk, edit, heatmaps, imputation; null = none",
     )
     fidelity: FidelityConfig = FidelityConfig()
-
-    @field_validator("uses", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        return None if value == "null" else value  # as Snakemake's --config hands it on
 
     @model_validator(mode="after")
     def _laws(self) -> Self:

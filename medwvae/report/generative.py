@@ -153,7 +153,7 @@ def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> st
     """Return who leads at a rate, and what the controls have, in a sentence each."""
     means = sorted(
         (
-            (entry["mean"], row["system"], row["kind"] in table.CONTROLS)
+            (entry["mean"], row["system"], not row["trained"])
             for row in rows
             if row["rate"] == rate and (entry := table.value_of(row, "head/psnr"))
         ),

@@ -5,6 +5,7 @@ from medwvae.stages.cohort import ingest, phantom, preprocess, split
 from medwvae.stages.export import export
 from medwvae.stages.generation import (
     REFERENCES,
+    generative_plan,
     generative_references,
     generative_report,
     score_generative,
@@ -38,6 +39,7 @@ __all__ = [
     "edit_latent",
     "evaluate",
     "export",
+    "generative_plan",
     "generative_references",
     "generative_report",
     "generative_uses",
