@@ -8,11 +8,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from medwvae.latents.edit import Gains, acting, edited
 from medwvae.latents.heatmap import Heatmaps, heatmaps
-from medwvae.nets.blocks import crop_to
+from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.diffusion_prior import DiffusionPrior
 from medwvae.nets.latent import LatentModel
 from medwvae.nets.wavelet_latent import WaveletLatentVAE
@@ -96,8 +95,9 @@ def edit_latent(
         if not set(bands) & set(held):
             raise ValueError(f"the latent of this model holds nothing of {name}; it holds {', '.join(held)}")
     if mask is not None:
-        full = coefficients.shapes[-1]  # the image, padded
-        mask = F.pad(mask, [n for size, have in zip(full[::-1], shape[::-1], strict=True) for n in (0, size - have)])
+        wide = mask[None, None] if mask.ndim == len(shape) else mask
+        padded = pad_to_multiple(wide.float(), 2**coefficients.levels, len(shape))  # as the encoder pads the image
+        mask = padded.to(mask.dtype)
     return decoded(model, edited(coefficients, gains, mask, inside=inside, protect=protect), shape, label)
 
 
