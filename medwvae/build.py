@@ -52,11 +52,16 @@ def degradation(config: Config, problem: str) -> "TaskDegradation":
 
 
 def training_degradation(config: Config, task: Task) -> "Degradation":
-    """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has."""
-    from medwvae.degradation import Mixture
+    """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has.
 
-    settings = tuple(degradation(config, problem.id) for problem in config.problems_of(task))
-    return settings[0] if len(settings) == 1 else Mixture(settings)
+    With `networks.neighbours`, of slices between their neighbours.
+    """
+    from medwvae.degradation import Mixture, Neighbourhoods
+
+    settings: list[Degradation] = [degradation(config, problem.id) for problem in config.problems_of(task)]
+    if count := config.networks.neighbours:
+        settings = [Neighbourhoods(one, count) for one in settings]
+    return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
 
 
 def setting(config: Config, problem: str) -> str:
@@ -88,14 +93,14 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     KeyError
         If there is no such network.
     """
-    channels, dims = 2 if task == "recon" else 1, config.networks.dims
+    channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
     conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, neighbours=neighbours, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
@@ -103,12 +108,19 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
             channels=channels,
             conditions=conditions,
             dims=dims,
+            neighbours=neighbours,
             **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
         )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(channels=channels, conditions=conditions, dims=dims, features=config.networks.unet.features)
+        return UNet(
+            channels=channels,
+            conditions=conditions,
+            dims=dims,
+            neighbours=neighbours,
+            features=config.networks.unet.features,
+        )
     raise KeyError(name)
 
 
@@ -226,7 +238,8 @@ def training(config: Config, task: Task, network: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
     rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
-    return _settings(config, config.budget(task), rate, dims=config.networks.dims)
+    changes = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "dims": config.networks.dims}
+    return _settings(config, config.budget(task), rate, **changes)
 
 
 def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":

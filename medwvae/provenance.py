@@ -21,7 +21,7 @@ ENTRY = {
     "train": "medwvae.train",
     "restore": "medwvae.restore",
     "evaluate": "medwvae.evaluate",
-    "report": "medwvae.report.page",
+    "report": "medwvae.report.card",
     "generative_plan": "medwvae.build",
     "train_generative": "medwvae.generative.sources",
     "train_prior": "medwvae.generative.sources",
