@@ -35,11 +35,11 @@ def test_a_block_is_the_mean_of_its_voxels_where_they_lie(shape, size, block):
 def test_the_affine_of_the_grid_says_where_its_voxels_lie(shape, size, block):
     affine = np.array([[0.0, -2, 0.1, 5], [1.5, 0, 0, -7], [0, 0.2, 3, 11], [0, 0, 0, 1]])
     coordinates = np.moveaxis(
-        affine_at(affine, np.stack(np.indices(shape), -1).reshape(-1, 3)).reshape(*shape, 3), -1, 0
+        affine_at(affine, np.moveaxis(np.indices(shape), 0, -1).reshape(-1, 3)).reshape(*shape, 3), -1, 0
     )
     grid = Placement.about(np.ones(shape, bool), size, block)
     within = grid.image(np.ones(shape)) == 1  # blocks that lie in the volume as a whole
-    where = affine_at(grid.affine(affine), np.stack(np.indices(size), -1).reshape(-1, 3)).reshape(*size, 3)
+    where = affine_at(grid.affine(affine), np.moveaxis(np.indices(size), 0, -1).reshape(-1, 3)).reshape(*size, 3)
     for axis, values in enumerate(coordinates):
         np.testing.assert_allclose(grid.image(values)[within], where[..., axis][within], rtol=1e-4, atol=1e-4)
 

@@ -1,5 +1,7 @@
 """The latent of a Wavelet-VAE as coefficients: what is read, edited and decoded is the model's own z."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from tests.latents.models import Waves
 def model(dims=2, rate=4, shape=None, **options):
     torch.manual_seed(0)
     select = "subbands" if shape is None else "zone"
-    widths = {"widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
+    widths: dict[str, Any] = {"widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
     found = WaveletLatentVAE(objective="elbo", dims=dims, rate=rate, select=select, shape=shape, **widths | options)
     if shape is not None:
         found.measure([torch.rand(3, 1, *shape)])
