@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from medwvae.latents.coefficients import decoded, edit_latent, latent_maps, posterior_coefficients
 from medwvae.nets.diffusion_prior import DiffusionPrior
-from medwvae.nets.wavelet_latent import WaveletLatentVAE
+from medwvae.nets.wavelet_latent import Selection, WaveletLatentVAE
 from tests.latents.models import Waves
 
 
 def model(dims=2, rate=4, shape=None, **options):
     torch.manual_seed(0)
-    select = "subbands" if shape is None else "zone"
+    select: Selection = "subbands" if shape is None else "zone"
     widths: dict[str, Any] = {"widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
     found = WaveletLatentVAE(objective="elbo", dims=dims, rate=rate, select=select, shape=shape, **widths | options)
     if shape is not None:
