@@ -10,6 +10,7 @@ from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, Recon
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import Task
+from medwvae.progress import say
 from medwvae.seeding import seed_for
 
 if TYPE_CHECKING:
@@ -213,9 +214,10 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of a generative model's training: never stopped early, for all train equally long."""
     system, c = config.generative.systems[model.system], config.train
     rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
-    changes = {"seed": seed_for(config.seed, "generative", model.seed), "patience": 0, "batch": batch or c.batch}
-    budget, dims = config.generative_budget(model.system), config.generative.data.dims
-    return _settings(config, budget, rate or c.learning_rate, dims=dims, **changes)
+    changes: dict[str, Any] = {"patience": 0, "batch": batch or c.batch}
+    changes["seed"] = seed_for(config.seed, "generative", model.seed)
+    changes |= _precision_of_images(config)
+    return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
 
 
 def prior(config: Config, latent: "LatentModel") -> "DiffusionPrior":
@@ -230,16 +232,53 @@ def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of the training of a model's prior."""
     c = config.generative.prior
     seed = seed_for(config.seed, "prior", model.seed)
-    dims = config.generative.data.dims
-    return _settings(config, parse_budget(c.budget), c.learning_rate, dims=dims, seed=seed, patience=0)
+    own = _precision_of_images(config)
+    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0, **own)
 
 
-def training(config: Config, task: Task, network: str) -> "Settings":
+def _precision_of_images(config: Config) -> dict[str, str]:
+    """Return float32 for generative models of volumes on a CPU, for the reason of `_precision_of_patches`.
+
+    Their grids have two slices at a coarse level of the encoder, of the diffusion's U-Net, or at none; all train alike.
+    """
+    from medwvae.train import device_for
+
+    c = config.train
+    if config.generative.data.dims == 2 or c.precision != "auto" or device_for(c.accelerator) != "cpu":
+        return {}
+    return {"precision": "32-true"}
+
+
+def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
-    rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
-    changes = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "dims": config.networks.dims}
+    rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
+    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    if config.networks.dims == 3 and c.precision == "auto":
+        changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, config.budget(task), rate, **changes)
+
+
+def _precision_of_patches(config: Config, task: Task, name: str) -> str:
+    """Return `auto`, or float32 where a CPU's bfloat16 would give wrong gradients.
+
+    Of a 3x3x3 convolution over two slices oneDNN's bfloat16 weight gradient is garbage, often infinite (PyTorch 2.13;
+    any width, right over one, three or more slices: tests/test_train.py). Patches of as many slices as a small power of
+    two have two at some level.
+    """
+    from medwvae.train import best_precision, device_for
+
+    c = config.train
+    multiple = network(config, task, name).alignment()[0]
+    depth = c.depth + -c.depth % multiple
+    halved = depth & (depth - 1) == 0 and depth <= 2 * multiple
+    if not halved or device_for(c.accelerator) != "cpu" or best_precision(c.accelerator) == "32-true":
+        return "auto"
+    say(
+        f"train.depth {c.depth} leaves two slices at a coarse level of {name}, where bfloat16 gradients on CPUs are "
+        f"wrong: it trains in float32; with {3 * multiple} slices it would not have to"
+    )
+    return "32-true"
 
 
 def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":

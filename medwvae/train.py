@@ -50,8 +50,6 @@ class Settings:
     precision: str = "32-true"
     accelerator: str = "cpu"
     devices: int = 1
-    dims: int = 2
-    """Spatial axes of the images."""
 
 
 @dataclass
@@ -153,17 +151,11 @@ def learning_rate_at(fraction: float, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * min((fraction - warmup) / (1 - warmup), 1.0)))
 
 
-def best_precision(accelerator: str, dims: int = 2) -> str:
-    """bf16 autocast where the hardware has bf16 instructions, else float32; float32 to train on volumes on the CPU.
-
-    There the weights' gradient of a bf16 convolution whose volume is two slices thick is wrong or not a number (any
-    height and width; PyTorch 2.13 on a CPU with AMX, relative error 1 to infinity; not so in float32 or in 2D).
-    """
+def best_precision(accelerator: str) -> str:
+    """bf16 autocast where the hardware has bf16 instructions, else float32."""
     if accelerator in ("cuda", "auto") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if dims == 3:
-        return "32-true"
     # The CPU emulates bf16 where it lacks the instructions: slower than float32, so look before using it.
     capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return "bf16-mixed" if has_bf16 and capable else "32-true"
@@ -210,9 +202,7 @@ def train(
     """
     from lightning_fabric import Fabric
 
-    precision = settings.precision
-    if precision == "auto":
-        precision = best_precision(settings.accelerator, settings.dims)
+    precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(accelerator=settings.accelerator, strategy=strategy, devices=settings.devices, precision=precision)
     fabric.launch()

@@ -46,7 +46,7 @@ def test_steps_are_those_of_pytorchs_own(shape):
     reference = torch.optim.Muon([theirs], momentum=0.95, **options)
     for step in range(5):
         for p in (ours, theirs):
-            p.grad = matrix(*shape, seed=step + 1)
+            p.grad = matrix(shape[0], shape[1], seed=step + 1)
         mine.step()
         reference.step()
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0.005)  # theirs multiplies in bfloat16

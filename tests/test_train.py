@@ -470,7 +470,3 @@ def test_a_checkpoint_reads_back(tmp_path):
     assert torch.equal(back["weights"]["a"], torch.arange(3))
     assert back["progress"] == state["progress"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.ckpt"]
-
-
-def test_volumes_train_in_float32_on_the_cpu():
-    assert train.best_precision("cpu", 3) == "32-true"
