@@ -186,9 +186,8 @@ def test_volumes_are_learned_scored_and_put_to_use(tmp_path):
 def test_whole_volumes_are_drawn_and_trained_on_in_float32(tmp_path):
     config = prepared(tmp_path, **VOLUMES)
     model = config.generative.models()["elbo-r8-s1"]
-    auto = config.model_copy(
-        update={"train": config.train.model_copy(update={"precision": "auto", "accelerator": "cpu"})}
-    )
+    own = config.train.model_copy(update={"precision": "auto", "accelerator": "cpu"})
+    auto = config.model_copy(update={"train": own})
     assert build.generative_training(auto, model).precision == build.prior_training(auto, model).precision == "32-true"
     source = build.generative_data(config)
     assert source.classes == ("t1w",) and source.shape == (1, 16, 16, 16)
