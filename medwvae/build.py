@@ -1,5 +1,6 @@
 """From configuration to objects: the only room that knows both."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,11 +127,13 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
 
 def generative_data(config: Config) -> "Source":
     """Return where the images of the generative models come from; nothing is read yet."""
-    from medwvae.generative.sources import Photographs, Slices
+    from medwvae.generative.sources import Photographs, Slices, Volumes
 
     c, fidelity = config.generative.data, config.generative.fidelity
     if c.kind == "slices":
         return Slices(paths.prepared_index(config.root), c.size, c.mirror, fidelity.slices)
+    if c.kind == "volumes":
+        return Volumes(paths.prepared_index(config.root), c.size, c.mirror, c.block)
     return Photographs(
         c.kind,
         Path(c.path),
@@ -147,7 +150,7 @@ def generative_data(config: Config) -> "Source":
 def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     """Return an untrained generative model with one latent value for every `rate` values of an image, exactly.
 
-    A colour image has three values per pixel.
+    A colour image has three values per pixel; of volumes the model has three axes.
 
     Raises
     ------
@@ -157,8 +160,8 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     """
     section, data = config.generative.systems[system], generative_data(config)
     channels, *rest = data.shape
-    size = (rest[0], rest[1])
-    own = section.model_dump(exclude=set(section.not_the_models)) | {"channels": channels}
+    size = tuple(rest)
+    own = section.model_dump(exclude=set(section.not_the_models)) | {"channels": channels, "dims": len(size)}
     if getattr(section, "conditional", False):
         if len(data.classes) < 2:
             have = f"one only, {data.classes[0]}" if data.classes else "none"
@@ -168,9 +171,10 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
         model = _latent_model(section.kind, own, size, rate)
     except (ValueError, ConfigError) as error:
         raise ConfigError(f"generative.systems.{system} at rate {rate}: {error}") from None
-    values, wanted = model.latent_values(size), channels * size[0] * size[1] / rate
+    values, wanted = model.latent_values(size), channels * math.prod(size) / rate
     if values != wanted:
-        what = f"{size[0]} x {size[1]} pixels" + (f" in {channels} channels" if channels > 1 else "")
+        what = f"{' x '.join(map(str, size))} " + ("pixels" if len(size) == 2 else "voxels")
+        what += f" in {channels} channels" if channels > 1 else ""
         raise ConfigError(
             f"generative.systems.{system}: {values} latent values for {what}, but rate {rate} "
             f"needs {wanted:g}; change the system's own settings, its rates, or generative.data.size"
@@ -178,23 +182,23 @@ def latent_model(config: Config, system: str, rate: int) -> "LatentModel":
     return model
 
 
-def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, int], rate: int) -> "LatentModel":
+def _latent_model(kind: str, own: dict[str, Any], size: tuple[int, ...], rate: int) -> "LatentModel":
     from medwvae.nets.normal_prior import channels_for_rate
 
-    channels = own["channels"]
+    channels, dims = own["channels"], own["dims"]
     if kind == "dense_vae":
         from medwvae.nets.dense_vae import DenseVAE
 
-        return DenseVAE(shape=size, latent=channels * size[0] * size[1] // rate, **own)
+        return DenseVAE(shape=size, latent=channels * math.prod(size) // rate, **own)
     if kind == "conv_vae":
         from medwvae.nets.conv_latent import ConvLatent
 
-        latent = own["zone"] * channels_for_rate(rate, own["downsamplings"], 2, channels)
+        latent = own["zone"] * channels_for_rate(rate, own["downsamplings"], dims, channels)
         return ConvLatent(latent=latent, shape=size, **own)
     if kind == "autoencoder_kl":
         from medwvae.nets.autoencoder_kl import AutoencoderKL
 
-        return AutoencoderKL(latent=channels_for_rate(rate, len(own["widths"]) - 1, 2, channels), **own)
+        return AutoencoderKL(latent=channels_for_rate(rate, len(own["widths"]) - 1, dims, channels), **own)
     if kind == "wavelet":
         from medwvae.nets.wavelet_latent import WaveletLatentVAE
 
@@ -210,7 +214,9 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of a generative model's training: never stopped early, for all train equally long."""
     system, c = config.generative.systems[model.system], config.train
     rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
-    changes = {"seed": seed_for(config.seed, "generative", model.seed), "patience": 0, "batch": batch or c.batch}
+    changes: dict[str, Any] = {"patience": 0, "batch": batch or c.batch}
+    changes["seed"] = seed_for(config.seed, "generative", model.seed)
+    changes |= _precision_of_images(config)
     return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
 
 
@@ -226,7 +232,21 @@ def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
     """Return the settings of the training of a model's prior."""
     c = config.generative.prior
     seed = seed_for(config.seed, "prior", model.seed)
-    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0)
+    own = _precision_of_images(config)
+    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0, **own)
+
+
+def _precision_of_images(config: Config) -> dict[str, str]:
+    """Return float32 for generative models of volumes on a CPU, for the reason of `_precision_of_patches`.
+
+    Their grids have two slices at a coarse level of the encoder, of the diffusion's U-Net, or at none; all train alike.
+    """
+    from medwvae.train import device_for
+
+    c = config.train
+    if config.generative.data.dims == 2 or c.precision != "auto" or device_for(c.accelerator) != "cpu":
+        return {}
+    return {"precision": "32-true"}
 
 
 def training(config: Config, task: Task, network_name: str) -> "Settings":

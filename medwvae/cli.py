@@ -30,6 +30,13 @@ TaskName = Annotated[str, typer.Option("--task", help="superres, denoise, recon,
 ProblemName = Annotated[
     str, typer.Option("--task", help="A task, or one of its settings in the configuration, as denoise-s3.")
 ]
+OwnLatent = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Of the latent of this Wavelet-VAE of the study (-c), with its own family and levels, not of the image.",
+    ),
+]
 LabelName = Annotated[
     str | None, typer.Option("--label", metavar="NAME", help="Class, for a model that has classes: t1w, cat, 7.")
 ]
@@ -180,6 +187,14 @@ def evaluate(task: ProblemName, files: Files = None, overrides: Overrides = None
     from medwvae import stages
 
     stages.evaluate(_load(files, overrides), task, threads)
+
+
+@app.command()
+def generative_plan(files: Files = None, overrides: Overrides = None) -> None:
+    """Build every generative model once, to refuse what cannot be before anything trains."""
+    from medwvae import stages
+
+    stages.generative_plan(_load(files, overrides))
 
 
 @app.command()
@@ -334,7 +349,8 @@ def sample(
     model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Number of images.")] = 64,
     shape: Annotated[
-        str | None, typer.Option("--shape", help="Voxels per axis, as 96,128; by default the study's images'.")
+        str | None,
+        typer.Option("--shape", "--size", help="Voxels per axis, as 96,128 or 48,64,56; by default the study's."),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, help="Factor of the prior's spread.")] = 1.0,
     label: LabelName = None,
@@ -381,6 +397,9 @@ def impute(
     missing_slices: Annotated[
         str | None, typer.Option("--missing-slices", help="Slices that are missing instead, as 10,11; 3D models only.")
     ] = None,
+    axis: Annotated[
+        int, typer.Option("--axis", min=0, max=2, help="Of missing slices: 0 sagittal, 1 coronal, 2 axial.")
+    ] = 2,
     method: Annotated[
         str, typer.Option("--method", help="map: the likeliest; chain: on from there, with a spread.")
     ] = "map",
@@ -403,6 +422,7 @@ def impute(
         count=count,
         hole=hole,
         missing_slices=missing_slices,
+        axis=axis,
         method=method,
         sweeps=sweeps,
         label=label,
@@ -432,13 +452,32 @@ def edit(
     mode: BorderMode = "symmetric",
     dims: Annotated[int, typer.Option("--dims", help="3, or 2: slice by slice.")] = 3,
     axis: AcrossAxis = None,
+    model: OwnLatent = None,
+    label: LabelName = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
 ) -> None:
     """Multiply a volume's wavelet coefficients by gains: smooth the background, leave the lesion."""
     from medwvae import stages
     from medwvae.progress import hide
 
-    for label, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
-        hide(path, label)
+    for place, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
+        hide(path, place)
+    if model is not None:
+        stages.edit_latent(
+            _load(files, overrides),
+            model,
+            source,
+            out,
+            gain,
+            threads,
+            inside=inside or (),
+            mask=mask,
+            protect=protect,
+            label=label,
+        )
+        return
     stages.edit(
         source,
         out,
@@ -467,13 +506,21 @@ def heatmap(
         typer.Option("--axis", help="0 sagittal, 1 coronal, 2 axial; by default across the thickest voxels."),
     ] = None,
     index: Annotated[int | None, typer.Option("--index", help="The slice to show; by default the middle.")] = None,
+    model: OwnLatent = None,
+    label: LabelName = None,
+    files: Files = None,
+    overrides: Overrides = None,
+    threads: Threads = 1,
 ) -> None:
     """Draw the magnitude of a volume's wavelet coefficients per level and orientation."""
     from medwvae import stages
     from medwvae.progress import hide
 
-    for label, path in (("volume", source), ("out", out)):
-        hide(path, label)
+    for place, path in (("volume", source), ("out", out)):
+        hide(path, place)
+    if model is not None:
+        stages.heatmap_latent(_load(files, overrides), model, source, out, threads, index=index, label=label)
+        return
     stages.heatmap(source, out, wavelet=wavelet, levels=levels, mode=mode, dims=dims, axis=axis, index=index)
 
 

@@ -1,19 +1,36 @@
 """The study of generative models: which systems, at which rates, on which images, and how they are scored."""
 
+import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
 
+Side = Annotated[int, Field(ge=11)]
+"""Voxels of a volume along an axis: the window of the SSIM."""
 Seeds = Positive | dict[Positive, Positive]
 SystemName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
-class SliceDataConfig(Section):
-    """Slices of the study's own prepared volumes, all in one frame."""
+class CohortDataConfig(Section):
+    """What images of the study's own prepared volumes have."""
 
     channels: ClassVar[int] = 1
+    dims: ClassVar[int] = 2
+    of_cohort: ClassVar[bool] = True
+    """Whether the images are of the study's own volumes."""
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Spatial shape of every image."""
+        size: tuple[int, ...] = getattr(self, "size")  # noqa: B009 -- the sections declare it
+        return size
+
+
+class SliceDataConfig(CohortDataConfig):
+    """Slices of the study's own prepared volumes, all in one frame."""
+
     kind: Literal["slices"] = Field("slices", description="slices of the study's prepared volumes that show the head")
     size: Crop = Field(
         (96, 128), description="height and width of every image: slices are padded with zeros or cut about their middle"
@@ -21,11 +38,29 @@ class SliceDataConfig(Section):
     mirror: bool = Field(True, description="mirror training slices left to right by chance (where the plane has both)")
 
 
+class VolumeDataConfig(CohortDataConfig):
+    """The study's own prepared volumes, each as a whole in one small grid about its head."""
+
+    dims: ClassVar[int] = 3
+    kind: Literal["volumes"] = Field(description="whole prepared volumes")
+    size: tuple[Side, Side, Side] = Field(
+        (48, 64, 56), description="voxels of every image along R, A, S: a box about the middle of the head, air around"
+    )
+    block: tuple[Positive, Positive, Positive] = Field(
+        (1, 1, 1),
+        description="voxels along R, A, S that are averaged to one; no voxel is interpolated, so volumes should have "
+        "one voxel size",
+    )
+    mirror: bool = Field(True, description="mirror training volumes left to right by chance")
+
+
 class ImageDataConfig(Section):
     """What every set of photographs or digits has."""
 
     channels: ClassVar[int] = 3
     """Of an image, unless its file says otherwise."""
+    dims: ClassVar[int] = 2
+    of_cohort: ClassVar[bool] = False
 
     path: str = Field(min_length=1, description="folder (or .tar.gz of CIFAR-10) with the files")
     size: Positive | None = Field(
@@ -33,6 +68,11 @@ class ImageDataConfig(Section):
     )
     mirror: bool = Field(False, description="mirror training images left to right by chance")
     validation: Fraction = Field(0.1, description="fraction of the training images for validation; of a folder, of all")
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Spatial shape of every image; empty where only the files know it."""
+        return () if self.size is None else (self.size, self.size)
 
 
 class CIFAR10Config(ImageDataConfig):
@@ -68,6 +108,7 @@ def _kind_of(data: Any) -> Any:
 
 AnyData = Annotated[
     Annotated[SliceDataConfig, Tag("slices")]
+    | Annotated[VolumeDataConfig, Tag("volumes")]
     | Annotated[CIFAR10Config, Tag("cifar10")]
     | Annotated[CelebAHQConfig, Tag("celeba_hq")]
     | Annotated[MNISTConfig, Tag("mnist")],
@@ -250,7 +291,7 @@ class FidelityConfig(Section):
         "scattering", description="what distributions are compared in; the networks need a TorchScript file of yours"
     )
     weights: str | None = Field(None, description="that file")
-    slices: Positive = Field(32, description="test slices per volume that are scored, spread over the head")
+    slices: Positive = Field(32, description="of slices: test slices per volume that are scored, spread over the head")
     images: int = Field(
         1024, ge=4, description="of a set of images: most test images scored, and most training images for neighbours"
     )
@@ -286,7 +327,8 @@ class GenerativeConfig(Section):
     """Generative models on equal terms: same images, training time and number of latent values; off without systems."""
 
     data: AnyData = Field(
-        SliceDataConfig(), description="slices of the study, or a set of images: cifar10 celeba_hq mnist"
+        SliceDataConfig(),
+        description="slices or volumes of the study, or a set of images: cifar10 celeba_hq mnist",
     )
     budget: BudgetText = Field("3 min", description="training of each model, the same for all")
     rates: Several[Positive] = Field(
@@ -304,20 +346,15 @@ class GenerativeConfig(Section):
     )
     fidelity: FidelityConfig = FidelityConfig()
 
-    @field_validator("uses", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        return None if value == "null" else value  # as Snakemake's --config hands it on
-
     @model_validator(mode="after")
     def _laws(self) -> Self:
-        size = self.data.size if isinstance(self.data, SliceDataConfig) else (self.data.size or 0,) * 2
-        values = self.data.channels * size[0] * size[1]
+        size = self.data.spatial
+        values = self.data.channels * math.prod(size) if size else 0
         for name, system in self.systems.items():
             for rate in system.rates or self.rates:
                 if values % rate:  # of images as they are, the size is known when they are read
                     raise ValueError(
-                        f"systems.{name}: images of {size[0]} x {size[1]} have {values} values, so "
+                        f"systems.{name}: images of {' x '.join(map(str, size))} have {values} values, so "
                         f"no whole number of latent values at rate {rate}; change generative.data.size or the rate"
                     )
                 self._seeds_of(name, rate)
@@ -331,8 +368,10 @@ class GenerativeConfig(Section):
                         f"systems.{name}.prior: paper mode has no prior of the details given the coarsest band; "
                         "generative.prior.parts: null"
                     )
-            if getattr(system, "likelihood", "gaussian") == "bernoulli" and self.data.kind == "slices":
-                raise ValueError(f"systems.{name}.likelihood: bernoulli is for images in [0, 1]; slices exceed 1")
+            if getattr(system, "likelihood", "gaussian") == "bernoulli" and self.data.of_cohort:
+                raise ValueError(
+                    f"systems.{name}.likelihood: bernoulli is for images in [0, 1]; {self.data.kind} exceed 1"
+                )
         if self.uses is not None and self.uses not in (models := self.models()):
             have = ", ".join(models) or "none, for there are no systems"
             raise ValueError(f"uses: the study has no model {self.uses}; have: {have}")

@@ -124,7 +124,7 @@ def _split(key: str) -> Keys:
 def _leaves(prefix: Keys, value: Any) -> list[tuple[Keys, Any]]:
     if isinstance(value, Mapping) and value:
         return [leaf for key, inner in value.items() for leaf in _leaves((*prefix, *_split(str(key))), inner)]
-    return [(prefix, value)]
+    return [(prefix, None if value == "null" else value)]  # Snakemake's --config hands everything on as text
 
 
 def _explain(location: Keys, kind: str, message: str, lines: Mapping[Keys, str]) -> str:

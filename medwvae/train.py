@@ -111,8 +111,9 @@ class Validation:
             # Midpoints of equal stretches: inside the head, away from its ends.
             chosen = tissue[((torch.arange(per_case) + 0.5) / per_case * len(tissue)).long()]
             if depth is not None:
-                first = max(int(tissue[len(tissue) // 2]) - depth // 2, 0)
-                chosen = torch.arange(first, min(first + depth, len(case.prepared.image)))
+                have = len(case.prepared.image)  # at the border they move inwards
+                first = min(max(int(tissue[len(tissue) // 2]) - depth // 2, 0), max(have - depth, 0))
+                chosen = torch.arange(first, min(first + depth, have))
             generator = torch.Generator().manual_seed(seed_for(seed, "validation", case.subject, case.volume))
             turns = (torch.arange(len(chosen)) + place * len(chosen)) % len(settings)
             if depth is not None:  # all slices of a volume are one acquisition

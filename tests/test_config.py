@@ -28,6 +28,7 @@ GENERATIVE = [
 ALL = [
     *STAGES,
     *GENERATIVE,
+    ("generative_plan",),
     ("generative_references",),
     ("generative_report",),
     *(("train", *pair) for pair in TRAINED),
@@ -292,6 +293,9 @@ def test_three_ways_to_write_an_override():
     assert load(overrides={"train.batch": 8, "tasks__recon": {"crop": None}}) == expected
     assert load(overrides={"train": {"batch": 8}, "tasks": {"recon.crop": None}}) == expected
     assert load(overrides=["tasks.enabled=[recon]", "run=a"]).tasks.enabled == ("recon",)
+    # As Snakemake's --config hands it on: every value is a text.
+    assert load(overrides={"train": {"batch": "8"}, "tasks": {"recon": {"crop": "null"}}}) == expected
+    assert load(overrides={"generative": {"uses": "null"}}) == Config()
 
 
 @pytest.mark.parametrize("text", ["train.batch", "train.batch=[", "train.batch=x", "trainbatch=3"])
@@ -393,7 +397,8 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         "tasks": {"train", "restore"},
         "networks": {"train", "restore"},
         "train": {"train", "train_generative", "train_prior"},
-        "generative": {stage for stage, *_ in GENERATIVE} | {"generative_references", "generative_report"},
+        "generative": {stage for stage, *_ in GENERATIVE}
+        | {"generative_plan", "generative_references", "generative_report"},
         "restore": {"restore"},
         "classical": {"restore"},
         "evaluate": {"evaluate"},

@@ -50,13 +50,13 @@ FLOORS = (
     ),
     (
         "baselines baselines.ct baselines.denoise baselines.recon baselines.superres baselines.tuning checkpoint "
-        "evaluate generative generative.images generative.likelihood generative.reconstruction generative.scoring "
-        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
-        "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
-        "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
-        "latents.sample latents.uses report report.card report.cohort report.compare report.compare_page "
-        "report.document report.figures report.generative report.page report.panels report.tables report.text "
-        "report.uses report.words restore train",
+        "evaluate generative generative.images generative.likelihood generative.placement generative.reconstruction "
+        "generative.scoring generative.sources generative.table inference inference.footprint inference.lanes "
+        "inference.memory inference.restorers inference.tiles inference.whole latents latents.coefficients "
+        "latents.edit latents.examples latents.figures latents.fillings latents.heatmap latents.holes "
+        "latents.impute latents.interpolate latents.places latents.sample latents.uses report report.card "
+        "report.cohort report.compare report.compare_page report.document report.figures report.generative "
+        "report.page report.panels report.tables report.text report.uses report.words restore train",
         "work on the data",
     ),
     (
@@ -65,7 +65,8 @@ FLOORS = (
     ),
     (
         "cli stages stages.arguments stages.coefficients stages.cohort stages.comparing stages.export "
-        "stages.generation stages.latents stages.plan stages.privacy stages.reporting stages.restoration "
+        "stages.generation stages.latent_coefficients stages.latents stages.plan stages.privacy stages.reporting "
+        "stages.restoration "
         "stages.training",
         "entries",
     ),
@@ -78,7 +79,17 @@ MODULES = sorted(
 ROOMS = [module for module in MODULES if module != "medwvae"]
 KNOWS_CONFIG = {"medwvae.config", "medwvae.config_io", "medwvae.build", "medwvae.cli"} | {
     f"medwvae.stages.{name}"
-    for name in ("plan", "cohort", "training", "generation", "latents", "restoration", "reporting", "export")
+    for name in (
+        "plan",
+        "cohort",
+        "training",
+        "generation",
+        "latents",
+        "latent_coefficients",
+        "restoration",
+        "reporting",
+        "export",
+    )
 }
 GROUND_FLOOR_MAY_USE = {"medwvae", "pydantic", "pydantic_core", "yaml", "rich"}
 

@@ -16,7 +16,9 @@ from medwvae.data import manifest
 from medwvae.data.loaders import write_index
 from medwvae.errors import ConfigError, InputError
 from medwvae.names import LATENT_USES
+from medwvae.report.generative import generative_section
 from medwvae.stages import training
+from medwvae.stages.reporting import _generative_inputs
 from tests.cases import case
 
 STUDY = {
@@ -50,11 +52,11 @@ def config(tmp_path):
     return prepared(tmp_path)
 
 
-def prepared(folder, **changes) -> Config:
+def prepared(folder, parts=("train", "train", "val", "test", "test"), **changes) -> Config:
     """Write the prepared volumes of a study of five subjects, slices 20 x 18 in frames of 24 x 16."""
     study = load(overrides=STUDY | {"results": str(folder)} | changes)
     rows = []
-    for k, part in enumerate(["train", "train", "val", "test", "test"]):
+    for k, part in enumerate(parts):
         one = case(f"v{k}", shape=(9, 20, 18), seed=k, subject=f"s{k}")
         one.prepared.save(paths.prepared(study.root) / f"v{k}.npz")
         rows.append((one.volume, one.subject, one.contrast, part))
@@ -136,6 +138,81 @@ def test_scores_and_the_table(config):
     with np.load(paths.generative_pictures(config.root, "elbo-r4-s1")) as pictures:
         assert pictures["samples"].shape == pictures["neighbours"].shape == (4, 24, 16)
         assert pictures["truths"].shape == pictures["reconstructions"].shape == (2, 24, 16)
+
+
+VOLUMES = {
+    "generative.data": {"kind": "volumes", "size": [16, 16, 16], "block": [1, 1, 1]},
+    "generative.rates": [8],
+    "generative.uses": "elbo-r8-s1",
+    "generative.systems.conv": {"kind": "conv_vae", "widths": [4, 4], "blocks": 0},
+}
+
+
+def test_volumes_are_learned_scored_and_put_to_use(tmp_path):
+    prior = {"kind": "diffusion", "budget": "2 steps", "widths": [32], "steps": 5}
+    config = prepared(tmp_path, **VOLUMES | {"generative.prior": prior, "generative.systems.elbo.prior": True})
+    model = "elbo-r8-s1"
+    stages.generative_plan(config)
+    plan = json.loads(paths.generative_plan(config.root).read_text())["models"]
+    assert plan[model]["latent_values"] == plan["conv-r8-s1"]["latent_values"] == 16**3 // 8
+    stages.train_generative(config, model, 1)
+    stages.train_prior(config, model, 1)
+    stages.train_generative(config, "conv-r8-s1", 1)
+    for name in config.generative.models():
+        stages.score_generative(config, name)
+    stages.generative_references(config)
+    stages.generative_report(config)
+    stages.generative_uses(config, model)
+    built = stages.trained_model(config, model)
+    assert built.dims == 3 and built.sample(1, (16, 16, 16), torch.Generator()).shape == (1, 1, 16, 16, 16)
+    scores = pd.read_csv(paths.generative_table(config.root))
+    assert set(scores["system"]) == {"elbo", "conv", "plain", "jpeg2000", "jpegls", "png"}
+    elbo = scores[scores["system"] == "elbo"]
+    assert {"mse", "psnr", "ssim", "bits", "energy_ddd1", "energy_high"} <= set(elbo["metric"])
+    assert plan[model]["prior_parameters"] > 0
+    summary = json.loads(paths.generative_summary(config.root).read_text())
+    assert summary["conditions"]["size"] == [16, 16, 16] and summary["conditions"]["spacing"] == [1, 1, 1]
+    assert "sample_frechet" not in summary["models"][model]  # of two test volumes
+    assert summary["models"][model]["neighbour_ratio"] > 0
+    with np.load(paths.generative_pictures(config.root, model)) as pictures:
+        assert pictures["samples"].shape == (4, 3 * 16, 16)  # three slices of each
+    inputs = _generative_inputs(config)
+    words = generative_section(inputs)["conditions"]
+    assert "whole volumes, 16 × 16 × 16 voxels of 1 × 1 × 1 mm" in words and "Fewer than 4 volumes" in words
+    facts = json.loads(paths.generative_uses(config.root, model).read_text())
+    assert facts["beside"] == "conv-r8-s1" and set(facts["imputed"]["holes"]) == {"block", "slices"}
+
+
+def test_whole_volumes_are_drawn_and_trained_on_in_float32(tmp_path):
+    config = prepared(tmp_path, **VOLUMES)
+    model = config.generative.models()["elbo-r8-s1"]
+    own = config.train.model_copy(update={"precision": "auto", "accelerator": "cpu"})
+    auto = config.model_copy(update={"train": own})
+    assert build.generative_training(auto, model).precision == build.prior_training(auto, model).precision == "32-true"
+    source = build.generative_data(config)
+    assert source.classes == ("t1w",) and source.shape == (1, 16, 16, 16)
+    draw = source.sampler().draw(3, torch.Generator().manual_seed(0))
+    assert draw.images.shape == (3, 1, 16, 16, 16)
+    whole = source.images("train", labelled=True)
+    for image in draw.images:  # whole volumes, mirrored left to right by chance
+        assert any(torch.equal(image, x) or torch.equal(image.flip(1), x) for x in whole.values)
+
+
+def test_one_test_subject_is_enough_to_put_a_latent_to_use(tmp_path):
+    config = prepared(tmp_path, parts=["train", "train", "val", "val", "test"])
+    model = "elbo-r4-s1"
+    stages.train_generative(config, model, 1)
+    stages.generative_uses(config, model)
+    facts = json.loads(paths.generative_uses(config.root, model).read_text())
+    assert facts["walk"]["skipped"] == "A walk needs two test subjects, and there are none: left out."
+    assert all(paths.generative_use(config.root, model, use).is_file() for use in LATENT_USES)
+
+
+def test_a_study_that_cannot_be_is_refused_before_anything_trains(tmp_path):
+    config = prepared(tmp_path, **{"generative.systems.other": {"kind": "conv_vae", "downsamplings": 1, "rates": [8]}})
+    with pytest.raises(ConfigError, match=r"systems.other at rate 8: 1 downsamplings in 2D cannot hold 1/8"):
+        stages.generative_plan(config)
+    stages.train_generative(config, "elbo-r4-s1", 1)  # by hand, each by itself
 
 
 def test_a_prior_of_the_latent_is_trained_after_it_and_drawn_from(tmp_path):

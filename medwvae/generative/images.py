@@ -1,8 +1,8 @@
-"""The images of the study, and which are scored: slices that show the head, all in one frame, or photographs."""
+"""The images of the study, and which are scored: slices that show the head, whole volumes, or photographs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ class Images:
     Attributes
     ----------
     values : Tensor
-        (N, C, H, W), network units: air 0, the reference intensity of the head 1; of photographs [0, 1].
+        (N, C, *spatial), network units: air 0, the reference intensity of the head 1; of photographs [0, 1].
     head : Tensor or None
-        Head mask, bool, (N, 1, H, W); None of photographs.
+        Head mask, bool, (N, 1, *spatial); None of photographs.
     volumes, subjects : tuple of str
         Whose each image is; a photograph is its own volume and subject.
     maxima : dict
@@ -42,6 +42,16 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def dims(self) -> Literal[2, 3]:
+        """Number of spatial axes."""
+        return 3 if self.values.ndim == 5 else 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape."""
+        return tuple(self.values.shape[2:])
 
     def of(self, volume: str) -> Tensor:
         """Return the indices of a volume's images."""
@@ -65,17 +75,22 @@ def fitted(slices: NDArray[T], size: tuple[int, int]) -> NDArray[T]:
     return slices
 
 
-def framed(cases: Sequence[Case], size: tuple[int, int]) -> list[Case]:
-    """Return the cases with every slice in one frame; they no longer lie on their volumes' grids."""
-    return [
-        replace(
-            case,
-            prepared=replace(
-                case.prepared, image=fitted(case.prepared.image, size), head=fitted(case.prepared.head, size)
-            ),
-        )
-        for case in cases
-    ]
+def unfitted(slices: NDArray[T], onto: NDArray[T]) -> NDArray[T]:
+    """Undo `fitted`: return `onto` (S, H, W) with the slices in their place; what the frame cut off stays as it is."""
+    out, ours, theirs = onto.copy(), [slice(None)], [slice(None)]
+    for have, want in zip(onto.shape[1:], slices.shape[1:], strict=True):
+        before, cut = max(want - have, 0) // 2, -min(want - have, 0) // 2
+        length = min(have, want)
+        ours.append(slice(cut, cut + length))
+        theirs.append(slice(before, before + length))
+    out[tuple(ours)] = slices[tuple(theirs)]
+    return out
+
+
+def framed(case: Case, size: tuple[int, int]) -> Case:
+    """Return a case with every slice in one frame; it no longer lies on its volume's grid."""
+    p = case.prepared
+    return replace(case, prepared=replace(p, image=fitted(p.image, size), head=fitted(p.head, size)))
 
 
 def gathered(cases: Sequence[Case], per_volume: int | None = None, classes: Sequence[str] = ()) -> Images:
@@ -100,6 +115,28 @@ def gathered(cases: Sequence[Case], per_volume: int | None = None, classes: Sequ
     maxima = {case.volume: case.prepared.maximum for case in cases}
     known = torch.tensor(labels) if classes else None
     return Images(torch.cat(values)[:, None], torch.cat(heads)[:, None], tuple(volumes), tuple(subjects), maxima, known)
+
+
+def whole(cases: Sequence[Case], classes: Sequence[str] = ()) -> Images:
+    """Return placed cases, one image each.
+
+    Raises
+    ------
+    InputError
+        If `classes` (contrasts) are given and a volume has another one.
+    """
+    values, heads = (
+        torch.from_numpy(np.stack([getattr(case.prepared, name) for case in cases]))[:, None]
+        for name in ("image", "head")
+    )
+    return Images(
+        values,
+        heads,
+        tuple(case.volume for case in cases),
+        tuple(case.subject for case in cases),
+        {case.volume: case.prepared.maximum for case in cases},
+        torch.tensor([class_of(case, classes) for case in cases]) if classes else None,
+    )
 
 
 def of_set(images: ImageSet, most: int, seed: int) -> Images:

@@ -48,13 +48,14 @@ def score_reconstruction(images: Images, answer: Tensor) -> list[Score]:
     """Score reconstructions: MSE (squared network units), PSNR (dB) and SSIM in the head, if any, and over all.
 
     As `medwvae.protocols.score` of protocol `ixi-td`, over the images of a volume: the squared error of all of
-    them; the data range is the maximum of the true volume; SSIM Gaussian 11, 2D. Volumes of a subject are averaged.
+    them; the data range is the maximum of the true volume; SSIM Gaussian 11, in as many dimensions as the images have.
+    Volumes of a subject are averaged.
     """
     scores = []
     for volume in dict.fromkeys(images.volumes):
         chosen, subject, maximum = images.of(volume), images.subject_of(volume), images.maxima[volume]
         truth, x = images.values[chosen].numpy(), answer[chosen].numpy()
-        similarity = ssim_map(x, truth, data_range=maximum, kind="gaussian", dims=2)
+        similarity = ssim_map(x, truth, data_range=maximum, kind="gaussian", dims=images.dims)
         squares = (x.astype(np.float64) - truth) ** 2
         regions: list[tuple[str, NDArray[np.bool_] | None]] = [("whole", None)]
         if images.head is not None:
@@ -80,7 +81,7 @@ def score_details(images: Images, answer: Tensor) -> list[Score]:
     scores = []
     for volume in dict.fromkeys(images.volumes):
         chosen, subject = images.of(volume), images.subject_of(volume)
-        bands = energy_kept(answer[chosen], images.values[chosen])
+        bands = energy_kept(answer[chosen], images.values[chosen], dims=images.dims)
         found = {f"energy_{name}": band.kept for name, band in bands.items()} | {"detail_high": 1 - bands["high"].error}
         scores += [Score(subject, "whole", name, value, "") for name, value in found.items() if math.isfinite(value)]
     return scores

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae.anatomy import three_slices
 from medwvae.generative import likelihood
 from medwvae.generative.images import Images
 from medwvae.generative.likelihood import Quantisation, on_device
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from medwvae.fidelity.features import Features
 
 EXAMPLES: Final = 4
-"""Test slices whose reconstruction is kept for the report: the middle ones of the first volumes."""
+"""Test images whose reconstruction is kept for the report: the middle ones of the first volumes."""
+LEAST: Final = 4
+"""Images of a kind whose distributions are compared: precision and recall look at the third neighbour."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Scored:
         Numbers of the model as a whole; None where one is not defined.
     pictures : dict
         Arrays (n, H, W), or (n, H, W, 3) in colour, by name: `samples`, `neighbours` (the training image nearest to
-        each sample), `truths`, `reconstructions`.
+        each sample), `truths`, `reconstructions`. Of volumes, their three middle slices (`anatomy.three_slices`).
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -66,7 +69,7 @@ def score_model(model: LatentModel, test: Images, train: Images, settings: Setti
     answer = reconstructed(model, test.values, settings.batch, test.labels)
     examples = _examples(test)
     found = Scored(score_reconstruction(test, answer) + score_details(test, answer))
-    found.facts = sizes(model, tuple(test.values.shape[2:]))
+    found.facts = sizes(model, test.shape)
     found.pictures = {"truths": _pixels(test.values[examples]), "reconstructions": _pixels(answer[examples])}
     _score_likelihood(found, model, test, settings)
     found.facts |= _compared("reconstruction", test, answer, settings)
@@ -77,7 +80,8 @@ def score_model(model: LatentModel, test: Images, train: Images, settings: Setti
 def score_references(test: Images, train: Images, settings: Settings) -> dict[str, Scored]:
     """Score what the models are held against: lossless codecs, and training images in the place of samples.
 
-    Codecs code every channel of a colour image on its own, and their bits are those per value.
+    Codecs code every channel of a colour image on its own, and every slice of a volume (across R), and their bits are
+    those per value.
     """
     from medwvae.fidelity.codecs import CODECS, bits_per_voxel
 
@@ -147,7 +151,7 @@ def _score_samples(found: Scored, model: LatentModel, test: Images, train: Image
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "samples"))
     if not model.can_draw:
         return
-    count, size = max(settings.draws, settings.shown), tuple(test.values.shape[2:])
+    count, size = max(settings.draws, settings.shown), test.shape
     labels = None if test.labels is None else test.labels[torch.randint(len(test), (count,), generator=generator)]
     samples = drawn(model, count, size, generator, settings.batch, labels)
     found.facts["finite_samples"] = bool(samples.isfinite().all())
@@ -181,10 +185,15 @@ def drawn(
 
 
 def _compared(what: str, test: Images, images: Tensor, settings: Settings) -> dict[str, float]:
-    """Return distances and overlaps of other images and the test images, named after what these are."""
+    """Return distances and overlaps of other images and the test images, named after what these are.
+
+    Nothing where there are fewer than `LEAST` of either.
+    """
     from medwvae.fidelity.compare import compare
 
-    found = compare(test.values, images, settings.features, data_range=settings.quantisation.top)
+    if min(len(test), len(images)) < LEAST:
+        return {}
+    found = compare(test.values, images, settings.features, data_range=settings.quantisation.top, dims=test.dims)
     return {f"{what}_{name}": value for name, value in found.items()}
 
 
@@ -194,4 +203,6 @@ def _examples(images: Images) -> list[int]:
 
 
 def _pixels(images: Tensor) -> NDArray[np.float32]:
+    if images.ndim == 5:
+        return three_slices(images[:, 0].float().numpy())
     return (images[:, 0] if images.shape[1] == 1 else images.movedim(1, -1)).float().numpy()

@@ -1,14 +1,20 @@
-"""Where a study's images come from: the slices of its volumes, or a set of photographs or digits."""
+"""Where a study's images come from: slices of its volumes, the volumes as a whole, or photographs or digits."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from statistics import median
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medwvae.data.image_sets import ImageSampler, ImageSet, ImageValidation, classes_of, image_shape, read_image_set
-from medwvae.data.loaders import Case, Sampler, SliceSampler, contrasts_in, load_cases
+from medwvae.data.loaders import Case, Mirror, PatchSampler, Sampler, SliceSampler, contrasts_in, load_cases
 from medwvae.degradation import Clean
-from medwvae.generative.images import Images, framed, gathered, of_set
+from medwvae.generative.images import Images, fitted, framed, gathered, of_set, unfitted, whole
+from medwvae.generative.placement import Grid, place, placed
+from medwvae.geometry import spacing_of
 from medwvae.names import ImageKind, Part
 from medwvae.progress import bar
 from medwvae.seeding import seed_for
@@ -19,8 +25,8 @@ class Source(Protocol):
     """The images of a study."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial) of every image."""
         ...
 
     @property
@@ -42,28 +48,28 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Slices:
-    """Slices that show the head, in one frame.
+class OfCohort:
+    """What slices and volumes share: they come from the study's own prepared volumes.
 
     Attributes
     ----------
     index : Path
         List of the prepared volumes.
-    size : (int, int)
-        Frame.
+    size : tuple of int
+        Of every image.
     mirror : bool
         Whether training mirrors them left to right by chance.
-    per_volume : int
-        Test slices per volume that are scored.
     """
 
+    from_disk: ClassVar[bool] = False
+    """Whether `fitted` copies, so that the volumes need not be read as a whole."""
+
     index: Path
-    size: tuple[int, int]
+    size: tuple[int, ...]
     mirror: bool
-    per_volume: int
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """See `Source`."""
         return (1, *self.size)
 
@@ -72,13 +78,57 @@ class Slices:
         """Contrasts of the training volumes."""
         return contrasts_in(self.index, "train")
 
+    @property
+    def mirrored(self) -> Mirror:
+        """How training mirrors."""
+        return "left-right" if self.mirror else "none"
+
     def cases(self, part: Part) -> list[Case]:
-        """Return the volumes of a part, in the frame."""
-        return framed(load_cases(self.index, part), self.size)
+        """Return the volumes of a part, as `fitted`."""
+        return [self.fitted(case) for case in load_cases(self.index, part, mapped=self.from_disk)]
+
+    def fitted(self, case: Case) -> Case:
+        """Return a volume brought to the size of the images."""
+        raise NotImplementedError
+
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a mask on the canonical grid of a volume as it lies in `fitted`."""
+        raise NotImplementedError
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return images in the place of those of `fitted` as a volume in the units of the case, and its affine, mm."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Slices(OfCohort):
+    """Slices that show the head, in one frame of `size` rows and columns.
+
+    Attributes
+    ----------
+    per_volume : int
+        Test slices per volume that are scored.
+    """
+
+    size: tuple[int, int]
+    per_volume: int
+
+    def fitted(self, case: Case) -> Case:
+        """See `OfCohort`; every slice is padded with zeros, or cut, about its middle."""
+        return framed(case, self.size)
+
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """See `OfCohort`."""
+        return fitted(np.moveaxis(mask, case.prepared.axis, 0), self.size)
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """See `OfCohort`; on the canonical grid of the volume, which keeps what the frame cut off."""
+        prepared = case.prepared
+        return prepared.to_volume(unfitted(images, prepared.image)), prepared.affine
 
     def sampler(self) -> Sampler:
         """See `Source`."""
-        return SliceSampler(self.cases("train"), self.size, mirror="left-right" if self.mirror else "none")
+        return SliceSampler(self.cases("train"), self.size, mirror=self.mirrored)
 
     def validation(self, count: int, seed: int, *, conditional: bool) -> Score:
         """See `Source`."""
@@ -88,6 +138,55 @@ class Slices:
         """See `Source`; every training slice. InputError if a volume has none of the classes that are wanted."""
         per_volume = self.per_volume if part == "test" else None
         return gathered(self.cases(part), per_volume, self.classes if labelled else ())
+
+
+@dataclass(frozen=True)
+class Volumes(OfCohort):
+    """Whole volumes, each in one grid of `size` voxels along R, A, S about its head.
+
+    Attributes
+    ----------
+    block : (int, int, int)
+        Voxels along R, A, S whose mean is one voxel of the grid.
+    """
+
+    from_disk: ClassVar[bool] = True
+
+    size: Grid
+    block: Grid
+
+    def fitted(self, case: Case) -> Case:
+        """See `OfCohort` and `placement.placed`."""
+        return placed(case, self.size, self.block)
+
+    def fitted_mask(self, case: Case, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """See `OfCohort`; at least half of each block."""
+        return place(case, self.size, self.block).mask(mask)
+
+    def returned(self, case: Case, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """See `OfCohort`; on the small grid, which lies in the patient as the volume does."""
+        own = self.fitted(case).prepared
+        return own.to_volume(images), own.affine
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size of the grid in mm along R, A, S: the median of the training volumes'."""
+        spacings = [spacing_of(case.prepared.affine) for case in load_cases(self.index, "train", mapped=True)]
+        x, y, z = (float(median(axis)) * b for axis, b in zip(zip(*spacings, strict=True), self.block, strict=True))
+        return x, y, z
+
+    def sampler(self) -> Sampler:
+        """See `Source`."""
+        return PatchSampler(self.cases("train"), self.size, mirror=self.mirrored)
+
+    def validation(self, count: int, seed: int, *, conditional: bool) -> Score:
+        """See `Source`; every validation volume, whatever `count`."""
+        classes = self.classes if conditional else ()
+        return Validation(self.cases("val"), Clean(), count, seed, classes, depth=self.size[0])
+
+    def images(self, part: Part, *, labelled: bool) -> Images:
+        """See `Source`; every volume. InputError if one has none of the classes that are wanted."""
+        return whole(self.cases(part), self.classes if labelled else ())
 
 
 @dataclass(frozen=True)

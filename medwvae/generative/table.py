@@ -61,9 +61,7 @@ NO_CONTEST: Final = (
 )  # fmt: skip
 """Columns of which neither direction is better: samples should be as diverse as images, not more."""
 
-
-CONTROLS: Final = ("ll_only", "zone", "top_k")
-"""Kinds of which nothing is learned: they set the scale and are in no contest."""
+_OF_ROWS: Final = ("system", "kind", "rate", "seed", "trained")
 
 
 def summary(scores: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -75,13 +73,14 @@ def summary(scores: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]]) -> lis
         Long format, `COLUMNS`. A subject's values of several seeds are averaged before the interval is taken: the
         subject is the unit; what seeds do is stated beside it, as the smallest and the largest mean of a seed.
     facts
-        By model, what belongs to it as a whole, and `system`, `kind`, `rate`, `seed`. Numbers are averaged over
-        seeds, with the smallest and the largest beside; the rest is left out.
+        By model, what belongs to it as a whole, and `system`, `kind`, `rate`, `seed`, `trained`. Numbers are averaged
+        over seeds, with the smallest and the largest beside; the rest is left out.
     """
     rows: dict[tuple[str, int | None], dict[str, Any]] = {}
     for entry in facts.values():
         key = (entry["system"], entry["rate"])
-        row = rows.setdefault(key, {"system": key[0], "kind": entry["kind"], "rate": key[1], "seeds": []})
+        known = {"system": key[0], "kind": entry["kind"], "rate": key[1], "trained": entry["trained"], "seeds": []}
+        row = rows.setdefault(key, known)
         if entry["seed"] is not None:
             row["seeds"].append(entry["seed"])
     for (system, rate), row in rows.items():
@@ -111,7 +110,7 @@ def _of_subjects(block: pd.DataFrame) -> dict[str, Any]:
 
 
 def _of_models(models: list[Mapping[str, Any]]) -> dict[str, Any]:
-    names = dict.fromkeys(name for model in models for name in model if name not in ("system", "kind", "rate", "seed"))
+    names = dict.fromkeys(name for model in models for name in model if name not in _OF_ROWS)
     found = {}
     for name in names:
         values = [model.get(name) for model in models]
@@ -148,7 +147,7 @@ def best_of(rows: list[dict[str, Any]], name: str) -> float | None:
     """Return the best mean of the trained models where one direction is better and there is a contest, else None."""
     if name in NO_CONTEST:
         return None
-    trained = [row for row in rows if row["rate"] is not None and row["kind"] not in CONTROLS]
+    trained = [row for row in rows if row["trained"]]  # a control sets the scale and is in no contest
     means = [entry["mean"] for row in trained if (entry := value_of(row, name))]
     if len(means) < 2:
         return None

@@ -103,6 +103,20 @@ def edited(
     return coefficients.map(scaled)
 
 
+def acting(coefficients: Coefficients, gains: Gains) -> dict[str, list[str]]:
+    """Return the subbands that each gain names, whether or not a narrower one holds there.
+
+    Raises
+    ------
+    ValueError
+        As `edit`.
+    """
+    return {
+        name: [band for band, _ in _factors(coefficients, gains) if name in _names(coefficients, band)]
+        for name in gains
+    }
+
+
 def _weighted(band: Tensor, weight: Tensor | None) -> Tensor:
     return torch.zeros_like(band) if weight is None else band * weight.to(band.real.dtype)
 
@@ -136,7 +150,6 @@ def _weights(
 
 def _factors(coefficients: Coefficients, gains: Gains) -> Iterator[tuple[str, float]]:
     """Yield every subband with its gain."""
-    approximation = f"{'a' * coefficients.spatial_dims}{coefficients.levels}"
     bands = list(coefficients.subbands())
     levels = [f"level{level}" for level in range(1, coefficients.levels + 1)]
     if unknown := [name for name in gains if name not in {*bands, *levels, "details", "approximation"}]:
@@ -148,8 +161,14 @@ def _factors(coefficients: Coefficients, gains: Gains) -> Iterator[tuple[str, fl
         if not math.isfinite(factor):
             raise ValueError(f"the gain of {name} is {factor}; gains are finite numbers")
     for band in bands:
-        wider = ("approximation",) if band == approximation else (f"level{_split(band)[1]}", "details")
-        yield band, next((float(gains[name]) for name in (band, *wider) if name in gains), 1.0)
+        yield band, next((float(gains[name]) for name in _names(coefficients, band) if name in gains), 1.0)
+
+
+def _names(coefficients: Coefficients, band: str) -> tuple[str, ...]:
+    """Return what names a subband, the narrowest first."""
+    if band == f"{'a' * coefficients.spatial_dims}{coefficients.levels}":
+        return band, "approximation"
+    return band, f"level{_split(band)[1]}", "details"
 
 
 def _split(band: str) -> tuple[str, int]:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.anatomy import middle
+from medwvae.anatomy import middle, three_slices
 from medwvae.data.loaders import Case
-from medwvae.generative.sources import Slices, Source
+from medwvae.generative.sources import OfCohort, Source
 from medwvae.nets.latent import LatentModel
 
 
@@ -40,11 +40,11 @@ class Example:
     label: int | None
 
 
-def examples(source: Source, dims: int = 2) -> list[Example]:
-    """Return one image of every test subject, of a set of images the scored ones; `dims` = 3: whole volumes."""
-    if isinstance(source, Slices):
+def examples(source: Source) -> list[Example]:
+    """Return one image of every test subject, of a set of images the scored ones."""
+    if isinstance(source, OfCohort):
         first = {case.subject: case for case in reversed(source.cases("test"))}
-        return [_of_case(first[subject], dims, source.classes) for subject in sorted(first)]
+        return [_of_case(first[subject], len(source.size), source.classes) for subject in sorted(first)]
     images = source.images("test", labelled=True)
     places = np.ones(images.values.shape[2:], bool)
     labels = [None] * len(images) if images.labels is None else images.labels.tolist()
@@ -70,7 +70,7 @@ def labels_of(model: LatentModel, several: Sequence[Example]) -> Tensor | None:
 
 
 def for_display(images: NDArray[Any], *, slices: bool) -> NDArray[Any]:
-    """Return images (N, C, *spatial) for display: slices turned, the middle one of volumes; colours last.
+    """Return images (N, C, *spatial) for display: slices turned, of volumes the three middle ones; colours last.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def for_display(images: NDArray[Any], *, slices: bool) -> NDArray[Any]:
     images = images[:, 0]
     if not slices:
         return images
-    return turned(images[:, images.shape[1] // 2] if images.ndim == 4 else images)
+    return turned(three_slices(images) if images.ndim == 4 else images)
 
 
 def turned(images: NDArray[Any]) -> NDArray[Any]:

@@ -52,9 +52,10 @@ def walks(images: Mapping[str, Array], measured: Mapping[str, Smoothness]) -> Fi
     """
     first = next(iter(images.values()))
     count, shape = len(first), first.shape[1:]
-    height = _INCH * shape[0] / shape[1]
+    width = _INCH * _widening(shape)
+    height = width * shape[0] / shape[1]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_INCH * count, (height + 0.2) * len(images) + 2.2), layout="constrained")
+        figure = Figure(figsize=(width * count, (height + 0.2) * len(images) + 2.2), layout="constrained")
         rows = figure.add_gridspec(len(images) + 1, 1, height_ratios=[height + 0.2] * len(images) + [2.0])
         high = max(window(row) for row in images.values())
         for k, (name, row) in enumerate(images.items()):
@@ -140,6 +141,14 @@ def edited(before: Array, after: Array, mask: NDArray[np.bool_]) -> Figure:
     return figure
 
 
+def said(words: str) -> Figure:
+    """Return a figure that says in words why there is no other."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4 * _INCH, _INCH), layout="constrained")
+        figure.text(0.5, 0.5, _plain(words), ha="center", va="center", wrap=True)
+    return figure
+
+
 def save(path: Path, figure: Figure, alt: str) -> None:
     """Write a figure as PNG, atomically, with its words as the file's `Description`; no date, no version."""
     with atomic(path) as temporary:
@@ -153,6 +162,11 @@ def window(images: Array) -> float:
     return max(float(np.quantile(finite, 0.999)), 0.0) or 1.0 if finite.size else 1.0
 
 
+def _widening(shape: tuple[int, ...]) -> float:
+    """Return how much more room a picture (H, W) gets that is broader than high, as the three slices of a volume."""
+    return math.sqrt(max(1.0, shape[1] / shape[0]))
+
+
 def _panels(
     rows: int,
     columns: int,
@@ -162,8 +176,9 @@ def _panels(
     colour_bar: bool = False,
     inches: float = _INCH,
 ) -> tuple[Figure, NDArray[np.object_]]:
-    """Return axes for pictures (H, W), `inches` wide each; so many rows have titles."""
+    """Return axes for pictures (H, W), `inches` wide each, broad ones more; so many rows have titles."""
     height, width = shape
+    inches *= _widening(shape)
     with matplotlib.rc_context(_STYLE):
         size = (inches * columns + colour_bar, inches * height / width * rows + 0.25 * titles)
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0))

@@ -29,8 +29,8 @@ def block(shape: Sequence[int], centre: Sequence[int], size: int) -> Tensor:
     return known
 
 
-def missing_slices(shape: Sequence[int], indices: Sequence[int], axis: int = 0) -> Tensor:
-    """Return the known voxels of a volume without some of its slices: bool *shape.
+def missing_slices(shape: Sequence[int], indices: Sequence[int], axis: int = 2) -> Tensor:
+    """Return the known voxels of a volume without some of its slices across an axis, by default axial: bool *shape.
 
     Raises
     ------

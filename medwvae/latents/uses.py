@@ -1,5 +1,6 @@
 """What people do with a latent, done once for the report: a walk, an edit, heatmaps and imputations of test images."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medwvae.latents import figures
+from medwvae.latents.coefficients import posterior_coefficients, wavelet_vae
 from medwvae.latents.edit import edit
 from medwvae.latents.examples import Example, for_display, labels_of
 from medwvae.latents.fillings import BIHARMONIC, MEAN, filled
@@ -21,9 +23,7 @@ from medwvae.latents.holes import block_within, missing_slices, scattered
 from medwvae.latents.interpolate import smoothness, walk
 from medwvae.latents.places import reach
 from medwvae.nets.blocks import crop_to, pad_to_multiple
-from medwvae.nets.diffusion_prior import DiffusionPrior
 from medwvae.nets.latent import LatentModel
-from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from medwvae.seeding import seed_for
 from medwvae.wavelets import Coefficients, dwt
 
@@ -36,6 +36,7 @@ MISSING: Final = 0.75
 FILLED: Final = 2
 """Test subjects whose image is filled in."""
 SWEEPS: Final = 150
+_REGIONS: Final = {2: "disc", 3: "ball"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Setting:
     models : mapping of str to LatentModel
         Trained, by name. The first is put to use; the others walk beside it.
     examples : sequence of Example
-        Test images, of at least two subjects.
+        Test images, one of each subject; a walk needs two.
     slices : bool
-        Whether the images are slices of volumes, to be turned for display.
+        Whether the images are volumes or slices of them, to be turned for display.
     seed : int
         Holes follow from it and the subject's name.
     """
@@ -98,8 +99,7 @@ def uses(setting: Setting) -> Iterator[tuple[str, Use]]:
     Raises
     ------
     ValueError
-        If there are no two test subjects (of one class, where the model has classes), or the images are too small for
-        a walk's SSIM or the holes.
+        If the images are too small for a walk's SSIM or the holes.
     """
     made: dict[str, Callable[[Setting], Use]] = {
         "walk": walked,
@@ -112,8 +112,15 @@ def uses(setting: Setting) -> Iterator[tuple[str, Use]]:
 
 
 def walked(setting: Setting) -> Use:
-    """Walk from one test image to another through each model's latent; below, the cross-fade."""
+    """Walk from one test image to another through each model's latent; below, the cross-fade.
+
+    Without two test subjects (of one class, where the model has classes) there is none, and the figure says so.
+    """
     ends = _ends(setting)
+    if ends is None:
+        of = " of one class" if setting.model.classes else ""
+        words = f"A walk needs two test subjects{of}, and there are none: left out."
+        return Use(figures.said(words), words, {"skipped": words})
     first, last = (end.image for end in ends)
     images, measured = {}, {}
     for name, model in setting.models.items():
@@ -149,8 +156,9 @@ def smoothed(setting: Setting) -> Use:
     return Use(
         figures.edited(shown[0], shown[1], outline),
         f"Image of test subject {example.subject} before and after its finest {WAVELET} details were taken out outside "
-        "an outlined disc, and the difference: none deep inside the disc",
+        f"an outlined {_REGIONS[mask.ndim]}, and the difference: none deep inside it",
         {
+            "region": _REGIONS[mask.ndim],
             "subject": example.subject,
             "wavelet": WAVELET,
             "reach": far,
@@ -164,7 +172,7 @@ def smoothed(setting: Setting) -> Use:
 def mapped(setting: Setting) -> Use:
     """Map the coefficients of an image, and of its place in the model's latent where that is wavelet coefficients."""
     example, model = setting.examples[0], setting.model
-    found = _latent_coefficients(model, example)
+    found = _coefficients(model, example)
     levels, wavelet = (LEVELS, WAVELET) if found is None else (found.levels, found.wavelet)
     padded = pad_to_multiple(example.image, 2**levels, model.dims)
     own = dwt(padded, levels, model.dims, wavelet, "periodization")
@@ -187,6 +195,7 @@ def mapped(setting: Setting) -> Use:
         {
             "subject": example.subject,
             "wavelet": wavelet,
+            "dims": model.dims,
             "energy": {str(level): part / total for level, part in energy.items()},
             "kept": [band for band in kept if "d" in band],
             "correlation": {
@@ -238,14 +247,10 @@ def imputed(setting: Setting) -> Use:
     )
 
 
-def _ends(setting: Setting) -> list[Example]:
-    """Return two test images; of a model with classes, two of one class."""
-    first, *others = setting.examples
-    others = [other for other in others if not setting.model.classes or other.label == first.label]
-    if not others:
-        of = " of one class" if setting.model.classes else ""
-        raise ValueError(f"a walk needs two test subjects{of}; without them say `generative.uses: null`")
-    return [first, others[0]]
+def _ends(setting: Setting) -> list[Example] | None:
+    """Return two test images, of a model with classes the first two of one class; None where there are none."""
+    pairs = itertools.combinations(setting.examples, 2)
+    return next((list(ends) for ends in pairs if not setting.model.classes or ends[0].label == ends[1].label), None)
 
 
 def _region(places: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -266,24 +271,24 @@ def _holes(shape: Sequence[int]) -> list[tuple[str, str, Callable[[Example, int]
         return scattered(shape, MISSING, seed)
 
     def slices(example: Example, seed: int) -> Tensor:
-        return missing_slices(shape, [shape[0] // 2, shape[0] // 2 + 1])
+        return missing_slices(shape, [shape[2] // 2, shape[2] // 2 + 1])
 
     sides = " × ".join([str(size)] * len(shape))
     other = (
-        ("slices", "two slices", slices)
+        ("slices", "two axial slices", slices)
         if len(shape) == 3
         else ("pixels", f"{100 * MISSING:.0f} % of the pixels", pixels)
     )
     return [("block", f"a block of {sides}", block), other]
 
 
-@torch.no_grad()
-def _latent_coefficients(model: LatentModel, example: Example) -> Coefficients | None:
+def _coefficients(model: LatentModel, example: Example) -> Coefficients | None:
     """Return the posterior mean of an image as wavelet coefficients, or None of a latent that is something else."""
-    inner = model.model if isinstance(model, DiffusionPrior) else model
-    if not isinstance(inner, WaveletLatentVAE):
+    try:
+        inner = wavelet_vae(model)
+    except ValueError:
         return None
-    return inner.coefficients(inner.encode(example.image, labels_of(inner, [example])).mean)
+    return posterior_coefficients(inner, example.image, labels_of(inner, [example]))
 
 
 def _plain(numbers: Mapping[str, float]) -> dict[str, float | None]:

@@ -209,6 +209,22 @@ class WaveletLatentVAE(LatentModel):
         axes = (tuple(range(self.dims)),) * self.levels
         return Coefficients(approximation, tuple(details), tuple(shapes), axes, self.wavelet)
 
+    def latent(self, coefficients: Coefficients) -> Latent:
+        """Undo `coefficients`; what is not kept is left out."""
+        parts = [coefficients.approximation]
+        for level, details in zip(range(self.levels, 0, -1), coefficients.details, strict=True):
+            if kept := self.kept.indices(level, self.dims):
+                parts.append(details[:, kept].flatten(1, 2))
+        return only(tuple(parts), self._inside())
+
+    def held(self) -> tuple[str, ...]:
+        """Return the names of the subbands that are latent, coarse to fine."""
+        names = subband_names(self.dims)
+        found = [f"{names[0]}{self.levels}"]
+        for level in range(self.levels, 0, -1):
+            found += [f"{names[1 + k]}{level}" for k in self.kept.indices(level, self.dims)]
+        return tuple(found)
+
     def divergence(self, posterior: Posterior, z: Latent, label: Tensor | None = None) -> Latent | None:
         """See `LatentModel.divergence`; closed form, given the coarser coefficients that were drawn."""
         if self.objective == "sparse":
@@ -283,11 +299,8 @@ class WaveletLatentVAE(LatentModel):
 
     def scales(self) -> dict[str, float]:
         """Learned s of the subbands that are latent, and σ_x."""
-        names = subband_names(self.dims)
-        latent = {f"{names[0]}{self.levels}"}
-        for level in range(self.levels, 0, -1):
-            latent |= {f"{names[1 + k]}{level}" for k in self.kept.indices(level, self.dims)}
-        scales = {name: s for name, s in self.noise.by_subband().items() if name in latent}
+        held = self.held()
+        scales = {name: s for name, s in self.noise.by_subband().items() if name in held}
         return super().scales() | scales if self.has_density else scales
 
     def _inside(self, shape: tuple[int, ...] | None = None) -> Latent | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medwvae.generative import table
+from medwvae.generative.scoring import LEAST
 from medwvae.report import figures, panels
 from medwvae.report.figures import VARIABLES
 from medwvae.report.uses import UsesInputs
@@ -39,6 +40,7 @@ KINDS = {
     "codec": "lossless codec",
     "reference": "in the place of samples",
 }
+WHAT = {"slices": "slices that show the head", "volumes": "whole volumes"}
 SETS = {"cifar10": "CIFAR-10", "celeba_hq": "a folder of photographs", "mnist": "MNIST"}
 _MARKERS = "osD^vP"
 _PIXELS = 3_000_000  # of all sample grids together
@@ -55,7 +57,7 @@ class GenerativeInputs:
     summary : the content of generative.json.
     histories : training history by model, as in `ReportInputs.histories`, with `s/<subband>` and `s/x`.
     pictures : `.npz` by model, see `medwvae.generative.scoring.Scored.pictures`.
-    radiological : whether the images are slices, to be turned for display; (n, H, W, 3) of colour photographs.
+    radiological : whether the images are of volumes, to be turned for display; (n, H, W, 3) of colour photographs.
     uses : what is done with the latent of one of the models, for the section after this one.
     """
 
@@ -82,6 +84,7 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
     return {
         "conditions": _conditions(inputs.summary["conditions"]),
         "radiological": inputs.radiological,
+        "volumes": len(inputs.summary["conditions"]["size"]) == 3,
         "verdicts": [_verdict(rows, rate, where, unit) for rate in rates],
         "tables": [_table(rows, rate, unit) for rate in (*rates, None)],
         "against_rate": _against_rate(rows, where, unit),
@@ -111,14 +114,21 @@ def about_models(summary: Mapping[str, Any]) -> str:
 
 def _unit(summary: Mapping[str, Any]) -> str:
     """Return what a rate counts: a pixel of a colour image has three values."""
-    return "value" if summary["conditions"].get("channels", 1) > 1 else "pixel"
+    known = summary["conditions"]
+    return "value" if known.get("channels", 1) > 1 else "pixel" if len(known["size"]) == 2 else "voxel"
 
 
 def _conditions(known: Mapping[str, Any]) -> str:
-    height, width = known["size"]
-    if (kind := known.get("data", "slices")) == "slices":
+    size, unlike = " × ".join(map(str, known["size"])), ""
+    if (kind := known.get("data", "slices")) in WHAT:
+        if kind == "volumes":
+            spacing = " × ".join(f"{mm:.3g}" for mm in known["spacing"])
+            size += f" voxels of {spacing} mm along right, anterior, superior"
+            unlike = " SSIM in three dimensions; codecs code sagittal slices, each on its own."
+            if min(known["test_images"], known["training_images"]) < LEAST:
+                unlike += f" Fewer than {LEAST} volumes: no distances between distributions."
         images = (
-            f"Images: slices that show the head, {height} × {width}; "
+            f"Images: {WHAT[kind]}, {size}; "
             f"{known['training_images']} of {count(known['training_subjects'], 'training subject')}, scored on "
             f"{known['test_images']} of {count(known['test_subjects'], 'test subject')}"
         )
@@ -127,7 +137,7 @@ def _conditions(known: Mapping[str, Any]) -> str:
             ", in colour (three values per pixel; codecs code each channel on its own)" if known["channels"] > 1 else ""
         )
         images = (
-            f"Images: {SETS[kind]}, {height} × {width}{colour}; scored on {known['test_images']} test images, each its "
+            f"Images: {SETS[kind]}, {size}{colour}; scored on {known['test_images']} test images, each its "
             f"own subject; nearest neighbours among {known['training_images']} training images"
         )
     return (
@@ -135,7 +145,7 @@ def _conditions(known: Mapping[str, Any]) -> str:
         "unless the table says otherwise; the weights are those of the best validation PSNR. Bits per voxel: "
         f"{known['quantisation_levels']} grey levels over 0 to {known['quantisation_top']:.3g} (the largest training "
         f"value, network units), uniform dequantisation. Distances between distributions: {known['features']} "
-        f"features of the test images against as many as {known['draws']} samples."
+        f"features of the test images against as many as {known['draws']} samples.{unlike}"
     )
 
 
@@ -143,7 +153,7 @@ def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> st
     """Return who leads at a rate, and what the controls have, in a sentence each."""
     means = sorted(
         (
-            (entry["mean"], row["system"], row["kind"] in table.CONTROLS)
+            (entry["mean"], row["system"], not row["trained"])
             for row in rows
             if row["rate"] == rate and (entry := table.value_of(row, "head/psnr"))
         ),

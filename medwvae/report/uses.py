@@ -55,16 +55,20 @@ def uses_section(inputs: UsesInputs) -> dict[str, Any]:
 
 
 def _entries(inputs: UsesInputs) -> Iterator[dict[str, Any]]:
-    writers: dict[str, Callable[[UsesInputs, Facts], tuple[str, str, Table | None]]] = {
-        "walk": _walk,
-        "edit": _edit,
-        "heatmap": _heatmap,
-        "imputed": _imputed,
+    writers: dict[str, tuple[str, Callable[[UsesInputs, Facts], tuple[str, Table | None]]]] = {
+        "walk": ("A walk between two subjects", _walk),
+        "edit": ("An edit", _edit),
+        "heatmap": ("Coefficients by level and orientation", _heatmap),
+        "imputed": ("Missing pixels filled in", _imputed),
     }
     for name, path in inputs.figures.items():
         if name in inputs.facts and path.is_file():
             facts = inputs.facts[name]
-            title, caption, table = writers[name](inputs, facts)
+            title, write = writers[name]
+            if "skipped" in facts:
+                yield {"title": title, "caption": facts["skipped"]}
+                continue
+            caption, table = write(inputs, facts)
             yield {
                 "title": title,
                 "subjects": " to ".join(facts["subjects"]) if name == "walk" else "",
@@ -75,7 +79,7 @@ def _entries(inputs: UsesInputs) -> Iterator[dict[str, Any]]:
             }
 
 
-def _walk(inputs: UsesInputs, facts: Facts) -> tuple[str, str, Table]:
+def _walk(inputs: UsesInputs, facts: Facts) -> tuple[str, Table]:
     beside = inputs.facts["beside"]
     rows = [
         (model, [(_decimal(measured[name]), False) for name in _WALK]) for model, measured in facts["models"].items()
@@ -88,28 +92,31 @@ def _walk(inputs: UsesInputs, facts: Facts) -> tuple[str, str, Table]:
         "between the ends over at the ends. Low numbers alone are no merit: a cross-fade has path ratio 1 and "
         "variation 0, and shows both images at once."
     )
-    return "A walk between two subjects", caption, Table("How smooth the walks are", list(_WALK.values()), rows)
+    return caption, Table("How smooth the walks are", list(_WALK.values()), rows)
 
 
-def _edit(inputs: UsesInputs, facts: Facts) -> tuple[str, str, None]:
-    voxels, changed = facts["voxels_deep_inside"], facts["changed_deep_inside"]
+def _edit(inputs: UsesInputs, facts: Facts) -> tuple[str, None]:
+    voxels, changed, region = facts["voxels_deep_inside"], facts["changed_deep_inside"], facts["region"]
     caption = (
-        f"Gain 0 on the finest level of the {facts['wavelet']} coefficients outside the outlined disc: the "
-        f"surroundings are smoothed, what lies in the disc is left. Of {count(voxels, 'voxel')} of the disc farther "
-        f"than the filter's reach ({facts['reach']} voxels) from its edge, {changed or 'none'} changed; outside it the "
-        "change is "
+        f"Gain 0 on the finest level of the {facts['wavelet']} coefficients outside the outlined {region}: the "
+        f"surroundings are smoothed, what lies in the {region} is left. Of {count(voxels, 'voxel')} of the {region} "
+        f"farther than the filter's reach ({facts['reach']} voxels) from its edge, {changed or 'none'} changed; "
+        "outside it the change is "
         f"{facts['rms_change_outside']:.3g} (root mean square, network units). Test subject {facts['subject']}; the "
         "coefficients are the image's own, no trained weight has a part in this."
     )
-    return "An edit", caption, None
+    return caption, None
 
 
-def _heatmap(inputs: UsesInputs, facts: Facts) -> tuple[str, str, None]:
+def _heatmap(inputs: UsesInputs, facts: Facts) -> tuple[str, None]:
     first, second = ("left to right", "top to bottom") if inputs.radiological else ("top to bottom", "left to right")
+    names = f"da: what changes from {first}, ad: from {second}, dd: both"
+    if facts["dims"] == 3:
+        names = "a letter for each axis (right, anterior, superior), d where it changes along that axis"
     energy = ", ".join(f"level {level} {percent(share)}" for level, share in facts["energy"].items())
     sentences = [
-        f"Magnitude of the {facts['wavelet']} details of the image, level 1 the finest; da: what changes from {first}, "
-        f"ad: from {second}, dd: both. Each level is divided by its largest. Energy of the details: {energy}.",
+        f"Magnitude of the {facts['wavelet']} details of the image, level 1 the finest; {names}. Each level is divided "
+        f"by its largest. Energy of the details: {energy}.",
     ]
     if facts["kept"]:
         known = {band: value for band, value in facts["correlation"].items() if value is not None}
@@ -119,10 +126,10 @@ def _heatmap(inputs: UsesInputs, facts: Facts) -> tuple[str, str, None]:
             f"{listed(facts['kept'])}. Correlation with the image's own coefficients: {agree}."
         )
     sentences.append(f"Test subject {facts['subject']}.")
-    return "Coefficients by level and orientation", " ".join(sentences), None
+    return " ".join(sentences), None
 
 
-def _imputed(inputs: UsesInputs, facts: Facts) -> tuple[str, str, Table]:
+def _imputed(inputs: UsesInputs, facts: Facts) -> tuple[str, Table]:
     how = {
         "map": "by the latent of largest density given the known pixels",
         "chain": "by a Markov chain, for the model has no density",
@@ -138,7 +145,7 @@ def _imputed(inputs: UsesInputs, facts: Facts) -> tuple[str, str, Table]:
         "anatomy, and what a model fills in is its guess, not a finding."
     )
     table = Table("Root mean square error over the missing pixels of these images, network units", columns, rows)
-    return "Missing pixels filled in", caption, table
+    return caption, table
 
 
 def _decimal(value: float | None) -> str:

@@ -6,6 +6,7 @@ from medwvae.stages.comparing import compare
 from medwvae.stages.export import export
 from medwvae.stages.generation import (
     REFERENCES,
+    generative_plan,
     generative_references,
     generative_report,
     score_generative,
@@ -13,6 +14,7 @@ from medwvae.stages.generation import (
     train_prior,
     trained_model,
 )
+from medwvae.stages.latent_coefficients import edit_latent, heatmap_latent
 from medwvae.stages.latents import generative_uses, impute, interpolate, sample
 from medwvae.stages.plan import (
     direct,
@@ -37,13 +39,16 @@ __all__ = [
     "deidentify",
     "direct",
     "edit",
+    "edit_latent",
     "evaluate",
     "export",
+    "generative_plan",
     "generative_references",
     "generative_report",
     "generative_uses",
     "generative_weights",
     "heatmap",
+    "heatmap_latent",
     "image_set_files",
     "impute",
     "ingest",

@@ -36,21 +36,18 @@ def edit(
     from medwvae.data import nifti
     from medwvae.latents.edit import edit as scale_bands
 
-    if not out.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
-    if out.resolve() == source.resolve():
-        raise InputError("the edited volume would replace the one that it is made from; give another name")
-    volume, affine = nifti.read(_present(source))
-    inner = None if mask is None else _on_grid(mask, volume, affine)
+    named_output(source, out)
+    volume, affine = nifti.read(present(source))
+    inner = None if mask is None else on_grid(mask, volume, affine)
     with said():
         if inner is None and inside:
             raise ValueError("gains inside a mask need a mask: add --mask")
         across = _across(affine, axis) if dims == 2 else None
         edited = scale_bands(
             torch.from_numpy(_batch(volume, across).astype(np.float64)),
-            _gains(gains),
+            gains_in(gains),
             None if inner is None else torch.from_numpy(_batch(inner, across)),
-            inside=_gains(inside) if inside else None,
+            inside=gains_in(inside) if inside else None,
             protect=protect,
             levels=_levels(levels),
             spatial_dims=_dims(dims),
@@ -91,10 +88,9 @@ def heatmap(
     from medwvae.latents.heatmap import heatmaps
     from medwvae.wavelets import dwt
 
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{out} is no name of a PNG file; end it in .png")
+    named_figure(out)
     # In the closest RAS+, so that every volume is shown the same way up.
-    volume, affine = to_ras(*nifti.read(_present(source)))
+    volume, affine = to_ras(*nifti.read(present(source)))
     across = _across(affine, axis)
     size = volume.shape[across]
     chosen = size // 2 if index is None else index
@@ -115,7 +111,21 @@ def heatmap(
     say(f"heatmap: {len(maps)} levels, slice {chosen} along axis {across}")
 
 
-def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.float64]") -> "NDArray[np.bool_]":
+def named_output(source: Path, out: Path) -> None:
+    """Raise `InputError` for the name of an edited volume that is none of a NIfTI file, or that of its source."""
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{out} is no name of a NIfTI file; end it in .nii.gz")
+    if out.resolve() == source.resolve():
+        raise InputError("the edited volume would replace the one that it is made from; give another name")
+
+
+def named_figure(out: Path) -> None:
+    """Raise `InputError` for a name that is none of a PNG file."""
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} is no name of a PNG file; end it in .png")
+
+
+def on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.float64]") -> "NDArray[np.bool_]":
     """Read a mask; every voxel that is not zero lies inside."""
     import numpy as np
 
@@ -123,7 +133,7 @@ def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.floa
     from medwvae.errors import Refusal
 
     try:
-        mask, own = nifti.read(_present(path))
+        mask, own = nifti.read(present(path))
     except Refusal as error:
         raise Refusal(f"the mask: {error}") from error
     if mask.shape != volume.shape:
@@ -137,7 +147,8 @@ def _on_grid(path: Path, volume: "NDArray[np.float32]", affine: "NDArray[np.floa
     return np.asarray(mask != 0)
 
 
-def _present(path: Path) -> Path:
+def present(path: Path) -> Path:
+    """Return the path of a file; raise `InputError` where there is none."""
     if not path.is_file():
         raise InputError(f"{path} is no file")
     return path
@@ -174,7 +185,7 @@ def _dims(dims: int) -> int:
     return dims
 
 
-def _gains(texts: Sequence[str]) -> dict[str, float]:
+def gains_in(texts: Sequence[str]) -> dict[str, float]:
     """Read 'level1=0', 'ad2=1.5', 'details=0.5', ..."""
     found: dict[str, float] = {}
     for text in texts:

@@ -23,10 +23,31 @@ if TYPE_CHECKING:
     from medwvae.generative.scoring import Scored, Settings
     from medwvae.nets.latent import LatentModel
 
-LEAST = 4
-"""Images of a kind: precision and recall look at the third neighbour."""
 REFERENCES = "references"
 """Stands in the place of a model's id for lossless codecs and training images."""
+
+
+def generative_plan(config: Config) -> None:
+    """Build every model of the study, and its prior, once, and list how large they are.
+
+    What cannot be is refused here, before anything trains.
+    """
+    from medwvae import build
+
+    sizes: dict[tuple[str, int], dict[str, int]] = {}
+    for model in config.generative.models().values():
+        if (model.system, model.rate) in sizes:
+            continue
+        untrained = build.latent_model(config, model.system, model.rate)
+        values = untrained.latent_values(tuple(build.generative_data(config).shape[1:]))
+        learned = sum(p.numel() for p in untrained.parameters() if p.requires_grad)
+        sizes[model.system, model.rate] = {"latent_values": values, "parameters": learned}
+        if getattr(config.generative.systems[model.system], "prior", False):
+            network = build.prior(config, untrained).diffusion.unet
+            sizes[model.system, model.rate]["prior_parameters"] = sum(p.numel() for p in network.parameters())
+    models = {name: sizes[one.system, one.rate] for name, one in config.generative.models().items()}
+    _write_json(paths.generative_plan(config.root), {"models": models})
+    say(f"plan: {len(models)} generative models, {len(sizes)} of different make")
 
 
 def train_generative(config: Config, model: str, threads: int) -> None:
@@ -35,7 +56,6 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     system = config.generative.systems[one.system]
     if not system.trained:
         raise ConfigError(f"{one.system} is a control: nothing in it is trained")
-    _buildable(config)
     import torch
 
     from medwvae import build
@@ -122,7 +142,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
 
 
 def score_generative(config: Config, model: str, threads: int = 1) -> None:
-    """Score one generative model on the test subjects' slices, or on the test images of a set."""
+    """Score one generative model on the test subjects' slices or volumes, or on the test images of a set."""
     one = _named(config, model)
     import torch
 
@@ -133,7 +153,7 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
     system = config.generative.systems[one.system]
     train, test = _train_and_test(config, labelled=getattr(system, "conditional", False))
     built = trained_model(config, one.id).to(device_for(config.train.accelerator))
-    found = score_model(built, test, train, _settings(config, max(train.maxima.values())))
+    found = score_model(built, test, train, _settings(config, train))
     found.facts |= _training_facts(config, one)
     names = {"system": one.system, "kind": system.kind, "rate": one.rate, "seed": one.seed}
     _write(config, one.id, {one.id: found}, {one.id: names})
@@ -144,17 +164,19 @@ def generative_references(config: Config, threads: int = 1) -> None:
     """Score what the models are held against: lossless codecs, and training images in the place of samples."""
     import torch
 
+    from medwvae import build
     from medwvae.generative.scoring import score_references
 
     torch.set_num_threads(threads)
     train, test = _train_and_test(config, labelled=False)
-    settings = _settings(config, max(train.maxima.values()))
+    settings = _settings(config, train)
     found = score_references(test, train, settings)
     kinds = {name: "reference" if name == "training_images" else "codec" for name in found}
     conditions = {
         "data": config.generative.data.kind,
         "channels": test.values.shape[1],
-        "size": list(test.values.shape[2:]),
+        "size": list(test.shape),
+        "spacing": [round(mm, 3) for mm in getattr(build.generative_data(config), "spacing", ())],
         "test_images": len(test),
         "test_subjects": len(set(test.subjects)),
         "training_images": len(train),
@@ -189,6 +211,8 @@ def generative_report(config: Config) -> None:
     scores = scores.reindex(columns=table.COLUMNS)
     read = {model: json.loads(paths.generative_facts(root, model).read_text(encoding="utf-8")) for model in models}
     facts = {name: facts for model in models for name, facts in read[model]["models"].items()}
+    for entry in facts.values():
+        entry["trained"] = entry["rate"] is not None and config.generative.systems[entry["system"]].trained
     rows = table.summary(scores, facts)
     summary = {"run": config.run, "conditions": read[REFERENCES]["conditions"], "rows": rows, "models": facts}
     write_table(paths.generative_table(root), scores)
@@ -231,22 +255,8 @@ def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
     return built.eval()
 
 
-def _buildable(config: Config) -> None:
-    """Build every model of the study, and its prior, so that what cannot be is refused before anything trains."""
-    from medwvae import build
-
-    seen = set()
-    for model in config.generative.models().values():
-        if (model.system, model.rate) in seen:
-            continue
-        seen.add((model.system, model.rate))
-        untrained = build.latent_model(config, model.system, model.rate)
-        if getattr(config.generative.systems[model.system], "prior", False):
-            build.prior(config, untrained)
-
-
 def _training_batches(config: Config) -> "Iterator[Tensor]":
-    """Yield the training images, (B, C, H, W); they are read when the first is asked for."""
+    """Yield the training images, (B, C, *spatial); they are read when the first is asked for."""
     from medwvae import build
     from medwvae.generative.reconstruction import batches
 
@@ -277,13 +287,14 @@ def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]
     Raises
     ------
     InputError
-        If there are too few of them to compare distributions.
+        If there are too few of them to compare distributions, and more could be scored.
     """
     from medwvae import build
+    from medwvae.generative.scoring import LEAST
 
     data = build.generative_data(config)
     train, test = data.images("train", labelled=False), data.images("test", labelled=labelled)
-    if min(len(test), len(train)) < LEAST:
+    if min(len(test), len(train)) < LEAST and test.dims == 2:  # volumes do without: they are as many as they are
         raise InputError(
             f"{len(train)} training and {len(test)} test images; comparing distributions takes {LEAST} of each: "
             "raise generative.fidelity.slices, or add subjects (images)"
@@ -294,19 +305,21 @@ def _train_and_test(config: Config, *, labelled: bool) -> "tuple[Images, Images]
 def _digest(config: Config, stage: str, model: GenerativeModel, *files: Path) -> str:
     code = provenance.stage_code(stage, config.generative.systems[model.system].module)
     settings = slice_for(config, stage, None, model.id)
-    if config.generative.data.kind == "slices":
+    if config.generative.data.of_cohort:
         return state_digest(config, settings, code, *files)
     return provenance.digest_of([settings, code, image_set_files(config), *map(sha256_of, files)])
 
 
-def _settings(config: Config, top: float) -> "Settings":
+def _settings(config: Config, train: "Images") -> "Settings":
     from medwvae.fidelity.features import features_named
     from medwvae.generative.likelihood import Quantisation
     from medwvae.generative.scoring import Settings
 
-    c = config.generative
+    c, top, dims = config.generative, max(train.maxima.values()), train.dims
     return Settings(
-        features=features_named(c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None),
+        features=features_named(
+            c.fidelity.features, Path(c.fidelity.weights) if c.fidelity.weights else None, dims=dims
+        ),
         quantisation=Quantisation.of(c.fidelity.bits, top),
         draws=c.fidelity.draws,
         shown=c.samples,

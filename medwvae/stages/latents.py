@@ -53,14 +53,14 @@ def sample(
     size = numbers(shape, "--shape") if shape else _source(config).shape[1:]
     with said():
         seeds = config.seed if seed is None else seed
-        number = _label(config, built, label)
+        number = class_number(config, built, label)
         images = draw(built, count, size, seed=seeds, label=number, temperature=temperature).numpy()
     _write_arrays(folder / "samples.npz", images=images)
     if built.dims == 3:
         affine = _affine_like(_source(config), size)
         for k, image in enumerate(images):
             write_volume(folder / f"sample_{k:03d}.nii.gz", _tensor(image), affine)
-    figure = figures.grid(for_display(images, slices=_is_slices(config)))
+    figure = figures.grid(for_display(images, slices=_of_heads(config)))
     of = f" of the class {label}" if label else ""
     figures.save(folder / "samples.png", figure, f"{count} samples of {model}{of}, temperature {temperature:g}")
     say(f"sample: {count} images of shape {'x'.join(map(str, images.shape[2:]))} in {folder}")
@@ -101,13 +101,15 @@ def interpolate(
     images, measured = {}, {}
     for name in models:
         model = _load_model(config, name)
-        found = examples(_source(config), model.dims)
+        found = examples(_source(config))
         ends = [_of_subject(found, subject, k) for k, subject in enumerate((first, last))]
         with said(), torch.no_grad():
             shared = ends[0].label if model.classes and ends[0].label == ends[1].label else None
             # Beside a model with classes, one without takes no notice of the label.
             asked = label if model.classes or len(models) == 1 else None
-            own = labels_for(model, shared if asked is None and shared is not None else _label(config, model, asked), 1)
+            own = labels_for(
+                model, shared if asked is None and shared is not None else class_number(config, model, asked), 1
+            )
             walked = walk(model, ends[0].image, ends[1].image, steps=steps, kind=way, label=own)
             top = max(end.maximum for end in ends)
             measured[name] = smoothness(model, walked, data_range=top, label=own)
@@ -118,9 +120,7 @@ def interpolate(
         for name, one in measured.items()
     }
     _write_json(folder / "walk.json", {"subjects": [end.subject for end in ends], "kind": kind, "models": facts})
-    figure = figures.walks(
-        {name: for_display(row, slices=_is_slices(config)) for name, row in images.items()}, measured
-    )
+    figure = figures.walks({name: for_display(row, slices=_of_heads(config)) for name, row in images.items()}, measured)
     figures.save(folder / "walk.png", figure, f"{kind} walk between two subjects by {', '.join(models)}")
     for name, one in measured.items():
         say(f"interpolate {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in one.summary().items()))
@@ -135,6 +135,7 @@ def impute(
     count: int = 4,
     hole: int = 24,
     missing_slices: str | None = None,
+    axis: int = 2,
     method: str = "map",
     sweeps: int = 100,
     label: str | None = None,
@@ -161,18 +162,18 @@ def impute(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
-    chosen = examples(_source(config), built.dims)[:count]
+    chosen = examples(_source(config))[:count]
     truth = torch.cat([example.image for example in chosen])
     with said():
         if missing_slices is None:
             holes = [block_within(e.places, hole, seed_for(config.seed, "hole", e.subject)) for e in chosen]
         else:
-            holes = [without(e.places.shape, numbers(missing_slices, "--missing-slices")) for e in chosen]
+            holes = [without(e.places.shape, numbers(missing_slices, "--missing-slices"), axis) for e in chosen]
         known = torch.stack(holes)[:, None]
         if built.classes and label is None and all(example.label is not None for example in chosen):
             own = labels_of(built, chosen)
         else:
-            own = labels_for(built, _label(config, built, label), len(chosen))
+            own = labels_for(built, class_number(config, built, label), len(chosen))
         found = filled(built, model, truth, known, method=way, sweeps=sweeps, seed=config.seed, label=own)
     answer, deviation = found.images[model], found.deviation
     arrays = {"truth": truth, "known": known, "image": answer} | ({} if deviation is None else {"deviation": deviation})
@@ -182,7 +183,7 @@ def impute(
     _write_json(folder / "imputed.json", facts)
     shown = {"truth": truth, "given": torch.where(known, truth, torch.nan), **found.images}
     shown["beside"] = (answer - truth).abs() if deviation is None else deviation
-    turned = {name: for_display(images.numpy(), slices=_is_slices(config)) for name, images in shown.items()}
+    turned = {name: for_display(images.numpy(), slices=_of_heads(config)) for name, images in shown.items()}
     beside = turned.pop("beside")
     figure = figures.imputed(turned, beside, "|error|" if deviation is None else "standard deviation")
     words = ", ".join(f"{name} {value:.4f}" for name, value in found.rmse.items())
@@ -206,10 +207,10 @@ def generative_uses(config: Config, model: str, threads: int = 1) -> None:
     root, rival = config.root, config.generative.rival_of(model)
     if rival:
         models[rival] = _load_model(config, rival)
-    found = examples(_source(config), models[model].dims)
+    found = examples(_source(config))
     facts: dict[str, Any] = {"model": model, "beside": rival}
     with said():
-        for name, use in uses(Setting(models, found, slices=_is_slices(config), seed=config.seed)):
+        for name, use in uses(Setting(models, found, slices=_of_heads(config), seed=config.seed)):
             figures.save(paths.generative_use(root, model, name), use.figure, use.alt)
             facts[name] = use.facts | {"alt": use.alt}
             say(f"uses of {model}: {name}")
@@ -230,11 +231,16 @@ def _source(config: Config) -> "Source":
     return build.generative_data(config)
 
 
-def _is_slices(config: Config) -> bool:
-    return config.generative.data.kind == "slices"
+def of_study(config: Config, name: str) -> "tuple[LatentModel, Source]":
+    """Return a trained model of the study and where its images come from."""
+    return _load_model(config, name), _source(config)
 
 
-def _label(config: Config, model: "LatentModel", name: str | None) -> int | None:
+def _of_heads(config: Config) -> bool:
+    return config.generative.data.of_cohort
+
+
+def class_number(config: Config, model: "LatentModel", name: str | None) -> int | None:
     """Return the number of a class by its name.
 
     Raises
@@ -274,22 +280,21 @@ def _of_subject(examples: "Sequence[Example]", subject: str | None, place: int) 
 
 
 def _affine_like(source: "Source", shape: Sequence[int]) -> "NDArray[np.float64]":
-    """Return the affine of a volume that is nobody's: the first test volume's voxel size, the origin in the middle."""
+    """Return the affine of a volume that is nobody's: the voxel size of the study's grid, the origin in the middle."""
     import numpy as np
 
-    from medwvae.generative.sources import Slices
-    from medwvae.geometry import spacing_of
+    from medwvae.generative.sources import Volumes
 
-    if not isinstance(source, Slices):
-        raise InputError("volumes are drawn of a study of volumes, and this one has photographs")
-    spacing = np.array(spacing_of(source.cases("test")[0].prepared.affine))
+    if not isinstance(source, Volumes):
+        raise InputError("volumes are drawn of a study of volumes: `generative.data: {kind: volumes}`")
+    spacing = np.array(source.spacing)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
     return affine
 
 
 def _unit(config: Config) -> str:
-    return "air 0, the reference intensity of the head 1" if _is_slices(config) else "black 0, white 1"
+    return "air 0, the reference intensity of the head 1" if _of_heads(config) else "black 0, white 1"
 
 
 def _tensor(array: "NDArray[Any]") -> "Tensor":

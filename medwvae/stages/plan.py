@@ -10,6 +10,7 @@ from typing import Any
 
 from medwvae import paths
 from medwvae.config import Config
+from medwvae.config_generative import CohortDataConfig
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
 from medwvae.names import CLASSICAL, EXTRAS, TASKS, Kind, Network, Task, task_of
@@ -112,7 +113,7 @@ def generative_weights(config: Config, model: str) -> list[Path]:
 
 
 def image_set_files(config: Config) -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of the files of the study's set of images; none of slices.
+    """Return names, sizes and times of the files of the study's set of images; none of the study's own volumes.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def image_set_files(config: Config) -> list[tuple[str, int, int]]:
         If files are missing.
     """
     data = config.generative.data
-    if data.kind == "slices" or not config.generative.systems:
+    if isinstance(data, CohortDataConfig) or not config.generative.systems:
         return []
     from medwvae.data.image_sets import files_of, signature
 

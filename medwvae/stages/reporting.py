@@ -184,7 +184,7 @@ def _generative_inputs(config: Config) -> Any:
         summary=json.loads(paths.generative_summary(root).read_text(encoding="utf-8")),
         histories={model: pd.read_csv(path) for model, path in histories.items() if path.is_file()},
         pictures={model: paths.generative_pictures(root, model) for model in models},
-        radiological=config.generative.data.kind == "slices",
+        radiological=config.generative.data.of_cohort,
         uses=_uses_inputs(config),
     )
 
@@ -202,7 +202,7 @@ def _uses_inputs(config: Config) -> Any:
     return UsesInputs(
         facts=json.loads(numbers.read_text(encoding="utf-8")),
         figures={use: paths.generative_use(root, model, use) for use in LATENT_USES},
-        radiological=config.generative.data.kind == "slices",
+        radiological=config.generative.data.of_cohort,
     )
 
 

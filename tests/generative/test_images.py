@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medwvae.data.loaders import Case, Mirror, SliceSampler
-from medwvae.generative.images import fitted, framed, gathered
+from medwvae.generative.images import fitted, framed, gathered, unfitted
 from tests.cases import case
 
 SIDES = st.integers(1, 12)
@@ -20,18 +20,21 @@ def test_a_frame_keeps_the_middle_and_adds_only_zeros(height, width, tall, wide)
     assert set(kept) <= set(slices.ravel())
     again = fitted(fitted(slices, (height + tall, width + wide)), (height, width))  # room for all of it, and back
     assert np.array_equal(again, slices)
+    assert np.array_equal(unfitted(out, slices), slices)
+    changed = unfitted(-out, slices)
+    assert np.array_equal(fitted(changed, (tall, wide)), -out) and (changed < 0).sum() == kept.size
 
 
 def test_a_frame_holds_image_and_head_alike():
     one = case(shape=(9, 24, 20))
-    (small,) = framed([one], (16, 28))
+    small = framed(one, (16, 28))
     assert small.prepared.image.shape == small.prepared.head.shape == (9, 16, 28)
     assert not small.prepared.image[~small.prepared.head].any()
     assert small.prepared.tissue_slices().tolist()
 
 
 def test_scored_slices_show_the_head_and_are_spread():
-    cases = framed([case("a", subject="s"), case("b", subject="s"), case("c")], (24, 20))
+    cases = [framed(one, (24, 20)) for one in (case("a", subject="s"), case("b", subject="s"), case("c"))]
     everything, some = gathered(cases), gathered(cases, 3)
     assert len(some) == 9 and set(some.volumes) == {"a", "b", "c"}
     assert some.subject_of("b") == "s" and some.of("b").tolist() == [3, 4, 5]

@@ -162,7 +162,7 @@ def test_holes_lie_where_they_should():
     ):
         with pytest.raises(ValueError, match=words):
             block(shape, centre, size)
-    for volume, indices, words in (((9, 9), [1], "3D model"), ((3, 9, 9), [3], "0 to 2"), ((2, 9, 9), [0, 1], "every")):
+    for volume, indices, words in (((9, 9), [1], "3D model"), ((9, 9, 3), [3], "0 to 2"), ((9, 9, 2), [0, 1], "every")):
         with pytest.raises(ValueError, match=words):
             missing_slices(volume, indices)
 

@@ -13,14 +13,18 @@ from typer.testing import CliRunner
 from medwvae import stages
 from medwvae.cli import app
 from medwvae.config import Config
+from medwvae.config_io import load
 from medwvae.data import nifti
+from medwvae.data.loaders import Case
+from medwvae.data.transforms import prepare
 from medwvae.errors import ConfigError, InputError, MedwvaeError
 from medwvae.latents import figures
 from medwvae.latents.places import reach
+from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from medwvae.stages import latents
 from tests.cases import case, head_like
 from tests.latents.models import Waves
-from tests.latents.volumes import Volumes
+from tests.latents.volumes import SlicesInMemory, VolumesInMemory
 
 AFFINE = np.array([[0.0, -1.5, 0, 10], [1.0, 0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 SHAPE = (18, 20)
@@ -28,13 +32,33 @@ SHAPE = (18, 20)
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A study with two test subjects and a model of slices, `waves`, and one of volumes, `deep`."""
+    """A study with two test subjects and models of slices, `waves` and `labelled`."""
     cases = [case(f"v{k}", (9, *SHAPE), seed=k, subject=f"s{k}") for k in range(2)]
-    models = {"waves": Waves(), "deep": Waves(dims=3), "labelled": Waves(classes=2)}
-    monkeypatch.setattr(latents, "_load_model", lambda _, name: models[name])
-    monkeypatch.setattr(latents, "_source", lambda _: Volumes(cases, SHAPE))
+    models = {"waves": Waves(), "labelled": Waves(classes=2), "wavelet": tiny_wavelet_vae(2)}
+    stand_in(monkeypatch, models, SlicesInMemory(cases, SHAPE))
     monkeypatch.chdir(tmp_path)
     return Config()
+
+
+@pytest.fixture
+def deep_study(tmp_path, monkeypatch):
+    """A study of volumes with two test subjects and models with three axes."""
+    cases = [case(f"v{k}", (14, 24, 26), seed=k, subject=f"s{k}") for k in range(2)]
+    models = {"deep": Waves(dims=3), "wavelet": tiny_wavelet_vae(3)}
+    stand_in(monkeypatch, models, VolumesInMemory(cases, (12, 13, 12), (2, 2, 1)))
+    monkeypatch.chdir(tmp_path)
+    return load(overrides={"generative.data": {"kind": "volumes"}})
+
+
+def stand_in(monkeypatch, models, source):
+    monkeypatch.setattr(latents, "_load_model", lambda _, name: models[name])
+    monkeypatch.setattr(latents, "_source", lambda _: source)
+
+
+def tiny_wavelet_vae(dims):
+    torch.manual_seed(0)
+    widths: Any = {"widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
+    return WaveletLatentVAE(objective="elbo", rate=2**dims, dims=dims, **widths).eval()
 
 
 def looked_at(path, words):
@@ -67,21 +91,27 @@ def test_samples_come_as_a_grid_and_as_arrays(study, tmp_path):
     assert not list((tmp_path / "a").glob("*.nii.gz"))
 
 
-def test_only_a_3d_model_gives_volumes(study):
-    folder = stages.sample(study, "deep", 1, count=2, shape="9,8,7")
-    assert folder == study.root / "latents" / "deep"
+def test_a_3d_model_gives_volumes_of_any_size(deep_study, tmp_path):
+    folder = stages.sample(deep_study, "deep", 1, count=2)
+    assert folder == deep_study.root / "latents" / "deep"
     volume, affine = nifti.read(folder / "sample_001.nii.gz")
-    assert volume.shape == (9, 8, 7)
-    np.testing.assert_array_equal(np.diag(affine), [1, 1, 1, 1])
+    assert volume.shape == (12, 13, 12)
+    np.testing.assert_allclose(affine[:3, :3], np.diag([2, 2, 3]))  # of the study's grid, and nobody's place
+    np.testing.assert_allclose(affine[:3] @ [5.5, 6, 5.5, 1], 0, atol=1e-6)
     looked_at(folder / "samples.png", "2 samples")
+    run("sample", "--model", "wavelet", "--count", 1, "--size", "9,8,7", "--out", tmp_path)
+    assert nifti.read(tmp_path / "sample_000.nii.gz")[0].shape == (9, 8, 7)
     with pytest.raises(InputError, match="3 spatial axes"):
-        stages.sample(study, "deep", 1, count=1)
+        stages.sample(deep_study, "deep", 1, count=1, shape="9,8")
+
+
+def test_classes_are_asked_for_by_name(study):
     with pytest.raises(InputError, match=r"by --label: t1w, t2w$"):
         stages.sample(study, "labelled", 1, count=1)
     with pytest.raises(InputError, match="t1w, t2w; got cat"):
         stages.sample(study, "labelled", 1, count=1, label="cat")
     with pytest.raises(InputError, match="commas"):
-        stages.sample(study, "deep", 1, count=1, shape="9x9")
+        stages.sample(study, "waves", 1, count=1, shape="9x9")
 
 
 def test_walks_of_two_models_stand_side_by_side(study, tmp_path):
@@ -135,9 +165,27 @@ def test_a_block_is_taken_out_and_filled_in(study, tmp_path, method):
     looked_at(tmp_path / "imputed.png", "RMSE in the hole")
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_missing_slices_of_a_volume_are_filled_in(deep_study, tmp_path, axis):
+    asked = ("--missing-slices", "3,4", "--axis", axis, "--sweeps", 10, "--count", 1)
+    run("impute", "--model", "deep", *asked, "--out", tmp_path)
+    arrays = loaded(tmp_path / "imputed.npz")
+    others = tuple(k for k in range(5) if k != 2 + axis)
+    assert np.flatnonzero(~arrays["known"].any(others)).tolist() == [3, 4]
+    assert np.flatnonzero(~arrays["known"].all(others)).tolist() == [3, 4]
+    assert np.array_equal(arrays["image"][arrays["known"]], arrays["truth"][arrays["known"]])
+    facts = json.loads((tmp_path / "imputed.json").read_text())["rmse_in_hole"]
+    assert set(facts) == {"mean", "deep"}
+    looked_at(tmp_path / "imputed.png", "RMSE in the hole")
+
+
+def test_a_walk_through_volumes_shows_three_slices_of_each(deep_study, tmp_path):
+    stages.interpolate(deep_study, ["wavelet"], 1, steps=3, out=tmp_path)
+    assert loaded(tmp_path / "walk.npz")["wavelet"].shape == (3, 1, 12, 13, 12)
+    looked_at(tmp_path / "walk.png", "walk between two subjects")
+
+
 def test_slices_are_missing_from_volumes_only(study):
-    folder = stages.impute(study, "deep", 1, count=1, missing_slices="3,4", sweeps=10)
-    assert np.flatnonzero(~loaded(folder / "imputed.npz")["known"].all((0, 1, 3, 4))).tolist() == [3, 4]
     with pytest.raises(InputError, match="3D model"):
         stages.impute(study, "waves", 1, missing_slices="3,4")
     with pytest.raises(InputError, match="does not fit"):
@@ -225,6 +273,43 @@ def test_heatmap_refuses_what_is_not_there(scan):
     for out, index, words in ((folder / "a.png", 12, "0 to 11"), (folder / "a.svg", 3, "PNG")):
         with pytest.raises(InputError, match=words):
             stages.heatmap(folder / "in.nii.gz", out, index=index)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_models_own_latent_is_edited_and_mapped(study, scan, monkeypatch, dims):
+    folder, _ = scan
+    source, out, mask = folder / "in.nii.gz", folder / "out.nii.gz", folder / "mask.nii.gz"
+    model = tiny_wavelet_vae(dims)
+    grid = SlicesInMemory([], (36, 44)) if dims == 2 else VolumesInMemory([], (18, 21, 11), (2, 2, 1))
+    stand_in(monkeypatch, {"wavelet": model, "waves": Waves(dims=dims)}, grid)
+    run("edit", source, out, "--gain", "details=1", "--model", "wavelet")
+    plain, affine = nifti.read(out)
+    prepared = prepare(source, modality="MR", plane="acquired", percentile=99.0)
+    own = grid.fitted(Case("v", "s", "unknown", prepared))
+    x = own.slices() if dims == 2 else own.slices()[:, 0][None, None]
+    with torch.no_grad():
+        again = model.reconstruct(x)
+    expected, _ = grid.returned(
+        Case("v", "s", "unknown", prepared), (again[0, 0] if dims == 3 else again[:, 0]).numpy()
+    )
+    np.testing.assert_allclose(plain, expected, rtol=1e-5, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(affine, prepared.affine if dims == 2 else own.prepared.affine, atol=1e-5)
+    run("edit", source, out, "--gain", "details=0", "--gain-inside", "level2=1.5", "--mask", mask, "--model", "wavelet")
+    assert not np.array_equal(nifti.read(out)[0], plain)
+    run("heatmap", source, folder / "maps.png", "--model", "wavelet")
+    looked_at(folder / "maps.png", "what the latent of wavelet holds")
+    config = Config()
+    for model_name, gains, options, words in (
+        ("waves", ["details=0"], {}, "no set of wavelet coefficients"),
+        ("wavelet", ["level1=0"], {}, "holds nothing of level1; it holds"),
+        ("wavelet", [], {"inside": ["level2=0"]}, "--mask"),
+        ("wavelet", ["details=0"], {"label": "t1w"}, "no classes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            stages.edit_latent(config, model_name, source, out, gains, **options)
+    if dims == 2:
+        with pytest.raises(InputError, match="--index is 99"):
+            stages.heatmap_latent(config, "wavelet", source, folder / "maps.png", index=99)
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):

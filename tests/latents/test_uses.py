@@ -14,7 +14,7 @@ from medwvae.names import LATENT_USES
 from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from tests.cases import case
 from tests.latents.models import Waves, images
-from tests.latents.volumes import Volumes
+from tests.latents.volumes import SlicesInMemory, VolumesInMemory
 
 SIZE = (24, 16)
 TINY: dict[str, Any] = {"objective": "elbo", "widths": (4, 4), "blocks": 1, "prior_width": 4, "prior_blocks": 1}
@@ -55,10 +55,12 @@ def test_the_walk_stands_beside_the_rivals(setting):
 def test_a_walk_keeps_to_one_class_and_needs_two_subjects(setting):
     classes = Setting({"waves": Waves(classes=2)}, setting.examples)
     assert walked(classes).facts["subjects"] == ["s0", "s2"]
-    with pytest.raises(ValueError, match=r"two test subjects of one class; .* `generative.uses: null`"):
-        walked(Setting(classes.models, setting.examples[:2]))
-    with pytest.raises(ValueError, match="two test subjects;"):
-        walked(Setting({"waves": Waves()}, setting.examples[:1]))
+    assert walked(Setting(classes.models, setting.examples[1:] + of(setting.examples[1].image))).facts["subjects"]
+    alone = walked(Setting(classes.models, setting.examples[:2]))
+    assert alone.facts == {"skipped": alone.alt} and "two test subjects of one class, and there are none" in alone.alt
+    one = Setting({"waves": Waves()}, setting.examples[:1])
+    assert "needs two test subjects, and" in walked(one).alt
+    assert tuple(dict(uses(one))) == LATENT_USES  # and nothing stops the others
     with pytest.raises(ValueError, match="none of the model's classes"):
         labels_of(Waves(classes=2), of(torch.zeros(1, 1, *SIZE), labels=(None,)))
 
@@ -105,13 +107,15 @@ def test_a_model_without_a_density_fills_in_by_the_chain():
 
 def test_an_example_goes_through_the_middle_of_the_first_volume_of_each_subject():
     cases = [case(name, (9, *SIZE), seed=k, subject=name[0]) for k, name in enumerate(("b1", "a1", "b2"))]
-    found = examples(Volumes(cases, SIZE))
+    found = examples(SlicesInMemory(cases, SIZE))
     assert [example.subject for example in found] == ["a", "b"]
     head = cases[0].prepared.head
     shown = middle(head.sum((1, 2)), 2)
     assert head[shown].any() and shown > 9 / 2
     assert torch.equal(found[1].image, cases[0].slices()[shown][None]) and found[1].label == 0
-    assert examples(Volumes(cases, SIZE), dims=3)[0].image.shape == (1, 1, 9, *SIZE)
+    whole = examples(VolumesInMemory(cases, (*SIZE, 11)))
+    assert [example.subject for example in whole] == ["a", "b"]
+    assert whole[0].image.shape == (1, 1, *SIZE, 11) and whole[0].places.shape == (*SIZE, 11)
 
 
 def test_the_middle_of_an_anatomy():

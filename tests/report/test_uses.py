@@ -25,11 +25,12 @@ FACTS: dict[str, Any] = {
         },
     },
     "edit": {
-        "alt": "an edit", "subject": "s1", "wavelet": "db4", "reach": 6, "voxels_deep_inside": 397,
+        "alt": "an edit", "region": "disc", "subject": "s1", "wavelet": "db4", "reach": 6, "voxels_deep_inside": 397,
         "changed_deep_inside": 0, "rms_change_outside": 0.0541,
     },
     "heatmap": {
-        "alt": "heatmaps", "subject": "s1", "wavelet": "haar", "energy": {"2": 0.6, "1": 0.4}, "kept": ["ad2", "da2"],
+        "alt": "heatmaps", "dims": 2, "subject": "s1", "wavelet": "haar", "energy": {"2": 0.6, "1": 0.4},
+        "kept": ["ad2", "da2"],
         "correlation": {"ad2": 0.987, "da2": None},
     },
     "imputed": {
@@ -108,5 +109,10 @@ def test_missing_pieces_and_other_cases_are_no_obstacle(inputs, tmp_path):
     assert "latent" not in found["Coefficients by level and orientation"]
     assert "da: what changes from top to bottom" in found["Coefficients by level and orientation"]
     assert "Markov chain" in found["Missing pixels filled in"]
+    words_of = {"title": "A walk between two subjects", "caption": "A walk needs two."}
+    lonely = facts | {"walk": {"skipped": "A walk needs two.", "alt": "A walk needs two."}}
+    assert uses_section(dataclasses.replace(inputs, facts=lonely))["entries"][0] == words_of
+    deep = uses_section(dataclasses.replace(inputs, facts=facts | {"heatmap": FACTS["heatmap"] | {"dims": 3}}))
+    assert "a letter for each axis" in deep["entries"][2]["caption"]
     gone = dataclasses.replace(inputs, figures=dict.fromkeys(LATENT_USES, tmp_path / "gone.png"))
     assert uses_section(gone)["entries"] == []
