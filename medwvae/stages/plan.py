@@ -13,7 +13,7 @@ from medwvae.config import Config
 from medwvae.config_generative import CohortDataConfig
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import CLASSICAL, TASKS, Kind, Network, Task, task_of
+from medwvae.names import CLASSICAL, EXTRAS, TASKS, Kind, Network, Task, task_of
 from medwvae.progress import say
 
 
@@ -85,6 +85,7 @@ def methods_of(config: Config, problem: str) -> dict[str, Kind]:
     wanted = config.classical.enabled
     methods: dict[str, Kind] = {"input": "input"}
     methods |= {name: "classical" for name in CLASSICAL[task_of(problem)] if wanted is None or name in wanted}
+    methods |= {name: "classical" for name in EXTRAS[task_of(problem)] if name in config.classical.extras}
     for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
