@@ -52,7 +52,7 @@ FLOORS = (
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
         "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
-        "latents.sample latents.uses report report.figures report.generative report.page report.panels "
+        "latents.sample latents.uses parallel report report.figures report.generative report.page report.panels "
         "report.tables report.uses report.words restore train",
         "work on the data",
     ),
