@@ -31,10 +31,11 @@ SETTINGS = (
 def command(results: Path, *, torchrun: bool = False) -> list[str]:
     """Train with two processes: Fabric's own, by the command line of the console script, or torchrun's."""
     script = str(Path(sys.executable).with_name("medwvae"))
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     log = ["--log", str(results / "train.log")]  # which torchrun takes for an option of its own
     arguments = [*start, script] if torchrun else [script, *log]
-    return [*arguments, "train", "--task", "superres", "--network", "wavelet_vae", *(part for one in (*SETTINGS, f"results={results}") for part in ("--set", one))]
+    sets = [part for one in (*SETTINGS, f"results={results}") for part in ("--set", one)]
+    return [*arguments, "train", "--task", "superres", "--network", "wavelet_vae", *sets]
 
 
 def finished(results: Path, *, torchrun: bool = False) -> str:
@@ -42,7 +43,7 @@ def finished(results: Path, *, torchrun: bool = False) -> str:
         command(results, torchrun=torchrun),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert answer.returncode == 0, answer.stderr
@@ -117,7 +118,7 @@ def test_each_rank_reads_its_own_volumes():
         assert {float(maximum) for maximum in drawn.maxima} == {float(torch.tensor(m)) for m in own}
 
 
-# --- who starts the processes ------------------------------------------------------------------------------------------
+# --- who starts the processes -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

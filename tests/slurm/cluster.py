@@ -122,8 +122,10 @@ def start() -> None:
 
 def stop() -> None:
     """Stop the three daemons that `start` started, and take its configuration away."""
-    for jobs in _run("squeue", "-h", "-o", "%i", check=False).split():
-        _run("scancel", jobs, check=False)
+    limit = time.monotonic() + 30
+    while (STATE / "ours").exists() and time.monotonic() < limit and _run("squeue", "-h", check=False).strip():
+        _run("scancel", "--user", "root", check=False)
+        time.sleep(1)
     for file in (STATE / "slurmd.pid", STATE / "slurmctld.pid", MUNGE_PID):
         with suppress(OSError, ValueError):
             process = int(file.read_text())
@@ -150,7 +152,7 @@ def one_node() -> Iterator[None]:
 def jobs() -> list[dict[str, str]]:
     """Return all jobs that the controller knows, as `scontrol` names their fields, in order of their numbers."""
     lines = _run("scontrol", "-o", "show", "jobs", check=False).splitlines()
-    found = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
+    found = [{"Comment": ""} | dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
     return sorted((job for job in found if "JobId" in job), key=lambda job: int(job["JobId"]))
 
 

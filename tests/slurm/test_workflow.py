@@ -13,11 +13,12 @@ import torch
 
 from medwvae import checkpoint, config_io, paths
 from medwvae.stages.training import training_digest
+from tests import test_train_kill, test_train_parallel
 from tests.slurm import cluster
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "workflows" / "profiles" / "slurm"
-STEPS = 800
+STEPS = 1500
 NETWORKS = ("wavelet_vae", "unet")
 STUDY = f"""
 run: queue
@@ -48,8 +49,8 @@ partitions:
 
 def skipped() -> str | None:
     """Why there is no SLURM to test on."""
-    if shutil.which("snakemake") is None:
-        return "the environment is not on the PATH"
+    if not os.environ.get("MEDWVAE_TEST_SLURM"):
+        return "installs and starts a SLURM on this machine; only by `make test-slurm`"
     try:
         import snakemake_executor_plugin_slurm  # noqa: F401
     except ImportError:
@@ -76,12 +77,8 @@ def snakemake(folder):
         "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20", "--cores", "2",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "root")}
-    return subprocess.Popen(
-        list(map(str, command)),
-        stdout=(folder / "snakemake.log").open("w"),
-        stderr=subprocess.STDOUT,
-        env=environment,
-    )
+    with (folder / "snakemake.log").open("w") as log:
+        return subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def steps_in(state):
@@ -89,9 +86,9 @@ def steps_in(state):
     return checkpoint.load(state)["progress"]["step"] if state.exists() else 0
 
 
-def jobs_of(word):
-    """Jobs whose rule, task or network is named so, first attempts first."""
-    return [job for job in cluster.jobs() if word in job.get("Comment", "")]
+def training(network):
+    """What the executor writes into the comment of a training's job."""
+    return f"rule_train_wildcards_denoise_{network}"
 
 
 def interrupt(folder, process):
@@ -102,13 +99,14 @@ def interrupt(folder, process):
         assert process.poll() is None, (folder / "snakemake.log").read_text()
         assert time.monotonic() < limit, cluster.jobs()
         time.sleep(0.3)
-        running = {name: job for name in NETWORKS for job in jobs_of(f"train_denoise_{name}")[:1]}
-        if len(running) < len(NETWORKS) or any(job["JobState"] != "RUNNING" for job in running.values()):
-            if not caught:
-                continue
+        jobs = cluster.jobs()[::-1]
+        running = {name: job for job in jobs for name in NETWORKS if job["Comment"] == training(name)}  # first attempts
+        if not caught and [job["JobState"] for job in running.values()] != ["RUNNING"] * len(NETWORKS):
+            continue
         if not states:
-            config = config_io.load([paths.config(root)], ())
-            states = {n: paths.training_state(root, training_digest(config, "denoise", n)) / "last.ckpt" for n in NETWORKS}
+            config = config_io.load([paths.config(root)], [f"results={root.parent}"])
+            digests = {name: training_digest(config, "denoise", name) for name in NETWORKS}
+            states = {name: paths.training_state(root, digest) / "last.ckpt" for name, digest in digests.items()}
         for name in set(NETWORKS) - set(caught):
             if steps := steps_in(states[name]):
                 job = running[name]["JobId"]
@@ -127,7 +125,7 @@ def times(job):
 
 def table(jobs):
     """The jobs as lines, for the eye."""
-    columns = ("JobId", "Comment", "Partition", "JobState", "StartTime", "EndTime", "TimeLimit", "MinMemoryNode", "TRES")
+    columns = ("JobId", "Comment", "Partition", "JobState", "StartTime", "EndTime", "TimeLimit", "MinMemoryNode")
     return "\n".join("  ".join(str(job.get(name)) for name in columns) for job in jobs)
 
 
@@ -138,39 +136,62 @@ def test_the_demo_through_the_queue(slurm, tmp_path):
         caught = interrupt(tmp_path, process)
         assert process.wait(timeout=1200) == 0, (tmp_path / "snakemake.log").read_text()
     finally:
-        process.terminate()
-        process.wait(timeout=120)
-    root, jobs = tmp_path / "results" / "queue", cluster.jobs()
+        process.kill()  # of no effect on one that has ended
+        process.wait(timeout=60)
+    jobs = cluster.jobs()
     print(caught, table(jobs), sep="\n")
-    assert paths.report(root).exists()
-    assert paths.metrics(root).exists()
+    check_jobs(jobs)
+    check_results(tmp_path, caught)
 
-    trainings = {name: jobs_of(f"train_denoise_{name}") for name in NETWORKS}
-    assert [job["JobState"] for job in trainings["unet"]] == ["FAILED", "COMPLETED"]  # killed, and retried
-    assert [job["JobState"] for job in trainings["wavelet_vae"]] == ["TIMEOUT", "COMPLETED"]
-    assert all(job["JobState"] == "COMPLETED" for job in jobs if "train_" not in job["Comment"])
-    (one, until), (two, end) = (times(trainings[name][0]) for name in NETWORKS)
-    assert max(one, two) < min(until, end)  # side by side
 
-    for attempts in trainings.values():
+def check_jobs(jobs):
+    """The queue did what the profile says."""
+    assert all(job["JobState"] == "COMPLETED" for job in jobs if "rule_train" not in job["Comment"])
+    one, two = ([job for job in jobs if job["Comment"] == training(name)] for name in NETWORKS)
+    assert [job["JobState"] for job in one] == ["TIMEOUT", "COMPLETED"]
+    assert [job["JobState"] for job in two] == ["CANCELLED", "COMPLETED"]  # as SLURM calls a job killed by scancel
+    starts, ends = zip(*(times(attempts[0]) for attempts in (one, two)), strict=True)
+    assert max(starts) < min(ends)  # side by side
+    for attempts in (one, two):
         assert [job["MinMemoryNode"] for job in attempts] == ["8000M", "16000M"]
         if not torch.cuda.is_available():
-            assert all(job["Partition"] == "gpu" and "gres/gpu=1" in job["TRES"] for job in attempts)
-    assert all(job["Partition"] == "cpu" for job in jobs_of("evaluate") + jobs_of("cohort"))
-    names = [job["Comment"] for job in jobs]
-    assert not any(rule in name for name in names for rule in ("rule_ingest", "rule_split", "rule_preprocess")), names
+            assert all((job["Partition"], job["TresPerJob"]) == ("gpu", "gres:gpu:1") for job in attempts)
+    groups = [job for job in jobs if job["Comment"].startswith(("rule_cohort_", "rule_ending_"))]
+    assert len(groups) == 2  # source to slices, and scores to report
+    assert all(job["Partition"] == "cpu" for job in groups)
 
-    # Each went on from its checkpoint, and ended as a training does that nobody interrupts.
-    whole = tmp_path / "whole" / "queue"
+
+def check_results(folder, caught):
+    """There is a report, and each training went on and ended as one does that nobody interrupts."""
+    root, whole = folder / "results" / "queue", folder / "whole" / "queue"
+    assert paths.report(root).exists()
+    assert paths.metrics(root).exists()
     shutil.copytree(root, whole, ignore=shutil.ignore_patterns("state", "models", "private", "canonical"))
     for name, steps in caught.items():
         assert 0 < steps < STEPS
         assert "goes on from step" in paths.log(root, f"train-denoise-{name}").read_text()
         command = [sys.executable, "-c", "from medwvae.cli import main; main()", "train", "-c", str(paths.config(root))]
-        command += ["--task", "denoise", "--network", name, "--set", f"results={tmp_path / 'whole'}"]
+        command += ["--task", "denoise", "--network", name, "--set", f"results={whole.parent}"]
         subprocess.run(command, check=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        ours, theirs = (checkpoint.load(paths.model(place, "denoise", name)) for place in (root, whole))
-        assert ours["meta"]["steps"] == theirs["meta"]["steps"] == STEPS
-        assert ours["meta"]["best"] == theirs["meta"]["best"]
-        assert ours["weights"].keys() == theirs["weights"].keys()
-        assert all(torch.equal(weight, theirs["weights"][key]) for key, weight in ours["weights"].items())
+        assert_same_training(*(paths.model(place, "denoise", name) for place in (root, whole)), STEPS)
+
+
+def assert_same_training(one, two, steps):
+    """Two files of weights are the same to the bit."""
+    ours, theirs = map(checkpoint.load, (one, two))
+    assert ours["meta"]["steps"] == theirs["meta"]["steps"] == steps
+    assert ours["meta"]["best"] == theirs["meta"]["best"]
+    assert ours["weights"].keys() == theirs["weights"].keys()
+    assert all(torch.equal(weight, theirs["weights"][key]) for key, weight in ours["weights"].items())
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_train_one_model(slurm, tmp_path):
+    whole, tasks = tmp_path / "whole", tmp_path / "tasks"
+    test_train_kill.study(whole / "default")
+    shutil.copytree(whole, tasks)
+    command = ["srun", "--ntasks=2", "--nodes=1", "--partition=cpu", "--time=10", *test_train_parallel.command(tasks)]
+    subprocess.run(command, check=True, timeout=500, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    test_train_parallel.finished(whole)  # processes that Fabric starts
+    assert (tasks / "train.log").read_text().count("best validation PSNR") == 1
+    assert_same_training(*(paths.model(root / "default", "superres", "wavelet_vae") for root in (tasks, whole)), 60)

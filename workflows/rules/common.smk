@@ -1,10 +1,17 @@
 """What the rules share: the command, what jobs ask of a machine, the digests that tell whether a result is valid."""
 
 import math
+import os
 import shlex
 
-# The medwvae beside this Python, also where its environment is not activated.
-shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+if IMAGE := os.environ.get("MEDWVAE_IMAGE"):
+
+    # With `--sdm apptainer` jobs run the medwvae of the image.
+    container: IMAGE
+
+else:
+    # The medwvae beside this Python, also where its environment is not activated.
+    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
 def medwvae(stage, arguments="", launcher=""):
