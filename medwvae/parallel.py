@@ -13,8 +13,8 @@ from medwvae.errors import ConfigError, TrainingError
 def launched(accelerator: str, precision: str, devices: int, nodes: int) -> Any:
     """Return a Lightning Fabric whose processes run.
 
-    They were started by `torchrun`, or by `srun` with one task per device. Where neither did, on one node, Fabric starts
-    the further processes itself, by the command line of the first.
+    They were started by `torchrun`, or by `srun` with one task per device. Where neither did, on one node, Fabric
+    starts the further processes itself, by the command line of the first.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from tests.slurm import cluster
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "workflows" / "profiles" / "slurm"
-STEPS = 1500
+STEPS = 1000
 NETWORKS = ("wavelet_vae", "unet")
 STUDY = f"""
 run: queue
