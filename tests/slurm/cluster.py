@@ -126,9 +126,9 @@ def stop() -> None:
     while (STATE / "ours").exists() and time.monotonic() < limit and _run("squeue", "-h", check=False).strip():
         _run("scancel", "--user", "root", check=False)
         time.sleep(1)
-    for file in (STATE / "slurmd.pid", STATE / "slurmctld.pid", MUNGE_PID):
+    for pid_file in (STATE / "slurmd.pid", STATE / "slurmctld.pid", MUNGE_PID):
         with suppress(OSError, ValueError):
-            process = int(file.read_text())
+            process = int(pid_file.read_text())
             os.kill(process, signal.SIGTERM)
             for _ in range(100):
                 os.kill(process, 0)
