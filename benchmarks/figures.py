@@ -14,7 +14,7 @@ import pandas as pd
 
 from medwvae.files import atomic
 from medwvae.report import figures
-from medwvae.report.words import TASK_LABELS, label
+from medwvae.report.words import family, label, task_label
 
 STYLE = Path(figures.__file__).with_name("style.css")
 
@@ -32,7 +32,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = []
     for name, task in summary["tasks"].items():
         lines += [
-            f"**{label(name, TASK_LABELS)}** ({task['setting']}; {task['subjects']} test subjects; "
+            f"**{task_label(name)}** ({task['setting']}; {task['subjects']} test subjects; "
             f"protocol `{task['protocol']}`)",
             "",
         ]
@@ -53,7 +53,7 @@ def table(summary: dict[str, Any]) -> str:
 def headline(summary: dict[str, Any]) -> str:
     """One small table for the README: each kind's best method per task, PSNR in dB / SSIM inside the head."""
     tasks = summary["tasks"]
-    titles = [f"{label(name, TASK_LABELS)}, {task['setting']}" for name, task in tasks.items()]
+    titles = [f"{task_label(name)}, {task['setting']}" for name, task in tasks.items()]
     lines = [f"| PSNR, dB / SSIM | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
 
     def cell(task: dict[str, Any], method: str, *, named: bool = False) -> str:
@@ -88,9 +88,10 @@ def main() -> None:
     metrics = pd.read_csv(options.root / "metrics.csv")
     texts = {"table.md": table(summary), "headline.md": headline(summary)}
     for name, task in summary["tasks"].items():
-        title, rows = label(name, TASK_LABELS), metrics[metrics["task"] == name]
+        title, rows = task_label(name), metrics[metrics["task"] == name]
         histories = {
-            path.parent.name: pd.read_csv(path) for path in (options.root / "models" / name).glob("*/history.csv")
+            path.parent.name: pd.read_csv(path)
+            for path in (options.root / "models" / family(name)).glob("*/history.csv")
         }
         order = sorted(task["kinds"], key=lambda method: task["regions"]["head"]["psnr"]["methods"][method]["mean"])
         texts[f"scores-{name}.svg"] = standalone(figures.strips(title, rows, task, "head", order))

@@ -9,6 +9,7 @@ from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, Recon
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import Task
+from medwvae.progress import say
 from medwvae.seeding import seed_for
 
 if TYPE_CHECKING:
@@ -51,11 +52,16 @@ def degradation(config: Config, problem: str) -> "TaskDegradation":
 
 
 def training_degradation(config: Config, task: Task) -> "Degradation":
-    """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has."""
-    from medwvae.degradation import Mixture
+    """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has.
 
-    settings = tuple(degradation(config, problem.id) for problem in config.problems_of(task))
-    return settings[0] if len(settings) == 1 else Mixture(settings)
+    With `networks.neighbours`, of slices between their neighbours.
+    """
+    from medwvae.degradation import Mixture, Neighbourhoods
+
+    settings: list[Degradation] = [degradation(config, problem.id) for problem in config.problems_of(task)]
+    if count := config.networks.neighbours:
+        settings = [Neighbourhoods(one, count) for one in settings]
+    return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
 
 
 def setting(config: Config, problem: str) -> str:
@@ -87,14 +93,14 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
     KeyError
         If there is no such network.
     """
-    channels, dims = 2 if task == "recon" else 1, config.networks.dims
+    channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
     conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
-        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, **own)
+        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, neighbours=neighbours, **own)
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
@@ -102,12 +108,19 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
             channels=channels,
             conditions=conditions,
             dims=dims,
+            neighbours=neighbours,
             **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
         )
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(channels=channels, conditions=conditions, dims=dims, features=config.networks.unet.features)
+        return UNet(
+            channels=channels,
+            conditions=conditions,
+            dims=dims,
+            neighbours=neighbours,
+            features=config.networks.unet.features,
+        )
     raise KeyError(name)
 
 
@@ -216,11 +229,36 @@ def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
     return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0)
 
 
-def training(config: Config, task: Task, network: str) -> "Settings":
+def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
-    rate = config.networks.conv_vae.learning_rate if network == "conv_vae" else c.learning_rate
-    return _settings(config, config.budget(task), rate)
+    rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
+    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    if config.networks.dims == 3 and c.precision == "auto":
+        changes["precision"] = _precision_of_patches(config, task, network_name)
+    return _settings(config, config.budget(task), rate, **changes)
+
+
+def _precision_of_patches(config: Config, task: Task, name: str) -> str:
+    """Return `auto`, or float32 where a CPU's bfloat16 would give wrong gradients.
+
+    Of a 3x3x3 convolution over two slices oneDNN's bfloat16 weight gradient is garbage, often infinite (PyTorch 2.13;
+    any width, right over one, three or more slices: tests/test_train.py). Patches of as many slices as a small power of
+    two have two at some level.
+    """
+    from medwvae.train import best_precision, device_for
+
+    c = config.train
+    multiple = network(config, task, name).alignment()[0]
+    depth = c.depth + -c.depth % multiple
+    halved = depth & (depth - 1) == 0 and depth <= 2 * multiple
+    if not halved or device_for(c.accelerator) != "cpu" or best_precision(c.accelerator) == "32-true":
+        return "auto"
+    say(
+        f"train.depth {c.depth} leaves two slices at a coarse level of {name}, where bfloat16 gradients on CPUs are "
+        f"wrong: it trains in float32; with {3 * multiple} slices it would not have to"
+    )
+    return "32-true"
 
 
 def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":

@@ -239,6 +239,56 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="A B [C ...]", help="Result folders; A is the baseline.")],
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Compared with itself; repeatable. Default: wavelet_vae.")
+    ] = None,
+    region: Annotated[str | None, typer.Option("--region", help="head, whole or lesion; by default the head.")] = None,
+    fail_if_worse: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if-worse",
+            metavar="METRIC:MARGIN",
+            help="Exit code 3 if a later run is significantly worse than A by more than MARGIN (the metric's unit; "
+            "psnr:0.1 is 0.1 dB): its mean difference is, and a one-sided Wilcoxon test, paired by subject, of "
+            "difference + margin gives p < .05 after Holm over all that is tested. Repeatable.",
+        ),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option("--out", help="Page (.html) or figure (.png, .svg, .pdf); repeatable.")
+    ] = None,
+) -> None:
+    """Compare two or more finished runs, paired by subject."""
+    from medwvae import stages
+    from medwvae.progress import hide
+
+    for place, folder in enumerate(folders):
+        hide(folder, f"folder {place + 1}")
+    for path in (*(out or ()), *((json_file,) if json_file else ())):
+        hide(path, "out")
+    failed = stages.compare(
+        folders,
+        methods=method or ("wavelet_vae",),
+        region=region,
+        fail_if_worse=fail_if_worse or (),
+        json_file=json_file,
+        out=out or (),
+    )
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
+def card(files: Files = None, overrides: Overrides = None) -> None:
+    """Write the model card and the data sheet of a finished run (Markdown and HTML)."""
+    from medwvae import stages
+
+    stages.card(_load(files, overrides))
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", help="New folder that gets the volumes.")],
     task: Annotated[str | None, typer.Option("--task", help="A task, or one of its settings.")] = None,

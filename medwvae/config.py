@@ -24,7 +24,19 @@ from medwvae.config_base import (
 )
 from medwvae.config_generative import GenerativeConfig
 from medwvae.errors import ConfigError
-from medwvae.names import NETWORKS, TASKS, Classical, Contrast, Network, Region, Task, task_of
+from medwvae.names import (
+    NETWORKS,
+    REGIONS,
+    TASKS,
+    USUAL_METRICS,
+    Classical,
+    Contrast,
+    Metric,
+    Network,
+    Region,
+    Task,
+    task_of,
+)
 
 
 class PhantomConfig(Section):
@@ -259,7 +271,8 @@ class NetworksConfig(Section):
     """The networks of the table."""
 
     enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
-    dims: Literal[2, 3] = Field(2, description="2 = slices, each by itself; 3 = volumes")
+    dims: Literal[2, 3] = Field(2, description="2 = slices; 3 = volumes")
+    neighbours: int = Field(0, ge=0, le=8, description="slices on either side that networks on slices see as well")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
@@ -275,7 +288,11 @@ class TrainConfig(Section):
     batch: Positive = Field(8, description="slices (or patches of volumes) per pass and device")
     accumulate: Positive = Field(1, description="passes whose gradients are averaged before a step")
     depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
+    optimiser: Literal["muon", "adamw"] = Field(
+        "muon", description="muon = orthogonalised steps for convolution kernels, AdamW for the rest; adamw = for all"
+    )
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
+    matrix_rate: float = Field(2.5, gt=0, description="Muon's learning rate, as a multiple of AdamW's")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
     loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
@@ -318,7 +335,17 @@ class ClassicalConfig(Section):
 class EvaluateConfig(Section):
     """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
 
-    regions: Several[Region] = Field(("head", "whole"), min_length=1, description="where to score")
+    regions: Several[Region] = Field(
+        REGIONS, min_length=1, description="where to score; lesion = in the masks of `lesions`, if there are any"
+    )
+    metrics: Several[Metric] = Field(
+        USUAL_METRICS,
+        min_length=1,
+        description="any of psnr ssim nmse ms_ssim gradient_error hfen edge_sharpness subbands ct",
+    )
+    lesions: str | None = Field(
+        None, description="folder of lesion masks on the volumes' canonical grid, <volume>.nii.gz; volumes may lack one"
+    )
 
 
 class ReportConfig(Section):
@@ -326,6 +353,12 @@ class ReportConfig(Section):
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
     subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+    intended_use: str = Field(
+        "Research on the restoration of MR and CT images.",
+        description="first sentence of the model card's intended use",
+    )
+    data_licence: str | None = Field(None, description="licence or terms of the images, for the data sheet")
+    data_source: str | None = Field(None, description="where the images come from, for the data sheet")
 
 
 class Config(Section):
@@ -364,6 +397,8 @@ class Config(Section):
                         f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
                         "preprocess.plane: coronal or sagittal"
                     )
+        if self.networks.dims == 3 and self.networks.neighbours:
+            raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
             thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
             if thick:
@@ -393,6 +428,7 @@ class Config(Section):
             "input": self.input,
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
+            "evaluate.lesions": self.evaluate.lesions,
             "generative.fidelity.weights": self.generative.fidelity.weights,
             "generative.data.path": getattr(self.generative.data, "path", None),
         }

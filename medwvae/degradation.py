@@ -1,6 +1,6 @@
 """From a clean slice to what each task measures: one place for the simulation of every protocol."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -55,7 +55,7 @@ class Simulated:
 class Degradation(Protocol):
     """What is measured of clean slices."""
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """Measure a batch.
 
         Parameters
@@ -65,8 +65,8 @@ class Degradation(Protocol):
         maximum : Tensor
             Of the volume, (B or 1,).
         generator : torch.Generator
-        shared : bool
-            Draw one mask and phase for the whole batch, as one acquisition of a volume has; training draws one a slice.
+        run : int or None
+            So many successive slices are one acquisition and have one mask and one phase; None: all of the batch.
         """
         ...
 
@@ -84,7 +84,7 @@ class TaskDegradation(Degradation, Protocol):
 class Clean:
     """No degradation: the start is the clean image, from which generative models learn."""
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         return Simulated(Measurement(image), image)
 
@@ -95,10 +95,41 @@ class Mixture:
 
     settings: tuple[Degradation, ...]
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         drawn = int(torch.randint(len(self.settings), (), generator=generator))
-        return self.settings[drawn](image, maximum, generator, shared)
+        return self.settings[drawn](image, maximum, generator, run)
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Slices that are measured together with `count` slices on either side, whose starts a network sees beside theirs.
+
+    Called with (B, 2 count + 1, H, W): each row of successive slices is one acquisition, with `run` None all of them.
+    """
+
+    degrade: Degradation
+    count: int
+
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
+        """See `Degradation`; the middle slices are measurement and truth."""
+        batch, width = image.shape[:2]
+        maxima = maximum if len(maximum) == 1 else maximum.repeat_interleave(width)
+        all_ = self.degrade(image.flatten(0, 1)[:, None], maxima, generator, None if run is None else width)
+        starts = torch.unflatten(all_.measurement.start, 0, (batch, width))
+        around = torch.cat((starts[:, : self.count], starts[:, self.count + 1 :]), dim=1).flatten(1, 2)
+        middle = slice(self.count, None, width)
+        return Simulated(replace(all_.measurement[middle], neighbours=around), all_.truth[middle])
+
+
+def acquisitions(image: Tensor, run: int | None) -> int:
+    """Return how many acquisitions a batch holds; see `Degradation`."""
+    return 1 if run is None else len(image) // run
+
+
+def each_slice(drawn: Tensor, run: int | None) -> Tensor:
+    """Return what was drawn for each acquisition (N, ...) for each of its slices, or (1, ...) for all."""
+    return drawn if run is None or run == 1 else drawn.repeat_interleave(run, 0)
 
 
 @dataclass(frozen=True)
@@ -108,7 +139,7 @@ class Superres:
     factor: int
     protocol: ClassVar[str] = "ixi-td"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         mask = truncation_mask((image.shape[-2], image.shape[-1]), self.factor).to(image.device)
         return Simulated(sample_kspace(image, mask), image)
@@ -121,7 +152,7 @@ class BicubicSuperres:
     factor: int
     protocol: ClassVar[str] = "ixi-bd"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         operator = bicubic((image.shape[-2], image.shape[-1]), self.factor)
         small = operator.forward(image)
@@ -141,7 +172,7 @@ class ThickSlices:
     axis: int = -1
     protocol: ClassVar[str] = "through-plane"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         operator = through_plane(image.shape[self.axis], self.factor, self.profile, self.thickness, self.axis)
         thick = operator.forward(image)
@@ -163,7 +194,7 @@ class Denoise:
         """Name of the protocol."""
         return "poisson" if self.law == "poisson" else f"brainweb-{self.law}"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         maximum = maximum.reshape(-1, 1, 1, 1)
         sigma = self.sigma * maximum
@@ -204,15 +235,15 @@ class Recon:
         """Name of the protocol."""
         return "calgary" if self.pattern == "poisson-disc" else "fastmri"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         height, width = image.shape[-2:]
         phases, masks = [], []
-        for _ in range(1 if shared else len(image)):
+        for _ in range(acquisitions(image, run)):
             phases.append(smooth_phase((height, width), generator, self.phase))
             masks.append(self._mask((height, width), generator))
-        truth = with_phase(image, torch.stack(phases)[:, None].to(image.device))
-        mask = torch.cat(masks).to(image.device)
+        truth = with_phase(image, each_slice(torch.stack(phases)[:, None], run).to(image.device))
+        mask = each_slice(torch.cat(masks), run).to(image.device)
         maps = birdcage_maps((height, width), self.coils).to(image.device) if self.coils > 1 else None
         rows = round(height * self.centre) if self.pattern == "poisson-disc" else None
         measurement = sample_kspace(truth, mask, round(width * self.centre), centre_rows=rows, maps=maps)
@@ -250,7 +281,7 @@ class SparseView:
     attenuation: float = 0.04
     protocol: ClassVar[str] = "sparse-view"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         shape = (image.shape[-2], image.shape[-1])
         parallel = self.beam == "parallel"
@@ -280,15 +311,15 @@ class Inpaint:
     streaks: int = 8
     protocol: ClassVar[str] = "inpainting"
 
-    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         shape = (image.shape[-2], image.shape[-1])
         masks = [
             block_mask(shape, self.lost, (0.05, 0.2), generator)
             if self.kind == "blocks"
             else streak_mask(shape, generator, streaks=self.streaks)
-            for _ in range(1 if shared else len(image))
+            for _ in range(acquisitions(image, run))
         ]
-        operator = Masking(torch.cat(masks).to(image.device))
+        operator = Masking(each_slice(torch.cat(masks), run).to(image.device))
         known = operator.forward(image)
         return Simulated(Measurement(known, operator, known), image)

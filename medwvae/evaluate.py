@@ -1,17 +1,21 @@
 """Scores: every restored volume against its truth, one row per subject, method, region and metric."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from medwvae.data import nifti
+from medwvae.data.lesions import read_lesions
 from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import Kind, Region, Task, task_of
-from medwvae.protocols import PROTOCOLS, Protocol, Score, score
+from medwvae.geometry import spacing_of
+from medwvae.metrics.voxels import Mask
+from medwvae.names import Kind, Metric, Region, Task, task_of
+from medwvae.protocols import PROTOCOLS, Protocol, Score
+from medwvae.scores import ct_scores, scores_of
 
 PROTOCOL_OF: Mapping[Task, str] = {
     "superres": "ixi-td",
@@ -43,11 +47,19 @@ def score_volumes(
     setting: str,
     regions: Sequence[Region],
     protocol: str | None = None,
+    metrics: Collection[Metric] = ("psnr", "ssim", "nmse"),
+    lesions: Path | None = None,
 ) -> pd.DataFrame:
     """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
 
-    `task` is the id of a problem, such as `denoise` or its setting `denoise-s3`. `protocol` is a name of `PROTOCOLS`;
-    the task's own (`PROTOCOL_OF`), if not given.
+    Parameters
+    ----------
+    task : str
+        The id of a problem, such as `denoise` or its setting `denoise-s3`.
+    protocol : str, optional
+        Name in `PROTOCOLS`; the task's own (`PROTOCOL_OF`), if not given.
+    lesions : Path, optional
+        Folder of lesion masks, see `medwvae.data.lesions`.
 
     Raises
     ------
@@ -56,6 +68,7 @@ def score_volumes(
     """
     rules = PROTOCOLS[protocol or PROTOCOL_OF[task_of(task)]]
     rows = []
+    masks = {c.volume: None if lesions is None else read_lesions(lesions, c.volume, c.prepared) for c in cases}
     for item in restored:
         for case in cases:
             base = {
@@ -69,9 +82,9 @@ def score_volumes(
                 "volume": case.volume,
                 "contrast": case.contrast,
             }
-            for region, metric, value, unit in _score_one(case, item.folder / f"{case.volume}.nii.gz", rules):
-                if region in regions:
-                    rows.append(base | {"region": region, "metric": metric, "value": value, "unit": unit})
+            path = item.folder / f"{case.volume}.nii.gz"
+            for one in _score_one(case, path, rules, regions, metrics, masks[case.volume]):
+                rows.append(base | one._asdict())
     return pd.DataFrame(rows)
 
 
@@ -88,11 +101,33 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
-def _score_one(case: Case, path: Path, protocol: Protocol) -> list[Score]:
+def _score_one(
+    case: Case,
+    path: Path,
+    protocol: Protocol,
+    regions: Sequence[Region],
+    metrics: Collection[Metric],
+    lesion: Mask | None,
+) -> list[Score]:
     if not path.is_file():
         raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
     volume, _ = nifti.read(path)
-    x = case.prepared.to_slices(volume)
-    if x.shape != case.prepared.image.shape:
-        raise InputError(f"{path}: shape {x.shape} is not its truth's {case.prepared.image.shape}")
-    return score(protocol, x, case.prepared.image, case.prepared.head, case.prepared.scaling)
+    prepared = case.prepared
+    x = prepared.to_slices(volume)
+    if x.shape != prepared.image.shape:
+        raise InputError(f"{path}: shape {x.shape} is not its truth's {prepared.image.shape}")
+    found = scores_of(
+        protocol,
+        x,
+        prepared.image,
+        prepared.head,
+        metrics=metrics,
+        regions=regions,
+        lesion=lesion,
+        scaling=prepared.scaling,
+    )
+    if "ct" in metrics and case.contrast == "ct" and "head" in regions:
+        hounsfield = [prepared.scaling.invert(image) for image in (x, prepared.image)]
+        spacing = [mm for axis, mm in enumerate(spacing_of(prepared.affine)) if axis != prepared.axis]
+        found += ct_scores(hounsfield[0], hounsfield[1], prepared.head, (spacing[0], spacing[1]))
+    return found

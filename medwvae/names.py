@@ -37,8 +37,19 @@ CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
 Kind = Literal["input", "classical", "network", "ours"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 
-Region = Literal["head", "whole"]
+Region = Literal["head", "whole", "lesion"]
+"""`lesion`: where a mask of lesions was given (`evaluate.lesions`)."""
 REGIONS: Final[tuple[Region, ...]] = get_args(Region)
+
+Metric = Literal[
+    "psnr", "ssim", "nmse", "ms_ssim", "gradient_error", "hfen", "edge_sharpness", "subbands", "ct"
+]  # fmt: skip
+"""What an evaluation can score; definitions are in `medwvae.metrics`."""
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
+USUAL_METRICS: Final[tuple[Metric, ...]] = (
+    "psnr", "ssim", "nmse", "gradient_error", "hfen", "edge_sharpness", "ct",
+)  # fmt: skip
+"""Quick enough for every study; `ct` says nothing about MR."""
 
 Part = Literal["train", "val", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)

@@ -183,6 +183,16 @@ def report(root: Path) -> Path:
     return root / "report.html"
 
 
+def model_card(root: Path, suffix: str) -> Path:
+    """Return the model card; `suffix` is md or html."""
+    return root / f"model_card.{suffix}"
+
+
+def data_sheet(root: Path, suffix: str) -> Path:
+    """Return the data sheet; `suffix` is md or html."""
+    return root / f"data_sheet.{suffix}"
+
+
 def log(root: Path, rule: str) -> Path:
     """Return the log of a rule; `rule` may hold wildcards."""
     return root / "logs" / f"{rule}.log"

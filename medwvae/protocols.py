@@ -10,7 +10,8 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from medwvae.intensity import LinearScaling
-from medwvae.metrics import UNIFORM_TAPS, Array, Mask, SsimKind, masked_mean, nmse, psnr, ssim_map
+from medwvae.metrics.similarity import UNIFORM_TAPS, SsimKind, ssim_map
+from medwvae.metrics.voxels import Array, Mask, masked_mean, nmse, psnr
 from medwvae.names import Region
 
 DataRange = Literal["volume maximum", "joint span", "image span", "unit"]
@@ -81,6 +82,15 @@ class Protocol:
         if x is None:
             raise ValueError(f"protocol {self.name}: the range is that of both images together")
         return float(max(ref.max(), x.max())) - float(min(ref.min(), x.min()))
+
+    def seen(self, image: Array, scaling: LinearScaling | None = None) -> Array:
+        """Return what is scored of an image: itself, or what the protocol's window shows of it.
+
+        `scaling` is undone before the window; without one the image is in HU.
+        """
+        if self.window is None:
+            return image
+        return windowed(image if scaling is None else scaling.invert(image), *self.window)
 
 
 def _volume(name: str, description: str, dims: Literal[2, 3] = 2) -> Protocol:
@@ -167,16 +177,23 @@ def windowed(image: Array, centre: float, width: float) -> Array:
     return np.asarray(np.clip((image - (centre - 0.5)) / (width - 1) + 0.5, 0, 1), image.dtype)
 
 
-def score(protocol: Protocol, x: Array, ref: Array, head: Mask, scaling: LinearScaling | None = None) -> list[Score]:
-    """Score a restored volume inside the head and over the whole volume.
+def score(
+    protocol: Protocol,
+    x: Array,
+    ref: Array,
+    head: Mask,
+    lesion: Mask | None = None,
+    scaling: LinearScaling | None = None,
+) -> list[Score]:
+    """Score a restored volume inside the head, over the whole volume, and in its lesions where they are known.
 
     Parameters
     ----------
     x, ref : array of float, (slices, H, W)
         Restored and true magnitude volume, in the same units.
-    head : array of bool, (slices, H, W)
+    head, lesion : array of bool, (slices, H, W)
     scaling : LinearScaling, optional
-        Undone before a window of the protocol; without one the volumes are in HU there.
+        See `Protocol.seen`.
 
     Returns
     -------
@@ -189,33 +206,37 @@ def score(protocol: Protocol, x: Array, ref: Array, head: Mask, scaling: LinearS
     ValueError
         If no slice can be scored (all constant), for protocols that score each by itself.
     """
-    if protocol.window is not None:
-        if scaling is not None:
-            x, ref = scaling.invert(x), scaling.invert(ref)
-        x, ref = (windowed(image, *protocol.window) for image in (x, ref))
+    x, ref = protocol.seen(x, scaling), protocol.seen(ref, scaling)
     if protocol.averaging != "image":
-        return _score(protocol, x, ref, head, protocol.range_of(ref, x))
+        return _score(protocol, x, ref, head, lesion, protocol.range_of(ref, x))
     values: dict[Score, list[float]] = {}
-    for one, truth, mask in zip(x, ref, head, strict=True):
-        data_range = protocol.range_of(truth, one)
-        # A blank slice has neither a range nor an energy to divide by.
-        if data_range > 0 and truth.any():
-            for item in _score(protocol, one[None], truth[None], mask[None], data_range):
-                values.setdefault(item._replace(value=0.0), []).append(item.value)
+    for k in scored_slices(protocol, x, ref):
+        own = slice(k, k + 1)
+        data_range = protocol.range_of(ref[k], x[k])
+        of_slice = _score(protocol, x[own], ref[own], head[own], None if lesion is None else lesion[own], data_range)
+        for item in of_slice:
+            values.setdefault(item._replace(value=0.0), []).append(item.value)
     if not values:
         raise ValueError(f"protocol {protocol.name}: every slice of the truth is blank")
     return [key._replace(value=float(np.mean(found))) for key, found in values.items()]
 
 
-def _score(protocol: Protocol, x: Array, ref: Array, head: Mask, data_range: float) -> list[Score]:
+def scored_slices(protocol: Protocol, x: Array, ref: Array) -> list[int]:
+    """Return the slices that a protocol scores each by itself: a blank one has neither a range nor an energy."""
+    return [k for k in range(len(ref)) if ref[k].any() and protocol.range_of(ref[k], x[k]) > 0]
+
+
+def _score(protocol: Protocol, x: Array, ref: Array, head: Mask, lesion: Mask | None, data_range: float) -> list[Score]:
     similarity = ssim_map(x, ref, data_range=data_range, kind=protocol.ssim_kind, dims=protocol.ssim_dims)
     rim = 0 if protocol.rim else UNIFORM_TAPS // 2
     inner = similarity[..., rim : similarity.shape[-2] - rim, rim : similarity.shape[-1] - rim]
     regions: tuple[tuple[Region, Mask | None], ...] = (("head", head), ("whole", None))
+    if lesion is not None:
+        regions += (("lesion", lesion),)
     scores = []
     for region, mask in regions:
         if mask is not None and protocol.averaging == "image" and not ref[mask].any():
-            continue  # a slice beyond the head, or with nothing in the window
+            continue  # a slice beyond the region, or with nothing in the window
         scores += [
             Score(region, "psnr", psnr(x, ref, data_range=data_range, mask=mask), "dB"),
             Score(region, "ssim", masked_mean(inner) if mask is None else masked_mean(similarity, mask), ""),

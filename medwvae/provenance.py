@@ -21,7 +21,7 @@ ENTRY = {
     "train": "medwvae.train",
     "restore": "medwvae.restore",
     "evaluate": "medwvae.evaluate",
-    "report": "medwvae.report.page",
+    "report": "medwvae.report.card",
     "train_generative": "medwvae.generative.sources",
     "train_prior": "medwvae.generative.sources",
     "score_generative": "medwvae.generative.scoring",

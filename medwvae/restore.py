@@ -42,7 +42,7 @@ def simulate(case: Case, degrade: Degradation, seed: int, task: str) -> Simulate
     `task` is without its setting: a network trained for one setting and one trained for several meet the same input.
     """
     generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume))
-    return degrade(case.slices(), case.maximum(), generator, True)
+    return degrade(case.slices(), case.maximum(), generator, None)
 
 
 def network_method(

@@ -14,12 +14,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
 from medwvae.data.loaders import Case, Sampler, class_of
-from medwvae.degradation import Degradation, Mixture, Simulated
+from medwvae.degradation import Degradation, Mixture, Neighbourhoods, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
+from medwvae.optimisers import Muon, OptimiserName, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
 from medwvae.progress import say
 from medwvae.seeding import seed_for
@@ -46,6 +47,8 @@ class Settings:
     loss: Loss
     checkpoint_seconds: float
     seed: int
+    optimiser: OptimiserName = "adamw"
+    matrix_rate: float = 1.0
     precision: str = "32-true"
     accelerator: str = "cpu"
     devices: int = 1
@@ -127,7 +130,8 @@ class Validation:
                 own = chosen[turns == turn]
                 if not len(own):
                     continue
-                simulated = setting(case.slices()[own], case.maximum(), generator, True)
+                count = setting.count if isinstance(setting, Neighbourhoods) else 0
+                simulated = setting(case.slices(count)[own], case.maximum(), generator, None)
                 if len(classes) > 1:
                     label = torch.full((len(own),), class_of(case, classes))
                     simulated = replace(simulated, measurement=replace(simulated.measurement, label=label))
@@ -211,7 +215,7 @@ def train(
     share = (fabric.global_rank, fabric.world_size)
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
     module = build()
-    optimiser = torch.optim.AdamW(_groups(module, settings.weight_decay), lr=settings.learning_rate)
+    optimiser = Muon(_groups(module, settings), lr=settings.learning_rate)
     averaged = AveragedModel(module, avg_fn=_ramped_average(settings.ema)).to(fabric.device)
     model, optimiser = fabric.setup(module, optimiser)
     loss_of = LOSSES[settings.loss]
@@ -256,7 +260,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         drawn = sampler.draw(settings.batch * settings.accumulate, generator, share)
-        simulated = degrade(drawn.images, drawn.maxima, generator, False)
+        simulated = degrade(drawn.images, drawn.maxima, generator, 1)
         measurement = replace(simulated.measurement, label=drawn.labels)
         optimiser.zero_grad(set_to_none=True)
         total, terms = torch.zeros((), device=fabric.device), dict[str, Tensor]()
@@ -327,19 +331,24 @@ def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
         writer.writerows({name: f"{value:.8g}" for name, value in row.items()} for row in history)
 
 
-def _groups(module: Restorer, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(module: Restorer, settings: Settings) -> list[dict[str, Any]]:
     """Decay convolution kernels only: on a bias it is useless, and on log s it would pull the noise scale towards 1.
 
     `factor` multiplies the learning rate of a group.
     """
     scales = module.log_scales()
     kernels = [p for p in module.parameters() if p.ndim > 2]
+    matrices = [p for p in kernels if settings.optimiser == "muon" and is_matrix(p)]
     others = [p for p in module.parameters() if p.ndim <= 2 and all(p is not scale for scale in scales)]
-    groups = [
-        {"params": kernels, "weight_decay": weight_decay, "factor": 1.0},
-        {"params": others, "weight_decay": 0.0, "factor": 1.0},
+    kernels = [p for p in kernels if all(p is not matrix for matrix in matrices)]
+    decay, none = {"weight_decay": settings.weight_decay}, {"weight_decay": 0.0}
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, **decay, "factor": settings.matrix_rate, "orthogonal": True},
+        {"params": kernels, **decay, "factor": 1.0},
+        {"params": others, **none, "factor": 1.0},
+        {"params": scales, **none, "factor": SCALE_RATE},
     ]
-    return groups + ([{"params": scales, "weight_decay": 0.0, "factor": SCALE_RATE}] if scales else [])
+    return [group for group in groups if group["params"]]
 
 
 def _fraction(progress: Progress, settings: Settings) -> float:

@@ -124,9 +124,9 @@ def volumetric(degrade: Degradation) -> Degradation:
     if isinstance(degrade, Mixture):  # a batch is measured in one setting
         return Mixture(tuple(map(volumetric, degrade.settings)))
 
-    def simulate(image: Tensor, maximum: Tensor, generator: torch.Generator, shared: bool) -> Simulated:
+    def simulate(image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         pairs = zip(image, maximum.expand(len(image)), strict=True)
-        parts = [degrade(to_slices(one[None]), top.reshape(1), generator, True) for one, top in pairs]
+        parts = [degrade(to_slices(one[None]), top.reshape(1), generator, None) for one, top in pairs]
         measurement = as_volumes([part.measurement for part in parts])
         return Simulated(measurement, torch.cat([to_volume(part.truth) for part in parts]))
 

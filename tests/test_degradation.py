@@ -114,7 +114,7 @@ def test_a_volume_is_one_acquisition_and_training_draws_one_a_slice(name):
 def test_the_noise_level_is_that_at_the_maximum(sigma, maximum, law):
     flat = torch.full((1, 1, 100, 100), maximum)
     generator = torch.Generator().manual_seed(0)
-    simulated = Denoise(sigma, law)(flat, torch.tensor([maximum]), generator, True)
+    simulated = Denoise(sigma, law)(flat, torch.tensor([maximum]), generator, None)
     measurement: Any = simulated.measurement
     assert measurement.law == law
     assert float(measurement.sigma) == pytest.approx(sigma * maximum, rel=1e-5)

@@ -17,16 +17,18 @@ FLOORS = (
     (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics operators operators.base operators.beams operators.cartesian operators.coils "
-        "operators.fourier operators.inpainting operators.masks operators.measurement operators.noise "
-        "operators.phase operators.radial operators.radon operators.resampling operators.solvers protocols "
-        "statistics volumetric wavelets wavelets.boundary "
+        "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
+        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators operators.base "
+        "operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting operators.masks "
+        "operators.measurement operators.noise operators.phase operators.radial operators.radon operators.resampling "
+        "operators.solvers protocols scores statistics statistics.comparisons statistics.intervals statistics.power "
+        "statistics.subgroups volumetric wavelets wavelets.boundary "
         "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
         "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
         "mathematics and physics",
     ),
     (
-        "losses nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
+        "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
         "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
@@ -41,7 +43,7 @@ FLOORS = (
         "data.dicom_export_modules data.dicom_export_source data.dicom_write data.export data.header_words "
         "data.identifiers data.image_sets data.image_sets.cifar10 data.image_sets.folder data.image_sets.images "
         "data.image_sets.mnist data.image_sets.plain_pickle data.image_sets.read data.image_sets.sampling "
-        "data.image_sets.scaling data.ingest data.loaders data.manifest data.nifti data.phantom "
+        "data.image_sets.scaling data.ingest data.lesions data.loaders data.manifest data.nifti data.phantom "
         "data.phantom.anatomy data.phantom.brain data.phantom.cohort data.phantom.headers data.phantom.shapes "
         "data.phantom.signal data.records data.sources data.splits data.subjects data.transforms data.tree",
         "data",
@@ -52,8 +54,9 @@ FLOORS = (
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.edit latents.examples latents.figures "
         "latents.fillings latents.heatmap latents.holes latents.impute latents.interpolate latents.places "
-        "latents.sample latents.uses parallel report report.figures report.generative report.page report.panels "
-        "report.tables report.uses report.words restore train",
+        "latents.sample latents.uses parallel report report.card report.cohort report.compare report.compare_page "
+        "report.document report.figures report.generative report.page report.panels report.tables report.text "
+        "report.uses report.words restore train",
         "work on the data",
     ),
     (
@@ -61,8 +64,9 @@ FLOORS = (
         "configuration to objects",
     ),
     (
-        "cli stages stages.arguments stages.coefficients stages.cohort stages.export stages.generation "
-        "stages.latents stages.plan stages.privacy stages.reporting stages.restoration stages.training",
+        "cli stages stages.arguments stages.coefficients stages.cohort stages.comparing stages.export "
+        "stages.generation stages.latents stages.plan stages.privacy stages.reporting stages.restoration "
+        "stages.training",
         "entries",
     ),
 )

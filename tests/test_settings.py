@@ -146,7 +146,7 @@ def test_a_mixture_follows_from_the_generator(seed, count):
     image, maximum = images(), torch.ones(3)
 
     def draws(source, number):
-        return [mixture(image, maximum, source, False).measurement for _ in range(number)]
+        return [mixture(image, maximum, source, 1).measurement for _ in range(number)]
 
     source = generator(seed)
     whole = draws(generator(seed), 6)
@@ -159,7 +159,7 @@ def test_a_mixture_follows_from_the_generator(seed, count):
 def test_every_setting_of_a_mixture_is_drawn_and_equally_often():
     mixture: Any = Mixture((Denoise(0.1), Denoise(0.2), Denoise(0.3)))
     source, image = generator(), torch.ones(1, 1, 2, 2)
-    sigmas = [round(float(mixture(image, torch.ones(1), source, False).measurement.sigma), 3) for _ in range(600)]
+    sigmas = [round(float(mixture(image, torch.ones(1), source, 1).measurement.sigma), 3) for _ in range(600)]
     assert {sigma: sigmas.count(sigma) for sigma in (0.1, 0.2, 0.3)} == pytest.approx(
         {0.1: 200, 0.2: 200, 0.3: 200}, abs=45
     )
@@ -246,7 +246,7 @@ def test_networks_read_the_reduction(model):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
-    given_ = Superres(2)(images(1), torch.ones(1), generator(), False).measurement
+    given_ = Superres(2)(images(1), torch.ones(1), generator(), 1).measurement
     told: Any = type("Told", (type(given_.operator),), {"reduction": lambda *_: torch.tensor([9.0])})
     other = given_[:]
     other.operator = told(given_.mask, 1)

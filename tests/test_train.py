@@ -324,6 +324,21 @@ def test_crops_lie_inside_tissue_slices():
         assert (index.min(), index.max()) == (0, size - 1)  # every place is reached
 
 
+def test_neighbours_are_drawn_with_a_slice_and_repeated_at_the_ends():
+    shape = (5, 16, 12)
+    chosen = numbered("a", shape)
+    prepared = dataclasses.replace(chosen.prepared, head=np.ones(shape, bool))  # tissue to the ends
+    sampler = SliceSampler([dataclasses.replace(chosen, prepared=prepared)], (8, 8), neighbours=2)
+    images, *_ = sampler.draw(100, torch.Generator().manual_seed(0))
+    slices, rows, columns = np.unravel_index(images.numpy().astype(int) - 1, shape)
+    middles = slices[:, 2, 0, 0]
+    assert set(middles.tolist()) == set(range(5))
+    for place, offset in enumerate(range(-2, 3)):
+        assert (slices[:, place] == np.clip(middles + offset, 0, 4)[:, None, None]).all()
+        assert (rows[:, place] == rows[:, 2]).all()
+        assert (columns[:, place] == columns[:, 2]).all()
+
+
 def test_small_slices_are_padded_with_zeros_around():
     chosen = numbered("a", (9, 10, 13))
     images, *_ = SliceSampler([chosen], (16, 16)).draw(20, torch.Generator().manual_seed(0))

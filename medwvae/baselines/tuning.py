@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medwvae.baselines import Classical, Params
-from medwvae.metrics import psnr
+from medwvae.metrics.voxels import psnr
 from medwvae.operators import Measurement
 
 

@@ -32,9 +32,13 @@ class Case:
     contrast: str
     prepared: Prepared
 
-    def slices(self) -> Tensor:
-        """All slices in network units, (S, 1, H, W)."""
-        return torch.from_numpy(self.prepared.image)[:, None]
+    def slices(self, neighbours: int = 0) -> Tensor:
+        """All slices in network units between so many neighbours, (S, 2 neighbours + 1, H, W)."""
+        image = torch.from_numpy(self.prepared.image)
+        if not neighbours:
+            return image[:, None]
+        offsets = torch.arange(-neighbours, neighbours + 1)
+        return image[(torch.arange(len(image))[:, None] + offsets).clamp(0, len(image) - 1)]
 
     def maximum(self) -> Tensor:
         """Volume maximum in network units, shape (1,)."""
@@ -174,6 +178,8 @@ class SliceSampler:
         Whole slices are padded to multiples of this.
     mirror : {"both", "left-right", "none"}
         In-plane axes that chance mirrors; "left-right" leaves a head upright (and a sagittal slice as it is).
+    neighbours : int
+        Slices on either side that a draw holds as well, the first and last of a volume repeated beyond its ends.
 
     Attributes
     ----------
@@ -182,17 +188,23 @@ class SliceSampler:
     """
 
     def __init__(
-        self, cases: Sequence[Case], crop: tuple[int, int] | None, multiple: int = 1, mirror: Mirror = "both"
+        self,
+        cases: Sequence[Case],
+        crop: tuple[int, int] | None,
+        multiple: int = 1,
+        mirror: Mirror = "both",
+        neighbours: int = 0,
     ) -> None:
+        self.offsets = torch.arange(-neighbours, neighbours + 1)
         self.images = [torch.from_numpy(case.prepared.image) for case in cases]
         self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
         self.maxima = torch.tensor([case.prepared.maximum for case in cases])
         self.classes = contrasts_of(cases)
         self.labels = torch.tensor([self.classes.index(case.contrast) for case in cases])
         # The first axis in plane runs from left to right, but for sagittal slices.
-        upright: list[tuple[int, ...]] = [(0,) if case.prepared.axis != 0 else () for case in cases]
+        upright: list[tuple[int, ...]] = [(-2,) if case.prepared.axis != 0 else () for case in cases]
         axes: dict[Mirror, list[tuple[int, ...]]] = {
-            "both": [(0, 1)] * len(cases),
+            "both": [(-2, -1)] * len(cases),
             "left-right": upright,
             "none": [()] * len(cases),
         }
@@ -201,7 +213,7 @@ class SliceSampler:
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
 
     def draw(self, batch: int, generator: torch.Generator, share: Share = ALL) -> Draw:
-        """Return slices (batch, 1, h, w) in network units, the maxima of their volumes and their contrasts."""
+        """Return slices (batch, 1 or 2 neighbours + 1, h, w) in network units, their volumes' maxima and contrasts."""
 
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator))
@@ -209,22 +221,23 @@ class SliceSampler:
         chosen = [of_share(integer(len(self.images)), len(self.images), share) for _ in range(batch)]
         slices = []
         for k in chosen:
-            section = self.images[k][self.tissue[k][integer(len(self.tissue[k]))]]
-            section = self._cropped(section, integer)
+            place = self.tissue[k][integer(len(self.tissue[k]))]
+            sections = self.images[k][(place + self.offsets).clamp(0, len(self.images[k]) - 1)]
+            section = self._cropped(sections, integer)
             flips = [axis for axis in self.axes[k] if integer(2)]
             slices.append(section.flip(flips) if flips else section)
         labels = self.labels[chosen] if len(self.classes) > 1 else None
-        return Draw(torch.stack(slices)[:, None], self.maxima[chosen], labels)
+        return Draw(torch.stack(slices), self.maxima[chosen], labels)
 
     def _cropped(self, section: Tensor, integer: Callable[[int], int]) -> Tensor:
-        missing = [max(want - have, 0) for want, have in zip(self.crop, section.shape, strict=True)]
+        missing = [max(want - have, 0) for want, have in zip(self.crop, section.shape[-2:], strict=True)]
         if any(missing):
             before = [amount // 2 for amount in missing]
             padding = (before[1], missing[1] - before[1], before[0], missing[0] - before[0])
             section = F.pad(section, padding)
-        top = integer(section.shape[0] - self.crop[0] + 1)
-        left = integer(section.shape[1] - self.crop[1] + 1)
-        return section[top : top + self.crop[0], left : left + self.crop[1]]
+        top = integer(section.shape[-2] - self.crop[0] + 1)
+        left = integer(section.shape[-1] - self.crop[1] + 1)
+        return section[..., top : top + self.crop[0], left : left + self.crop[1]]
 
 
 class PatchSampler:

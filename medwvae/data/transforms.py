@@ -15,7 +15,7 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.geometry import spacing_of
 from medwvae.intensity import LinearScaling, reference_scaling
-from medwvae.metrics import GAUSSIAN_TAPS
+from medwvae.metrics.similarity import GAUSSIAN_TAPS
 from medwvae.names import Modality
 
 Plane = Literal["acquired", "axial", "coronal", "sagittal"]

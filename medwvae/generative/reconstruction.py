@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medwvae.generative.images import Images
-from medwvae.metrics import masked_mean, psnr, ssim_map
+from medwvae.metrics.similarity import ssim_map
+from medwvae.metrics.voxels import masked_mean, psnr
 from medwvae.nets.latent import LatentModel
 
 

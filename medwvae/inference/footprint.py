@@ -26,10 +26,6 @@ class Footprint:
     step: tuple[int, ...]
     reach: tuple[int | None, ...]
 
-    def slicewise(self) -> "Footprint":
-        """Return that of a network on slices, applied to each slice of a volume."""
-        return Footprint((1, *self.step), (0, *self.reach))
-
 
 @torch.no_grad()
 def measure(function: Callable[[Tensor], Tensor], step: Sequence[int], channels: int = 1) -> Footprint:

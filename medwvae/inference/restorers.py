@@ -18,8 +18,8 @@ Flips = tuple[tuple[int, ...], ...]
 
 def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
     """Return the footprint of a network on a volume (S, H, W), told beside the image what `measurement` knows."""
-    if model.dims == 2:  # slices stay whole, and know nothing of one another
-        return Footprint(model.alignment(), (None, None)).slicewise()
+    if model.dims == 2:  # slices stay whole, and know nothing of others than their neighbours
+        return Footprint((1, *model.alignment()), (model.neighbours, None, None))
     device = next(model.parameters()).device
 
     def told(x: Tensor | None) -> Tensor | None:
@@ -76,7 +76,7 @@ def restore_volume(
         part = measurement[sections] if not beyond else taken(measurement, _clamped(sections, count))
         if local:
             part = replace(part, start=window(part.start, place, (2, 3)))
-        return as_volumes([part]) if volume else part
+        return as_volumes([part]) if volume else part.with_neighbours(model.neighbours)
 
     device = next(model.parameters()).device
 

@@ -177,8 +177,8 @@ def bytes_per_voxel(
         min(math.ceil(PROBE / step), math.ceil(size / step)) * step if cut else size
         for size, step, cut in zip(source.shape, footprint.step, free, strict=True)
     ]
-    if footprint.step[0] == 1 and footprint.reach[0] == 0:
-        ends[0] = 1  # slices by themselves: one says it all
+    if footprint.step[0] == 1 and footprint.reach[0] is not None:
+        ends[0] = min(1 + 2 * footprint.reach[0], source.shape[0])  # slices, and the neighbours that they read
     small = Tile(tuple(Span((0, end), (0, end), np.ones(end), np.zeros(end)) for end in ends))
     lanes = Lanes(device)
     used = memory.bytes_of(lambda: lanes.download(function(lanes.upload(lanes.pinned(source.read(small.read)))))())

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.metrics import ssim
+from medwvae.metrics.similarity import ssim
 from medwvae.nets.latent import Latent, LatentModel
 
 WalkKind = Literal["linear", "spherical"]

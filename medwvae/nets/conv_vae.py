@@ -18,6 +18,8 @@ class ConvVAE(Restorer):
     ----------
     conditions : int
         How many of `Measurement.conditions` it reads, the first ones.
+    neighbours : int
+        Slices on either side that it reads.
     widths : tuple of int
         Channels of each level; every level after the first halves the resolution.
     latent : int
@@ -31,6 +33,7 @@ class ConvVAE(Restorer):
         *,
         channels: int = 1,
         conditions: int = 0,
+        neighbours: int = 0,
         dims: int = 2,
         widths: tuple[int, ...] = (32, 48, 64),
         latent: int = 16,
@@ -38,9 +41,9 @@ class ConvVAE(Restorer):
         beta: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.dims, self.conditions = dims, conditions
+        self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
         self.beta, self.multiple = beta, 2 ** (len(widths) - 1)
-        self.encoder = conv_encoder(dims, channels + conditions, 2 * latent, widths, blocks)
+        self.encoder = conv_encoder(dims, channels * (1 + 2 * neighbours) + conditions, 2 * latent, widths, blocks)
         self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
 
     def alignment(self) -> tuple[int, ...]:

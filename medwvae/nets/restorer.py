@@ -39,9 +39,12 @@ class Restorer(nn.Module):
     ----------
     dims : int
         Number of spatial axes: 2 for slices, 3 for volumes.
+    neighbours : int
+        Slices on either side of a slice that the network reads (`Measurement.neighbours`).
     """
 
     dims: int = 2
+    neighbours: int = 0
 
     def alignment(self) -> tuple[int, ...]:
         """Return the voxels per spatial axis by whose multiples the network moves with its input (2^levels)."""

@@ -18,6 +18,8 @@ class UNet(Restorer):
     ----------
     conditions : int
         How many of `Measurement.conditions` it reads, the first ones.
+    neighbours : int
+        Slices on either side that it reads.
     features : tuple of six int
         Channels of the five levels and of the last layer, as BasicUNet takes them.
     """
@@ -27,13 +29,17 @@ class UNet(Restorer):
         *,
         channels: int = 1,
         conditions: int = 0,
+        neighbours: int = 0,
         dims: int = 2,
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
     ) -> None:
         super().__init__()
-        self.dims, self.conditions = dims, conditions
+        self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
         self.body = BasicUNet(
-            spatial_dims=dims, in_channels=channels + conditions, out_channels=channels, features=features
+            spatial_dims=dims,
+            in_channels=channels * (1 + 2 * neighbours) + conditions,
+            out_channels=channels,
+            features=features,
         )
 
     def alignment(self) -> tuple[int, ...]:

@@ -87,7 +87,8 @@ class CoefficientEncoder(nn.Module):
     way back up with the inverse DWT in place of upsampling. Zero-initialised heads predict a correction to each
     subband, so that the untrained encoder is the transform itself. Its first convolution works on a quarter (2D) or an
     eighth (3D) of the image's positions. The image's transform is that of `wavelet`, periodic at the border; features
-    are split by Haar.
+    are split by Haar. `beside` counts the channels of further images (neighbouring slices) whose transform every level
+    reads as well; they have no coefficients among the answer.
     """
 
     def __init__(
@@ -99,15 +100,17 @@ class CoefficientEncoder(nn.Module):
         conditions: int = 0,
         wavelet: str = "haar",
         slice_levels: int | None = None,
+        beside: int = 0,
     ) -> None:
         super().__init__()
+        self.channels = channels
         self.dims, self.levels, self.wavelet = dims, len(widths), wavelet
         self.axes = axes_of_levels(self.levels, dims, slice_levels)
         counts = [2 ** len(axes) for axes in self.axes]
         stems, downs, ups, joins, heads = [], [], [], [], []
         above = 0
         for j, (width, bands) in enumerate(zip(widths, counts, strict=True)):
-            stems.append(conv(dims, bands * (channels + above) + conditions, width))
+            stems.append(conv(dims, bands * (channels + beside + above) + conditions, width))
             downs.append(residuals(dims, width, blocks))
             last = j == self.levels - 1
             heads.append(conv(dims, width, channels * (bands if last else bands - 1), zero=True))
@@ -119,7 +122,7 @@ class CoefficientEncoder(nn.Module):
         self.joins, self.ups = nn.ModuleList(joins), nn.ModuleList(ups)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
-        """(B, C, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients.
+        """(B, C + beside, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients of the first C.
 
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
         """
@@ -132,8 +135,13 @@ class CoefficientEncoder(nn.Module):
                 approximations.append(low)
                 details.append(high)
             shapes = tuple(tuple(image.shape[2:]) for image in (x, *approximations[:-1]))
+            own = self.channels
             coefficients = Coefficients(
-                approximations[-1], tuple(details[::-1]), shapes[::-1], self.axes[::-1], self.wavelet
+                approximations[-1][:, :own],
+                tuple(d[:, :, :own] for d in details[::-1]),
+                shapes[::-1],
+                self.axes[::-1],
+                self.wavelet,
             )
         features: list[Tensor] = []
         for j in range(self.levels):

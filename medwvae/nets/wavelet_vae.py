@@ -38,6 +38,8 @@ class WaveletVAE(Restorer):
         Width of the refinement r_θ after the inverse transform (full resolution); 0 for none.
     slice_levels : int, optional
         Levels along the first axis of volumes with thick slices, fewer than in plane; see `axes_of_levels`.
+    neighbours : int
+        Slices on either side whose starts the encoder reads (`Measurement.neighbours`), in every round.
     """
 
     def __init__(
@@ -56,13 +58,23 @@ class WaveletVAE(Restorer):
         scale_weight: float = 1e-3,
         refine: int = 0,
         slice_levels: int | None = None,
+        neighbours: int = 0,
     ) -> None:
         super().__init__()
+        self.neighbours = neighbours
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         encoders = 1 if shared else rounds
         self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
         self.encoders = nn.ModuleList(
-            CoefficientEncoder(channels, widths, blocks, dims, conditions, slice_levels=slice_levels)
+            CoefficientEncoder(
+                channels,
+                widths,
+                blocks,
+                dims,
+                conditions,
+                slice_levels=slice_levels,
+                beside=2 * neighbours * channels,
+            )
             for _ in range(encoders)
         )
         self.noise = NoiseScale(noise, self.levels, dims, initial_noise, slice_levels)
@@ -77,8 +89,11 @@ class WaveletVAE(Restorer):
         """See `Restorer.alignment`."""
         return tuple(2**own for own in self.per_axis)
 
-    def encode(self, x: Tensor, condition: Tensor | None = None, round_index: int = 0) -> Coefficients:
+    def encode(
+        self, x: Tensor, condition: Tensor | None = None, round_index: int = 0, neighbours: Tensor | None = None
+    ) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
+        x = x if neighbours is None else torch.cat((x, neighbours), dim=1)
         padded = pad_to_multiple(x, self.alignment(), self.dims)
         return cast(Coefficients, self.encoders[round_index % len(self.encoders)](padded, condition))
 
@@ -95,7 +110,7 @@ class WaveletVAE(Restorer):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
         known = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds):
-            x = measurement.project(self.decode(self.encode(x, known, k), shape))
+            x = measurement.project(self.decode(self.encode(x, known, k, measurement.neighbours), shape))
         if truth is None:
             return Estimate(x, x.new_zeros(()), {})
         penalty = self._scale_term(x, truth)

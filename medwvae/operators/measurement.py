@@ -33,6 +33,8 @@ class Measurement:
         The volume's maximum, shaped like `sigma`, where the noise law needs it (`poisson`).
     label : Tensor or None
         Class of each image (contrast, modality), int64, (B,), for models that read it.
+    neighbours : Tensor or None
+        Starts of the slices on either side, in order, (B, 2 n C, H, W), for networks on slices that read them.
     """
 
     start: Tensor
@@ -42,6 +44,7 @@ class Measurement:
     law: NoiseLaw = "rician"
     maximum: Tensor | None = None
     label: Tensor | None = None
+    neighbours: Tensor | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -73,6 +76,7 @@ class Measurement:
             sigma=take(self.sigma),
             maximum=take(self.maximum),
             label=take(self.label),
+            neighbours=take(self.neighbours),
         )
 
     def to(self, device: torch.device) -> "Measurement":
@@ -89,6 +93,7 @@ class Measurement:
             sigma=move(self.sigma),
             maximum=move(self.maximum),
             label=move(self.label),
+            neighbours=move(self.neighbours),
         )
 
     def project(self, image: Tensor) -> Tensor:
@@ -118,18 +123,31 @@ class Measurement:
         return torch.cat([known.expand(rows, *none.shape[1:]) for known in (sigma, reduction)], dim=1)
 
     def conditioned(self, count: int) -> Tensor:
-        """Return the start image with the first `count` of the `conditions` as further, constant channels."""
+        """Return the start image, its neighbours, and the first `count` of the `conditions` as constant channels."""
+        parts = [self.start] if self.neighbours is None else [self.start, self.neighbours]
+        if count:
+            parts.append(self.conditions()[:, :count].expand(len(self.start), -1, *self.start.shape[2:]))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else self.start
+
+    def with_neighbours(self, count: int) -> "Measurement":
+        """Return the measurement of successive slices with `count` neighbours on either side.
+
+        The first and the last slice are repeated.
+        """
         if not count:
-            return self.start
-        known = self.conditions()[:, :count]
-        return torch.cat((self.start, known.expand(len(self.start), -1, *self.start.shape[2:])), dim=1)
+            return self
+        places = torch.arange(len(self.start))
+        offsets = [offset for offset in range(-count, count + 1) if offset]
+        around = [self.start[(places + offset).clamp(0, len(places) - 1)] for offset in offsets]
+        return replace(self, neighbours=torch.cat(around, dim=1))
 
     def flip(self, axes: tuple[int, ...]) -> "Measurement":
         """Mirror the image axes (of -2, -1): the measurement of the mirrored image, for the flip self-ensemble."""
         if not axes:
             return self
-        start = self.start.flip(axes)
+        neighbours = None if self.neighbours is None else self.neighbours.flip(axes)
+        mirrored = replace(self, start=self.start.flip(axes), neighbours=neighbours)
         if self.operator is None or self.data is None:
-            return replace(self, start=start)
+            return mirrored
         operator, data = self.operator.mirrored(axes, self.data)
-        return replace(self, start=start, operator=operator, data=data)
+        return replace(mirrored, operator=operator, data=data)

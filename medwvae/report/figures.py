@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from medwvae.metrics.definitions import definition
 from medwvae.report.words import METRIC_LABELS, label
 
 # Matplotlib needs real colours, the page wants `var(--x)`: each stands for one variable and is replaced in the SVG.
@@ -79,7 +80,7 @@ def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: s
             of_metric = rows[rows["metric"] == metric]
             wide = of_metric.pivot_table(index="subject", columns="method", values="value").reindex(columns=methods)
             _strip(axis, wide.replace([np.inf, -np.inf], np.nan), [task["kinds"][method] for method in methods])
-            arrow = "lower is better" if block["better"] == "lower" else "higher is better"
+            arrow = definition(metric).direction
             unit = f" ({block['unit']})" if block["unit"] else ""
             axis.set_xlabel(f"{label(metric, METRIC_LABELS)}{unit}, {arrow}")
         axes[0].set_yticks(range(len(methods)), [plain(label(method)) for method in methods])

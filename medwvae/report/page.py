@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from medwvae.metrics.definitions import definition
 from medwvae.names import PARTS
 from medwvae.report import figures, panels
+from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.generative import GenerativeInputs, about_models, generative_section
-from medwvae.report.tables import result_rows, summary
+from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
+from medwvae.report.text import environment
 from medwvae.report.uses import uses_section
 from medwvae.report.words import (
     CONTRAST_LABELS,
@@ -32,7 +34,6 @@ from medwvae.report.words import (
 __all__ = ["ReportInputs", "build", "summary"]
 
 _PIXELS = 5_000_000  # of all panels together; with about 0.8 byte a pixel the page stays well under 8 MB
-_PART_LABELS = {"train": "training", "val": "validation", "test": "test", "none": "not used"}
 _PLACES = ("median", "worst", "best")
 
 
@@ -56,7 +57,7 @@ class ReportInputs:
     settings, protocols, durations : in plain words by problem and by protocol; seconds by rule.
     provenance : configuration, digests, versions, seeds, machine; nested as it comes.
     parameters : (task, network) to the number of parameters.
-    generative : the study of generative models, or None.
+    volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
     reference : our method. figures_per_task : subjects shown per task (median, worst, best of `reference`, ...).
     """
 
@@ -77,6 +78,7 @@ class ReportInputs:
     provenance: dict[str, object]
     parameters: dict[tuple[str, str], int]
     generative: GenerativeInputs | None = None
+    volume_scores: pd.DataFrame | None = None
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
 
@@ -89,33 +91,32 @@ def build(inputs: ReportInputs) -> str:
     InputError
         If the metrics are not in the long format.
     """
-    result = summary(inputs.metrics, inputs.reference)
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(duration=duration, task_label=task_label)
+    result = summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
+    templates = environment()
+    templates.filters.update(duration=duration, task_label=task_label)
     tasks = [_task(inputs, key, task, result) for key, task in result["tasks"].items()]
-    return environment.get_template("template.html").render(
-        title=inputs.title,
-        run=inputs.run,
-        about=_about(inputs, result),
-        tasks=tasks,
-        families=_families(tasks),
-        generative=None if inputs.generative is None else generative_section(inputs.generative),
-        uses=uses_section(inputs.generative.uses) if inputs.generative and inputs.generative.uses else None,
-        cohort=_cohort(inputs.manifest, inputs.splits),
-        refused=_refused(inputs.manifest),
-        tuning=_tuning(inputs.tuning),
-        networks=_networks(inputs),
-        protocols=inputs.protocols,
-        durations=inputs.durations,
-        provenance={str(key): list(_flat(value)) for key, value in inputs.provenance.items()},
-        gradient=panels.gradient(),
-        reference=label(inputs.reference),
-        metric_labels=METRIC_LABELS,
-        region_labels=REGION_LABELS,
-        kind_labels=KIND_LABELS,
+    return str(
+        templates.get_template("template.html").render(
+            title=inputs.title,
+            run=inputs.run,
+            about=_about(inputs, result),
+            tasks=tasks,
+            families=_families(tasks),
+            generative=None if inputs.generative is None else generative_section(inputs.generative),
+            uses=uses_section(inputs.generative.uses) if inputs.generative and inputs.generative.uses else None,
+            cohort=cohort_rows(inputs.manifest, inputs.splits),
+            refused=refused_rows(inputs.manifest),
+            tuning=_tuning(inputs.tuning),
+            networks=_networks(inputs),
+            protocols=inputs.protocols,
+            durations=inputs.durations,
+            provenance={str(key): list(_flat(value)) for key, value in inputs.provenance.items()},
+            gradient=panels.gradient(),
+            reference=label(inputs.reference),
+            metric_labels=METRIC_LABELS,
+            region_labels=REGION_LABELS,
+            kind_labels=KIND_LABELS,
+        )
     )
 
 
@@ -124,9 +125,9 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     usable = inputs.manifest[inputs.manifest["status"] == "ok"]
     about: dict[str, str] = {}
     splits = list(inputs.splits.values())
-    parts = [f"{splits.count(part)} {_PART_LABELS[part]}" for part in PARTS]
+    parts = [f"{splits.count(part)} {PART_LABELS[part]}" for part in PARTS]
     refused = len(inputs.manifest) - len(usable)
-    modalities = _listed(usable["modality"])
+    modalities = listed(usable["modality"])
     if len(inputs.manifest):
         about["Cohort"] = (
             f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
@@ -171,8 +172,9 @@ def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return families
 
 
-def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     metrics = inputs.metrics
+    task, more = main_and_more(whole)
     mine = metrics[
         (metrics["task"].astype(str) == task["task"])
         & (metrics["setting"].astype(str) == task["setting"])
@@ -205,7 +207,12 @@ def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[
         "outcome": block["verdict"]["outcome"],
         "others": list(_others(task, region, metric)),
         "rows": rows,
-        "columns": {name: [(m, b["unit"], b["better"]) for m, b in of.items()] for name, of in task["regions"].items()},
+        "columns": _columns(task),
+        "more": result_rows(more) if more["regions"] else [],
+        "more_columns": _columns(more),
+        "effects": effect_rows(task, result["reference"]),
+        "subgroups": subgroup_cells(whole),
+        "definitions": [definition(m) for m in dict.fromkeys(m for of in whole["regions"].values() for m in of)],
         "notes": sorted({f"{label(m)}: {e['note']}" for m, e in block["methods"].items() if e["note"]}),
         "floor": min((entry["p_holm_smallest"] for entry in tests), default=None),
         "rivals": len(tests),
@@ -218,6 +225,13 @@ def _task(inputs: ReportInputs, key: str, task: dict[str, Any], result: Mapping[
             for n, history in histories.items()
             if (svg := figures.noise_scales(f"{title}, {label(n)}", history))
         },
+    }
+
+
+def _columns(task: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    return {
+        name: [(m, block["unit"], definition(m).direction) for m, block in of.items()]
+        for name, of in task["regions"].items()
     }
 
 
@@ -281,58 +295,6 @@ def _panels(
             "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)}",
             "unit": unit,
         }
-
-
-def _cohort(manifest: pd.DataFrame, splits: Mapping[str, str]) -> list[dict[str, str]]:
-    usable = manifest[manifest["status"] == "ok"]
-    part_of = usable["subject"].astype(str).map(dict(splits)).fillna("none")
-    rows = []
-    for part in (*PARTS, "none"):
-        of_part = usable[part_of == part]
-        if of_part.empty:
-            continue
-        people = of_part.drop_duplicates("subject")
-        ages = pd.to_numeric(people["age"], errors="coerce").dropna()
-        contrasts = of_part["contrast"].astype(str).value_counts()
-        rows.append(
-            {
-                "part": _PART_LABELS[part],
-                "subjects": str(len(people)),
-                "volumes": str(len(of_part)),
-                "contrasts": ", ".join(f"{n} {label(str(name), CONTRAST_LABELS)}" for name, n in contrasts.items()),
-                "age": _ages(ages, len(people)),
-                "sex": _sexes(people["sex"]),
-                "spacing": _listed(of_part["spacing"].str.replace("x", " × "), most=2),
-            }
-        )
-    return rows
-
-
-def _ages(ages: pd.Series, n: int) -> str:
-    if ages.empty:
-        return "not known"
-    text = f"{ages.mean():.0f} ({ages.min():.0f}–{ages.max():.0f})"
-    return text if len(ages) == n else f"{text}, {n - len(ages)} not known"
-
-
-def _sexes(sexes: pd.Series) -> str:
-    letters = sexes.fillna("").astype(str).replace({"nan": ""})
-    known = ", ".join(f"{n} {sex}" for sex, n in letters[letters != ""].value_counts().sort_index().items())
-    unknown = int((letters == "").sum())
-    return ", ".join(filter(None, (known, f"{unknown} not known" if unknown and known else ""))) or "not known"
-
-
-def _refused(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    refused = manifest[manifest["status"] != "ok"]
-    return [
-        {"reason": str(reason), "n": len(rows), "volumes": _listed(rows["volume"], most=6)}
-        for reason, rows in refused.groupby("reason", sort=True)
-    ]
-
-
-def _listed(values: pd.Series, most: int = 4) -> str:
-    names = sorted({str(value) for value in values.dropna()} - {"", "nan"})
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _tuning(tuning: pd.DataFrame) -> list[dict[str, str]]:

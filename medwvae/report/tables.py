@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medwvae.errors import InputError
+from medwvae.metrics.definitions import Definition, definition
 from medwvae.names import TASKS
 from medwvae.report.words import (
+    CONTRAST_LABELS,
     KIND_LABELS,
     METHOD_LABELS,
     METRIC_LABELS,
@@ -18,7 +20,7 @@ from medwvae.report.words import (
     task_label,
     verdict,
 )
-from medwvae.statistics import holm, mean_interval, paired
+from medwvae.statistics import groups, holm, mean_interval, paired, subgroup_rows
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,11 +28,17 @@ if TYPE_CHECKING:
 COLUMNS = ("task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
 KINDS = ("input", "classical", "network", "ours")
 RIVALS = ("classical", "network")
-LOWER_IS_BETTER = ("nmse",)
+MAIN_METRICS = ("psnr", "ssim", "nmse")
+"""In the main table; all others follow in a table of their own."""
 SIGNIFICANT = 0.05
 
 
-def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, Any]:
+def summary(
+    metrics: pd.DataFrame,
+    reference: str = "wavelet_vae",
+    volumes: pd.DataFrame | None = None,
+    manifest: pd.DataFrame | None = None,
+) -> dict[str, Any]:
     """Return the study's result, ready for JSON (no NaN, no infinity: None, with a note).
 
     Parameters
@@ -41,12 +49,16 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
     reference
         The method of ours that the others are compared with. Its rivals are the classical methods and the networks;
         Holm's adjustment counts the rivals of one task, region and metric.
+    volumes, manifest
+        The same metrics per volume, and the table of images: for the subgroups. Without them there are none.
 
     Returns
     -------
     dict
-        `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `low`, `high`, `n`, `note`,
-        and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`) and `verdict`.
+        `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `median`, `low`, `high`, `n`,
+        `note`, and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`, the effect
+        sizes `rank_biserial` and `dz`, and `needed` subjects) and `verdict`. Where a metric is best near a target, the
+        difference is that of the distances to it. `tasks[key]["subgroups"]`: rows of `statistics.subgroup_rows`.
         The key is the id in the column `task`, longer only where that was run in several ways or protocols: those are
         never averaged.
 
@@ -63,6 +75,8 @@ def summary(metrics: pd.DataFrame, reference: str = "wavelet_vae") -> dict[str, 
         for (setting, protocol), rows in groups:
             key = str(task) if len(groups) == 1 else f"{task}, {setting}, {protocol}"
             tasks[key] = _task(str(task), str(setting), str(protocol), rows, reference)
+            if volumes is not None and manifest is not None:
+                tasks[key]["subgroups"] = _subgroups(tasks[key], volumes, manifest, reference)
     order: dict[str, int] = {name: i for i, name in enumerate(TASKS)}
     ordered = sorted(tasks.items(), key=lambda item: order.get(family(item[1]["task"]), len(order)))
     return {"reference": reference, "tasks": dict(ordered)}
@@ -93,22 +107,24 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
 
 
 def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str) -> dict[str, Any]:
-    lower = metric in LOWER_IS_BETTER
+    meaning = definition(metric)
+    lower, judged = meaning.better != "higher", _judged(wide, meaning)
     methods: dict[str, dict[str, Any]] = {}
     for method in sorted(map(str, wide.columns), key=lambda name: (KINDS.index(kinds[name]), name)):
         interval = mean_interval(wide[method].dropna())
         methods[method] = {
             "kind": kinds[method],
             "mean": _json(interval.mean),
+            "median": _json(interval.median),
             "low": _json(interval.low),
             "high": _json(interval.high),
             "n": interval.n,
             "note": interval.note,
         }
     tested = []
-    if reference in methods:
+    if reference in methods and meaning.better != "neither":
         for method, entry in methods.items():
-            both = wide[[reference, method]].dropna() if method != reference else pd.DataFrame()
+            both = judged[[reference, method]].dropna() if method != reference else pd.DataFrame()
             if both.empty or any(math.isinf(v) for v in both.to_numpy().flat):
                 continue
             result = paired(both[reference], both[method])
@@ -119,21 +135,53 @@ def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, re
             entry["ahead"], entry["behind"] = (result.below, result.above) if lower else (result.above, result.below)
             if entry["kind"] in RIVALS:  # the input is no rival: it is shown with its difference and is not tested
                 entry["p"], entry["p_smallest"] = result.p, result.p_smallest
+                entry["rank_biserial"], entry["dz"] = result.rank_biserial, _json(result.dz)
+                entry["needed"] = result.needed
                 tested.append(method)
         for method, adjusted in zip(tested, holm([methods[m]["p"] for m in tested]), strict=True):
             methods[method]["p_holm"] = adjusted
             methods[method]["p_holm_smallest"] = min(1.0, methods[method]["p_smallest"] * len(tested))
+    means = {m: float(judged[m].mean()) for m in methods if meaning.better != "neither"}
     return {
         "unit": unit,
-        "better": "lower" if lower else "higher",
-        "best": _best(methods, KINDS, lower),
+        "better": meaning.better,
+        "best": _best(methods, means, KINDS, lower),
         "methods": methods,
-        "verdict": _verdict(methods, reference, lower, len(tested)),
+        "verdict": _verdict(methods, means, reference, lower, len(tested)),
     }
 
 
-def _verdict(methods: dict[str, dict[str, Any]], reference: str, lower: bool, comparisons: int) -> dict[str, Any]:
-    rival, classical = _best(methods, RIVALS, lower), _best(methods, ("classical",), lower)
+def _judged(wide: pd.DataFrame, meaning: Definition) -> pd.DataFrame:
+    """Return the values that methods are compared by: as they are, or how far they lie from the target."""
+    return (wide - meaning.target).abs() if meaning.better == "nearest" else wide
+
+
+def _subgroups(
+    task: dict[str, Any], volumes: pd.DataFrame, manifest: pd.DataFrame, reference: str
+) -> list[dict[str, Any]]:
+    region, blocks = next(iter(task["regions"].items()))
+    rows = volumes
+    for column, value in (("task", task["task"]), ("setting", task["setting"]), ("protocol", task["protocol"])):
+        rows = rows[rows[column].astype(str) == value]
+    members = groups(manifest.drop_duplicates("volume").set_index("volume"))
+    found = []
+    for metric, block in blocks.items():
+        if metric in MAIN_METRICS:
+            of_metric = rows[(rows["region"] == region) & (rows["metric"] == metric)]
+            rival = block["verdict"]["best_rival"]
+            for row in subgroup_rows(of_metric, members, method=reference, rival=rival):
+                found.append({"region": region, "metric": metric, "rival": rival, **row})
+    return found
+
+
+def _verdict(
+    methods: dict[str, dict[str, Any]],
+    means: dict[str, float],
+    reference: str,
+    lower: bool,
+    comparisons: int,
+) -> dict[str, Any]:
+    rival, classical = _best(methods, means, RIVALS, lower), _best(methods, means, ("classical",), lower)
     found: dict[str, Any] = {"best_rival": rival, "best_classical": classical, "beats_every_classical": None}
     gains = [entry["difference"] for entry in methods.values() if entry["kind"] == "input" and "difference" in entry]
     found["beats_input"] = all(gain != 0 and (gain < 0) == lower for gain in gains) if gains else None
@@ -167,13 +215,26 @@ def _verdict(methods: dict[str, dict[str, Any]], reference: str, lower: bool, co
     }
 
 
-def _best(methods: dict[str, dict[str, Any]], kinds: tuple[str, ...], lower: bool) -> str | None:
-    candidates = {m: float(e["mean"]) for m, e in methods.items() if e["kind"] in kinds and e["mean"] is not None}
+def _best(
+    methods: dict[str, dict[str, Any]], means: dict[str, float], kinds: tuple[str, ...], lower: bool
+) -> str | None:
+    candidates = {m: v for m, v in means.items() if methods[m]["kind"] in kinds and math.isfinite(v)}
     return (min if lower else max)(candidates, key=candidates.__getitem__) if candidates else None
 
 
 def _json(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def main_and_more(task: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a task's result with the metrics of the main table alone, and with all others alone."""
+    parts: list[dict[str, Any]] = []
+    every = {metric for blocks in task["regions"].values() for metric in blocks}
+    main = every & set(MAIN_METRICS) or every
+    for chosen in (main, every - main):
+        regions = {r: {m: b for m, b in blocks.items() if m in chosen} for r, blocks in task["regions"].items()}
+        parts.append(task | {"regions": {region: blocks for region, blocks in regions.items() if blocks}})
+    return parts[0], parts[1]
 
 
 def result_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -194,17 +255,70 @@ def result_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
 def _rank(task: dict[str, Any], method: str) -> tuple[int, float]:
     block = next(iter(next(iter(task["regions"].values())).values()))
     mean = block["methods"].get(method, {}).get("mean")
-    worth = 0.0 if mean is None else (-mean if block["better"] == "lower" else mean)
+    worth = 0.0 if mean is None else (mean if block["better"] == "higher" else -mean)
     return KINDS.index(task["kinds"][method]), worth
+
+
+def effect_rows(task: dict[str, Any], reference: str) -> list[dict[str, str]]:
+    """Return, as text, how our method differs from every rival in the first region: effect sizes, subjects needed."""
+    blocks = next(iter(task["regions"].values()))
+    rows = []
+    for metric, block in blocks.items():
+        unit = f" {block['unit']}" if block["unit"] else ""
+        for method, entry in block["methods"].items():
+            if method == reference or "p_holm" not in entry:
+                continue
+            low, high = entry["difference_low"], entry["difference_high"]
+            interval = "" if low is None else f"{number(low, metric, sign=True)} to {number(high, metric, sign=True)}"
+            rows.append(
+                {
+                    "metric": label(metric, METRIC_LABELS),
+                    "rival": label(method),
+                    "difference": f"{number(entry['difference'], metric, sign=True)}{unit}",
+                    "interval": interval,
+                    "p": p_value(entry["p_holm"]),
+                    "rank_biserial": f"{entry['rank_biserial']:+.2f}".replace("-", "−"),
+                    "dz": "–" if entry["dz"] is None else f"{entry['dz']:+.2f}".replace("-", "−"),
+                    "needed": "–" if entry["needed"] is None else f"{entry['needed']:,}",
+                }
+            )
+    return rows
+
+
+def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the rows of the subgroups as text."""
+    rows = []
+    for row in task.get("subgroups", ()):
+        metric = row["metric"]
+
+        def between(low: float | None, high: float | None, metric: str = metric) -> str:
+            return "" if low is None or high is None else f"{number(low, metric)} – {number(high, metric)}"
+
+        gap = row.get("difference")
+        rows.append(
+            {
+                "variable": row["variable"].capitalize(),
+                "group": label(row["group"], CONTRAST_LABELS) if row["variable"] == "contrast" else row["group"],
+                "metric": label(metric, METRIC_LABELS),
+                "n": str(row["n"]),
+                "mean": number(row["mean"], metric),
+                "interval": between(row["low"], row["high"]),
+                "difference": "–" if gap is None else number(gap, metric, sign=True),
+                "rival": "" if row["rival"] is None else label(row["rival"]),
+                "difference_interval": between(row.get("difference_low"), row.get("difference_high")),
+            }
+        )
+    return rows
 
 
 def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, Any]:
     if entry is None:
-        return {"mean": "–", "interval": "", "p": "", "best": False, "note": "not measured"}
+        return {"mean": "–", "median": "", "interval": "", "p": "", "best": False, "note": "not measured"}
     infinite = entry["mean"] is None
     interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
     return {
         "mean": "exact" if infinite else number(entry["mean"], metric),
+        "median": "" if entry.get("median") is None else number(entry["median"], metric),
         "interval": interval,
         "p": p_value(entry.get("p_holm")),
         "best": best,
@@ -220,7 +334,8 @@ def render_text_table(result: dict[str, Any]) -> "Group":
     from rich.text import Text
 
     parts: list[Table | Text] = []
-    for key, task in result["tasks"].items():
+    for key, whole in result["tasks"].items():
+        task, _ = main_and_more(whole)
         region, blocks = next(iter(task["regions"].items()))
         # Text, not str: rich would read square brackets in a setting as markup.
         title = f"{task_label(key)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medwvae.metrics.definitions import DEFINITIONS, definition
+
 TASK_LABELS = {
     "superres": "Super-resolution",
     "denoise": "Denoising",
@@ -25,15 +27,14 @@ METHOD_LABELS = {
     "sirt": "SIRT",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
-METRIC_LABELS = {"psnr": "PSNR", "ssim": "SSIM", "nmse": "NMSE"}
-REGION_LABELS = {"head": "in the head", "whole": "in the whole volume"}
+METRIC_LABELS = {name: one.label for name, one in DEFINITIONS.items()}
+REGION_LABELS = {"head": "in the head", "whole": "in the whole volume", "lesion": "in the lesions"}
 KIND_LABELS = {
     "input": "what every method saw",
     "classical": "classical",
     "network": "network",
     "ours": "ours",
 }
-_DECIMALS = {"psnr": 2, "ssim": 3, "nmse": 4}
 
 
 def label(name: str, labels: Mapping[str, str] = METHOD_LABELS) -> str:
@@ -57,7 +58,7 @@ def number(value: float | None, metric: str, *, sign: bool = False) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    text = f"{value:+.{_DECIMALS.get(metric, 3)}f}" if sign else f"{value:.{_DECIMALS.get(metric, 3)}f}"
+    text = f"{value:+.{definition(metric).decimals}f}" if sign else f"{value:.{definition(metric).decimals}f}"
     return text.replace("-", "−")
 
 

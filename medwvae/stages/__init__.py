@@ -2,6 +2,7 @@
 
 from medwvae.stages.coefficients import edit, heatmap
 from medwvae.stages.cohort import ingest, phantom, preprocess, split
+from medwvae.stages.comparing import compare
 from medwvae.stages.export import export
 from medwvae.stages.generation import (
     REFERENCES,
@@ -25,12 +26,14 @@ from medwvae.stages.plan import (
     write_config,
 )
 from medwvae.stages.privacy import deidentify
-from medwvae.stages.reporting import report
+from medwvae.stages.reporting import card, report
 from medwvae.stages.restoration import evaluate, restore
 from medwvae.stages.training import train
 
 __all__ = [
     "REFERENCES",
+    "card",
+    "compare",
     "deidentify",
     "direct",
     "edit",

@@ -1,4 +1,4 @@
-"""The page, the long table and the summary."""
+"""The page, the long table, the summary, the model card and the data sheet."""
 
 import json
 from pathlib import Path
@@ -34,17 +34,61 @@ def report(config: Config) -> None:
     tables = [pd.read_csv(paths.scores(root, problem)) for problem in problems]
     metrics = pd.concat(tables, ignore_index=True) if tables else none
     inputs = _report_inputs(config, metrics)
-    summary = page.summary(metrics, inputs.reference)
+    summary = page.summary(metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     html = page.build(inputs)
     write_table(paths.metrics(root), metrics)
     for path, text in ((paths.summary(root), json.dumps(summary, indent=1) + "\n"), (paths.report(root), html)):
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    _write_cards(config, inputs, summary)
     if summary["tasks"]:
         Console().print(render_text_table(summary))
     if models:
         Console().print(generative_table(inputs.generative.summary["rows"]))
     print(f"Report: {paths.report(root)}")
+
+
+def card(config: Config) -> None:
+    """Write the model card and the data sheet of a finished run; print where they lie."""
+    import pandas as pd
+
+    from medwvae.report import page
+
+    root = config.root
+    if not paths.metrics(root).is_file():
+        raise InputError(f"{paths.metrics(root)} is missing; run `medwvae report` first")
+    inputs = _report_inputs(config, pd.read_csv(paths.metrics(root)))
+    summary = page.summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
+    _write_cards(config, inputs, summary)
+    print(f"Model card: {paths.model_card(root, 'md')}\nData sheet: {paths.data_sheet(root, 'md')}")
+
+
+def _write_cards(config: Config, inputs: Any, summary: dict[str, Any]) -> None:
+    from medwvae.files import sha256_of
+    from medwvae.report.card import CardInputs, data_sheet, model_card
+    from medwvae.report.document import as_html, as_markdown
+
+    root = config.root
+    files = [
+        *(
+            paths.model(root, task, network)
+            for task, network in networks_trained(config)
+            if network == inputs.reference
+        ),
+        *(path(root) for path in (paths.manifest, paths.splits, paths.metrics)),
+    ]
+    given = CardInputs(
+        study=inputs,
+        summary=summary,
+        hashes={str(path.relative_to(root)): sha256_of(path) for path in files if path.is_file()},
+        intended_use=config.report.intended_use,
+        data_licence=config.report.data_licence,
+        data_source=config.report.data_source or ("" if config.input else "the synthetic cohort of medwvae"),
+    )
+    for document, path in ((model_card(given), paths.model_card), (data_sheet(given), paths.data_sheet)):
+        for suffix, text in (("md", as_markdown(document)), ("html", as_html(document))):
+            with atomic(path(root, suffix)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 def _report_inputs(config: Config, metrics: Any) -> Any:
@@ -113,8 +157,17 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
             (task_of(problem), m): r["details"]["parameters"] for (problem, m), r in records.items() if m in NETWORKS
         },
         generative=_generative_inputs(config),
+        volume_scores=_volume_scores(config),
         figures_per_task=config.report.subjects_shown,
     )
+
+
+def _volume_scores(config: Config) -> Any:
+    """Return the metrics per volume of all problems; None without any."""
+    import pandas as pd
+
+    tables = [pd.read_csv(paths.volume_scores(config.root, problem.id)) for problem in config.problems()]
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def _generative_inputs(config: Config) -> Any:

@@ -1,11 +1,12 @@
 """The test volumes restored by one method, and all methods of a problem (a task, or one of its settings) scored."""
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medwvae import paths
 from medwvae.config import Config, Problem
-from medwvae.errors import ConfigError
+from medwvae.errors import ConfigError, InputError
 from medwvae.names import NETWORKS
 from medwvae.progress import counter
 from medwvae.stages.plan import each, methods_of
@@ -64,6 +65,9 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         for method, kind in methods_of(config, problem).items()
     ]
     cases = load_cases(paths.prepared_index(root), "test")
+    lesions = Path(config.evaluate.lesions) if config.evaluate.lesions else None
+    if lesions is not None and not lesions.is_dir():
+        raise InputError("`evaluate.lesions` is no folder; give the folder of the lesion masks")
     one = partial(
         score_volumes,
         cases,
@@ -72,6 +76,8 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         setting=build.setting(config, problem),
         regions=config.evaluate.regions,
         protocol=build.degradation(config, problem).protocol,
+        metrics=config.evaluate.metrics,
+        lesions=lesions,
     )
     with counter(f"evaluate {problem}", len(items)) as advance:
         tables = []

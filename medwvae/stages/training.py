@@ -67,7 +67,7 @@ def _sampler(config: Config, task: Task) -> "Sampler":
     index, crop = paths.prepared_index(config.root), getattr(config.tasks, task).crop
     multiple = 2 ** len(getattr(config.networks.wavelet_vae, task).widths)
     if config.networks.dims == 2:
-        return SliceSampler(load_cases(index, "train"), crop, multiple=multiple)
+        return SliceSampler(load_cases(index, "train"), crop, multiple=multiple, neighbours=config.networks.neighbours)
     cases = load_cases(index, "train", mapped=True)
     if crop is None:
         largest = (max(case.prepared.image.shape[axis] for case in cases) for axis in (1, 2))

@@ -58,7 +58,7 @@ def measurement(task, image, seed=0, turn=0.0):
         return Measurement(rician(image, level, generator(seed)), sigma=level)
     if task in ("ct", "inpaint"):
         degrade = SparseView(24) if task == "ct" else Inpaint()
-        return degrade(image, image.amax().reshape(1), generator(seed), True).measurement
+        return degrade(image, image.amax().reshape(1), generator(seed), None).measurement
     masks = [cartesian_mask(WIDTH, 3, CENTRE / WIDTH, "random", generator(seed + i)) for i in range(SLICES)]
     phase = turn + smooth_phase((HEIGHT, WIDTH), generator(seed), 0.5)
     return sample_kspace(with_phase(image, phase), torch.cat(masks), CENTRE)

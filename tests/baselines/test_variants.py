@@ -24,7 +24,7 @@ def truth(batch=2):
 
 
 def measured(degrade: Degradation, image):
-    return degrade(image, image.amax().reshape(1), torch.Generator().manual_seed(0), True).measurement
+    return degrade(image, image.amax().reshape(1), torch.Generator().manual_seed(0), None).measurement
 
 
 def quality(image, reference):
@@ -84,7 +84,7 @@ def test_denoising_knows_the_law(name, law):
     assert quality(restored, image) > quality(given.start, image) + 1.5
     # No bias in a flat image, dark enough for the Rician and the Poisson one to show.
     flat = torch.full((1, 1, *SHAPE), 0.3)
-    found = Denoise(0.2, law)(flat, torch.ones(1), torch.Generator().manual_seed(0), True).measurement
+    found = Denoise(0.2, law)(flat, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
     strongest = max(method.grid, key=lambda params: tuple(params.values()))
     assert float(method.run(found, **strongest).mean()) == pytest.approx(0.3, abs=0.02)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medwvae.degradation import Degradation, Denoise, Recon, Superres
+from medwvae.degradation import Degradation, Denoise, Neighbourhoods, Recon, Superres
 from medwvae.inference import lanes, memory, whole
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
@@ -22,20 +22,26 @@ DEGRADATIONS: dict[str, Degradation] = {
 }
 
 
-def network(task, dims, seed=0):
+def network(task, dims, seed=0, neighbours=0):
     torch.manual_seed(seed)
     model = WaveletVAE(
         dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
-        widths=(4,), blocks=1,
+        widths=(4,), blocks=1, neighbours=neighbours,
     ).eval()  # fmt: skip
     for head in encoder_of(model).heads:
         nn.init.normal_(head.weight, std=0.05)
     return model
 
 
+def around(measurement):
+    """Return the neighbours of a measurement that has some."""
+    assert measurement.neighbours is not None
+    return measurement.neighbours
+
+
 def measured(task, shape=(37, 18, 14)):
     one = case(shape=shape)
-    return DEGRADATIONS[task](one.slices(), one.maximum(), torch.Generator().manual_seed(0), True).measurement
+    return DEGRADATIONS[task](one.slices(), one.maximum(), torch.Generator().manual_seed(0), None).measurement
 
 
 @pytest.fixture
@@ -85,6 +91,59 @@ def test_slices_by_the_same_code(count, task):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("task", list(DEGRADATIONS))
+@pytest.mark.parametrize("neighbours", [1, 3])
+def test_slices_between_their_neighbours_by_the_same_code(count, task, neighbours):
+    model, measurement = network(task, 2, neighbours=neighbours), measured(task)
+    expected = magnitude(model.restore(measurement.with_neighbours(neighbours), mirrored(2)))
+    calls = count(10 * 18 * 14)
+    found = restore_volume(model, measurement, mirrored(2), slices=4)
+    assert len(calls) == 10
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    # They are read: another slice next door is another answer, one out of reach is none.
+    moved = replace(measurement, start=measurement.start.clone())
+    moved.start[20] += 0.5
+    changed = (restore_volume(model, moved) - restore_volume(model, measurement)).abs().amax((1, 2, 3)) > 1e-6
+    assert changed.nonzero().flatten().tolist() == [*range(20 - neighbours, 21 + neighbours)]
+
+
+@pytest.mark.parametrize("neighbours", [1, 2])
+def test_a_whole_volume_is_measured_as_its_neighbourhoods_are(neighbours):
+    one = case(shape=(7, 18, 14))
+    generator = [torch.Generator().manual_seed(0) for _ in range(2)]
+    alone = Recon(3, 0.15, "random", 0.5)(one.slices(), one.maximum(), generator[0], None)
+    found = Neighbourhoods(Recon(3, 0.15, "random", 0.5), neighbours)(
+        one.slices(neighbours), one.maximum(), generator[1], None
+    )
+    expected = alone.measurement.with_neighbours(neighbours)
+    assert around(expected).shape == (7, 2 * neighbours * 2, 18, 14)
+    torch.testing.assert_close(around(found.measurement), around(expected), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.measurement.start, alone.measurement.start, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.truth, alone.truth, rtol=0, atol=1e-5)
+    turned = expected.flip((-1,))
+    torch.testing.assert_close(around(turned), around(expected).flip(-1))
+    torch.testing.assert_close(around(expected[2:4]), around(expected)[2:4])
+
+
+def test_in_training_a_neighbourhood_is_one_acquisition():
+    images = torch.rand(4, 3, 18, 14)
+    degrade = Neighbourhoods(Recon(3, 0.15, "random", 0.5), 1)
+    found = degrade(images, torch.ones(4), torch.Generator().manual_seed(0), 1).measurement
+    again = Recon(3, 0.15, "random", 0.5)(
+        images.flatten(0, 1)[:, None], torch.ones(12), torch.Generator().manual_seed(0), 3
+    ).measurement
+    assert again.mask is not None
+    assert found.mask is not None
+    masks = again.mask.flatten(1)
+    assert all(torch.equal(masks[i], masks[i - i % 3]) for i in range(12))
+    assert len(torch.unique(masks, dim=0)) > 1
+    assert torch.equal(found.mask, again.mask[1::3])
+    assert torch.equal(found.start, again.start[1::3])
+    assert torch.equal(around(found)[:, :2], again.start[::3])
+    assert torch.equal(around(found)[:, 2:], again.start[2::3])
+    torch.testing.assert_close(found.project(found.start), again.project(again.start)[1::3])
+
+
 def test_the_footprint_of_a_network_on_slices_does_not_leave_the_slice():
     footprint = footprint_of(network("denoise", 2), measured("denoise"))
     assert footprint.step == (1, 2, 2)
@@ -126,11 +185,11 @@ def test_degraded_volumes_are_acquisitions_of_their_own(task):
     one, two = case(shape=(6, 18, 14)), case(shape=(6, 18, 14), seed=1)
     images = torch.stack([torch.from_numpy(c.prepared.image)[None] for c in (one, two)])
     maxima = torch.cat([one.maximum(), two.maximum()])
-    found = volumetric(DEGRADATIONS[task])(images, maxima, torch.Generator().manual_seed(3), False)
+    found = volumetric(DEGRADATIONS[task])(images, maxima, torch.Generator().manual_seed(3), 1)
     assert found.measurement.start.shape[2:] == images.shape[2:]
     generator = torch.Generator().manual_seed(3)
     for k, each in enumerate((one, two)):
-        alone = DEGRADATIONS[task](each.slices(), each.maximum(), generator, True)
+        alone = DEGRADATIONS[task](each.slices(), each.maximum(), generator, None)
         torch.testing.assert_close(to_slices(found.measurement.start[k : k + 1]), alone.measurement.start)
         torch.testing.assert_close(to_slices(found.truth[k : k + 1]), alone.truth)
         again = found.measurement[k : k + 1].to(torch.device("cpu"))

@@ -50,7 +50,7 @@ def measured(task, height=19, width=22, batch=3, seed=0):
     """A degraded batch of a task and its truth."""
     degrade: Any = {"superres": Superres(2), "denoise": Denoise(0.1), "recon": Recon(3, 0.15, "random", 0.5)}[task]
     image = images(batch, 1, height, width, seed=seed)
-    simulated = degrade(image, torch.ones(batch), generator(seed), False)
+    simulated = degrade(image, torch.ones(batch), generator(seed), 1)
     return simulated.measurement, simulated.truth
 
 

@@ -18,8 +18,8 @@ from medwvae.errors import InputError
 from medwvae.names import TASKS
 from medwvae.report import panels
 from medwvae.report.page import ReportInputs, build, summary
-from medwvae.report.tables import render_text_table
-from medwvae.statistics import mean_interval
+from medwvae.report.tables import main_and_more, render_text_table
+from medwvae.statistics import mean_interval, paired
 
 KINDS = {
     "input": "input",
@@ -396,3 +396,58 @@ def test_error_map_of_a_perfect_restoration_is_black(inputs):
     tiles = {tile.method: tile for tile in panel.tiles}
     assert tiles["perfect"].image == tiles["truth"].image and tiles["truth"].error == ""
     assert tiles["perfect"].error != tiles["input"].error and panel.ratio == pytest.approx(24 / 28)
+
+
+def with_more(metrics):
+    """Return the metrics with edge sharpness beside them: ours is nearest to 1, `tv` above it."""
+    rows = metrics[(metrics["metric"] == "psnr")].copy()
+    target = {"wavelet_vae": 0.98, "tv": 1.3, "unet": 0.8}
+    rows["value"] = rows["method"].map(target).fillna(0.5) + 0.001 * (rows["value"] % 1)
+    return pd.concat([metrics, rows.assign(metric="edge_sharpness", unit="")], ignore_index=True)
+
+
+def test_more_metrics_follow_in_a_table_of_their_own_and_the_nearest_wins(inputs):
+    metrics = with_more(table())
+    result = summary(metrics)
+    sharp = block(result, metric="edge_sharpness")
+    assert sharp["best"] == "wavelet_vae" and sharp["better"] == "nearest"
+    assert sharp["verdict"]["outcome"] == "won" and sharp["methods"]["tv"]["difference"] < 0
+    main, more = main_and_more(result["tasks"]["denoise"])
+    assert set(main["regions"]["head"]) == {"psnr", "ssim", "nmse"} and set(more["regions"]["head"]) == {
+        "edge_sharpness"
+    }
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert "More metrics" in text and "Slope of edges relative" in text and "What the metrics mean" in text
+    assert 'aria-label="1 is best"' in build(dataclasses.replace(inputs, metrics=metrics, volumes={}))
+
+
+def test_effect_sizes_and_subjects_needed_are_those_of_the_pairs(inputs):
+    metrics = table(noise=1.0)
+    psnr = metrics[(metrics["region"] == "head") & (metrics["metric"] == "psnr")]
+    wide = psnr.pivot(index="subject", columns="method", values="value")
+    expected = paired(wide["wavelet_vae"], wide["unet"])
+    found = block(summary(metrics))["methods"]["unet"]
+    assert (found["rank_biserial"], found["dz"], found["needed"]) == (
+        expected.rank_biserial, pytest.approx(expected.dz), expected.needed,
+    )  # fmt: skip
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert "Subjects needed" in text and f"{expected.rank_biserial:+.2f}" in text
+
+
+def test_subgroups_are_in_the_page_and_in_the_summary(inputs):
+    metrics = table()
+    people = manifest(sorted(metrics["subject"].unique()))
+    people["sex"] = ["F", "M"] * (len(people) // 2) + ["F"] * (len(people) % 2)
+    people["site"] = "<b>Ost</b>"
+    people.loc[:3, "site"] = "West"
+    volumes = metrics.assign(volume=metrics["subject"] + "_t1w", contrast="t1w")
+    result = summary(metrics, volumes=volumes, manifest=people)
+    rows = result["tasks"]["denoise"]["subgroups"]
+    assert {(row["variable"], row["group"]) for row in rows} >= {("sex", "F"), ("sex", "M"), ("site", "West")}
+    women = next(row for row in rows if row["group"] == "F" and row["metric"] == "psnr")
+    names = set(people[people["sex"] == "F"]["subject"])
+    own = metrics.query("method == 'wavelet_vae' and region == 'head' and metric == 'psnr'")
+    assert women["mean"] == pytest.approx(own[own["subject"].isin(names)]["value"].mean()) and women["rival"] == "unet"
+    page = build(dataclasses.replace(inputs, metrics=metrics, volume_scores=volumes, manifest=people, volumes={}))
+    assert "<b>Ost" not in page and "&lt;b&gt;Ost" in page and "Subgroups" in words(page)
+    json.dumps(result, allow_nan=False)

@@ -1,4 +1,4 @@
-"""The page, the long table and the summary."""
+"""The page, the long table, the summary, the model card and the data sheet."""
 
 
 rule report:
@@ -30,6 +30,11 @@ rule report:
         page=paths.report(root),
         metrics=paths.metrics(root),
         summary=paths.summary(root),
+        cards=[
+            path(root, suffix)
+            for path in (paths.model_card, paths.data_sheet)
+            for suffix in ("md", "html")
+        ],
     log:
         paths.log(root, "report"),
     benchmark:

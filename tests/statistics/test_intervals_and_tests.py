@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medwvae.statistics import RESAMPLES, holm, mean_interval, paired
+from medwvae.statistics import RESAMPLES, bootstrap_bounds, holm, mean_interval, paired
 
 values = st.lists(st.floats(-50, 50, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=3, max_size=12)
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -22,12 +22,26 @@ def test_interval_is_scipys_bca():
     interval = mean_interval(x, seed=5)
     assert (interval.low, interval.high) == (expected.low, expected.high)
     assert interval.mean == pytest.approx(x.mean()) and interval.n == 11 and interval.note == ""
+    assert interval.median == np.median(x)
 
 
-def test_interval_covers_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = [i.low <= 1.0 <= i.high for i in (mean_interval(rng.normal(1.0, 2.0, 30), seed=k) for k in range(120))]
-    assert 0.86 <= np.mean(covered) <= 1.0
+def test_interval_covers_as_often_as_it_says():
+    # 40 subjects: with fewer the interval is too narrow, see docs/statistics.md. Beside the normal limits of the same
+    # studies, which hold the mean with P(|t39| < 1.96 (39/40)^½) = 94.0 %: chance moves both alike.
+    studies = np.random.default_rng(0).normal(1.0, 2.0, (1500, 40))
+    low, high = bootstrap_bounds(studies, resamples=399, seed=1)
+    half = stats.norm.ppf(0.975) * studies.std(1) / 40**0.5
+    normal = np.mean(abs(studies.mean(1) - 1.0) <= half)
+    assert np.mean((low <= 1.0) & (high >= 1.0)) == pytest.approx(normal, abs=0.015)
+
+
+def test_many_studies_at_once_are_each_by_itself():
+    # Of few subjects, resamples that only permute them tie with their mean but for rounding, and BCa counts ties.
+    studies = np.random.default_rng(0).gamma(2.0, size=(3, 20))
+    low, high = bootstrap_bounds(studies, seed=4)
+    for k, study in enumerate(studies):
+        interval = mean_interval(study, seed=4)
+        assert (interval.low, interval.high) == pytest.approx((low[k], high[k]))
 
 
 @settings(max_examples=25, deadline=None)

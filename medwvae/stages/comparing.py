@@ -1,0 +1,58 @@
+"""Runs beside each other; needs their result folders and no configuration."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from medwvae import paths
+from medwvae.errors import ConfigError, InputError
+from medwvae.files import atomic
+
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def compare(
+    folders: Sequence[Path],
+    *,
+    methods: Sequence[str],
+    region: str | None,
+    fail_if_worse: Sequence[str],
+    json_file: Path | None,
+    out: Sequence[Path],
+) -> bool:
+    """Print the comparison and write what was asked for; return whether a gate failed."""
+    for path in out:
+        if path.suffix not in (".html", *FIGURES):
+            raise ConfigError(f"--out {path.name}: expected .html, {', '.join(FIGURES)}")
+    if len(folders) < 2:
+        raise InputError("compare needs two result folders or more")
+    tables = [paths.metrics(folder) for folder in folders]
+    for place, table in enumerate(tables):
+        if not table.is_file():
+            raise InputError(
+                f"folder {place + 1} has no {table.name}; give the folder of a finished run, results/<run>"
+            )
+    import pandas as pd
+    from rich.console import Console
+
+    from medwvae.report import compare as comparison
+
+    gates = [comparison.parse_gate(text) for text in fail_if_worse]
+    runs = comparison.named([pd.read_csv(table) for table in tables])
+    result = comparison.compare(runs, methods=methods, region=region, gates=gates)
+    Console().print(comparison.render_text_table(result))
+    if json_file is not None:
+        _write(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    for path in out:
+        from medwvae.report import compare_page
+
+        if path.suffix == ".html":
+            _write(path, compare_page.page(result))
+        else:
+            compare_page.write_figure(path, result)
+    return bool(result["failed"])
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

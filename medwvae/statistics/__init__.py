@@ -1,0 +1,26 @@
+"""Statistics over subjects: the subject is the unit, never the slice, the voxel or the session.
+
+SciPy and statsmodels do the mathematics; what is asked of them, and why, is in docs/statistics.md.
+"""
+
+from medwvae.statistics.comparisons import Paired, Worsening, holm, paired, worse
+from medwvae.statistics.intervals import RESAMPLES, Interval, bootstrap_bounds, mean_interval, per_subject
+from medwvae.statistics.power import subjects_needed
+from medwvae.statistics.subgroups import age_band, groups, subgroup_rows
+
+__all__ = [
+    "RESAMPLES",
+    "Interval",
+    "Paired",
+    "Worsening",
+    "age_band",
+    "bootstrap_bounds",
+    "groups",
+    "holm",
+    "mean_interval",
+    "paired",
+    "per_subject",
+    "subgroup_rows",
+    "subjects_needed",
+    "worse",
+]

@@ -1,0 +1,117 @@
+"""Mean and median over subjects with an interval: bias-corrected and accelerated bootstrap (Efron 1987), by SciPy."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean over `n` subjects with its interval; `low` and `high` are NaN, and `note` says why, if there is none."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+    median: float = math.nan
+
+
+def mean_interval(
+    values: ArrayLike, *, subjects: Sequence[str] | None = None, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the mean of one value per subject with its BCa bootstrap interval; the same seed gives the same interval.
+
+    Parameters
+    ----------
+    values : array (n,)
+        One per subject; or, with `subjects`, one per session.
+    subjects : sequence of str, optional
+        Whose value each is. A subject's values are averaged first and subjects are resampled whole (a bootstrap
+        clustered by subject): more sessions of the same people make no interval narrower than the people allow.
+
+    Raises
+    ------
+    ValueError
+        If `values` is empty, not one-dimensional, or holds NaN.
+    """
+    x = one_per_subject(values)
+    if subjects is not None:
+        x = per_subject(x, subjects)
+    n, mean, median = x.size, float(x.mean()), float(np.median(x))
+    if not np.isfinite(x).all():
+        return Interval(mean, math.nan, math.nan, n, "no interval: a value is infinite", median)
+    if n < 3:
+        note = f"no interval: {n} subject{'s' * (n > 1)}, at least 3 are needed"
+        return Interval(mean, math.nan, math.nan, n, note, median)
+    if np.ptp(x) <= 1e-12 * np.abs(x).max():
+        return Interval(mean, mean, mean, n, "all subjects have the same value", median)
+    low, high = (float(bound) for bound in bootstrap_bounds(x, confidence=confidence, seed=seed))
+    if math.isfinite(low) and math.isfinite(high):
+        return Interval(mean, low, high, n, "", median)
+    low, high = (float(b) for b in bootstrap_bounds(x, confidence=confidence, seed=seed, method="percentile"))
+    return Interval(mean, low, high, n, "percentile interval: BCa is undefined", median)
+
+
+def per_subject(values: ArrayLike, subjects: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean of each subject's values, subjects in order of their names.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many subjects as values.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(subjects) != x.size:
+        raise ValueError(f"{x.size} values of {len(subjects)} subjects: each value needs its subject")
+    _, place = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    return np.asarray(np.bincount(place, x) / np.bincount(place))
+
+
+def bootstrap_bounds(
+    x: NDArray[np.float64],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    method: str = "BCa",
+    resamples: int = RESAMPLES,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bounds of the mean along the last axis; all other axes are studies of their own.
+
+    Parameters
+    ----------
+    x : array (..., n)
+
+    Returns
+    -------
+    low, high : arrays (...)
+        NaN where BCa is not defined.
+    """
+    with warnings.catch_warnings():  # a degenerate BCa gives NaN, which the caller handles and states
+        warnings.simplefilter("ignore")
+        result = stats.bootstrap(
+            (x,),
+            np.mean,
+            axis=-1,
+            n_resamples=resamples,
+            batch=max(1, 20_000_000 // x.size),
+            confidence_level=confidence,
+            method=method,
+            random_state=np.random.default_rng(seed),
+        )
+    return np.asarray(result.confidence_interval.low), np.asarray(result.confidence_interval.high)
+
+
+def one_per_subject(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the values as floats; raise `ValueError` unless there is one per subject and none is NaN."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0 or np.isnan(x).any():
+        raise ValueError(f"expected at least one value per subject and no NaN, got shape {x.shape}")
+    return x

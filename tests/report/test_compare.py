@@ -1,0 +1,178 @@
+"""Runs beside each other: right verdicts on a planted regression and on none, right numbers, nothing unescaped."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from medwvae.cli import app
+from medwvae.errors import ConfigError, InputError
+from medwvae.report.compare import Gate, compare, named, parse_gate, words
+from medwvae.report.compare_page import page, write_figure
+from medwvae.statistics import holm
+from tests.report.test_report import Elements, table
+
+EVIL = '<script>alert("x")</script> \u202ereversed\u2069 \U0001f9e0\n# heading | cell'
+GATE = Gate("psnr", 0.1)
+
+
+def again(metrics, shift=0.0, noise=0.03, seed=1, method="wavelet_vae"):
+    """Return the same study trained again: PSNR of one method moved by `shift` dB, a little noise on every subject."""
+    rng, found = np.random.default_rng(seed), metrics.copy()
+    moved = (found["method"] == method) & (found["metric"] == "psnr")
+    found.loc[moved, "value"] += shift + rng.normal(0, noise, int(moved.sum()))
+    return found
+
+
+def runs(*tables):
+    return named(tables)
+
+
+@pytest.fixture(scope="module")
+def base():
+    return table(subjects=20)
+
+
+def test_a_planted_regression_of_two_tenths_of_a_decibel_is_found(base):
+    result = compare(runs(base, again(base, -0.2)), gates=[GATE])
+    (row,) = [row for row in result["rows"] if row["metric"] == "psnr"]
+    assert row["verdict"] == "worse" and row["difference"] == pytest.approx(-0.2, abs=0.03) and row["n"] == 20
+    (gate,) = result["gates"]
+    assert gate["failed"] and result["failed"] and gate["p_holm"] < 0.001
+    assert words(result)[0].startswith("REGRESSION. Denoising, Wavelet-VAE (ours), PSNR: B demo is worse by more than")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_null_is_no_regression(base, seed):
+    result = compare(runs(base, again(base, 0.0, seed=seed)), gates=[Gate("psnr", 0.0), GATE])
+    assert not result["failed"]
+    assert not any("REGRESSION" in sentence for sentence in words(result))
+
+
+def test_settings_of_a_task_are_compared_each_with_itself():
+    both = table(subjects=20, tasks=("denoise-s3", "denoise-s9"))
+    worse = pd.concat([both[both["task"] == "denoise-s3"], again(both[both["task"] == "denoise-s9"], -0.2)])
+    result = compare(runs(both, worse), gates=[GATE])
+    assert {gate["task"]: gate["failed"] for gate in result["gates"]} == {"denoise-s3": False, "denoise-s9": True}
+    assert words(result)[0].startswith("REGRESSION. Denoising s9, ")
+    assert "Denoising s3" in page(result)
+
+
+def test_less_than_the_margin_passes_though_it_is_worse(base):
+    result = compare(runs(base, again(base, -0.05)), gates=[GATE])
+    assert next(row for row in result["rows"] if row["metric"] == "psnr")["verdict"] == "worse"
+    assert not result["failed"]
+
+
+def test_better_passes_and_lower_is_better_for_nmse(base):
+    better = base.copy()
+    moved = (better["method"] == "wavelet_vae") & (better["metric"] == "nmse")
+    better.loc[moved, "value"] *= 0.9
+    result = compare(runs(base, better), gates=[Gate("nmse", 0.0)])
+    row = next(row for row in result["rows"] if row["metric"] == "nmse")
+    assert row["verdict"] == "better" and row["difference"] < 0 and row["ahead"] == 20 and not result["failed"]
+    assert compare(runs(better, base), gates=[Gate("nmse", 0.0)])["failed"]
+
+
+def test_false_alarms_are_as_rare_as_promised(base):
+    # Three later runs, two gates: Holm keeps the chance of any false alarm at 5 %.
+    alarms = [
+        compare(
+            runs(base, *(again(base, -0.1, 0.2, seed=3 * k + j) for j in range(3))), gates=[GATE, Gate("ssim", 0.0)]
+        )["failed"]
+        for k in range(8)
+    ]
+    assert sum(alarms) <= 2
+
+
+def test_numbers_are_scipys_and_pairs_are_by_subject(base):
+    other = again(base, -0.02, 0.1).sample(frac=1, random_state=3)  # another order of rows
+    third = again(base, 0.05, 0.1, seed=9)
+    other = other[other["subject"] != "sub-03"]
+    result = compare(runs(base, other, third))
+    wide = [
+        t[(t["method"] == "wavelet_vae") & (t["metric"] == "psnr") & (t["region"] == "head")].set_index("subject")[
+            "value"
+        ]
+        for t in (base, other, third)
+    ]
+    found = [row for row in result["rows"] if row["metric"] == "psnr"]
+    expected = [(w - wide[0]).dropna() for w in wide[1:]]
+    assert [row["n"] for row in found] == [19, 20]
+    for row, d in zip(found, expected, strict=True):
+        assert row["difference"] == pytest.approx(d.mean()) and row["p"] == pytest.approx(stats.wilcoxon(d).pvalue)
+        assert row["differences"] == pytest.approx(d.to_dict())
+    assert [row["p_holm"] for row in found] == pytest.approx(holm([row["p"] for row in found]))
+    assert any("1 subject of only one of" in note for note in result["notes"])
+    assert result["runs"] == ["A demo", "B demo", "C demo"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_metric_with_a_target_is_compared_by_its_distance(base):
+    def with_sharpness(value):
+        rows = base[(base["method"] == "wavelet_vae") & (base["metric"] == "psnr")].copy()
+        jitter = np.random.default_rng(0).normal(0, 0.001, len(rows))
+        return pd.concat([base, rows.assign(metric="edge_sharpness", value=value + jitter, unit="")])
+
+    result = compare(runs(with_sharpness(0.9), with_sharpness(1.2)), gates=[Gate("edge_sharpness", 0.0)])
+    row = next(row for row in result["rows"] if row["metric"] == "edge_sharpness")
+    assert row["verdict"] == "worse" and row["difference"] == pytest.approx(0.1, abs=0.01) and result["failed"]
+
+
+def test_what_cannot_be_compared_is_said(base):
+    with pytest.raises(InputError, match="two result folders"):
+        compare(runs(base))
+    with pytest.raises(InputError, match="degraded or scored"):
+        compare(runs(base, base.assign(setting="strong")))
+    with pytest.raises(InputError, match="no test subject in common"):
+        compare(runs(base, base.assign(subject=base["subject"] + "x")))
+    with pytest.raises(InputError, match="not in both"):
+        compare(runs(base, base), methods=["mean"])
+    with pytest.raises(InputError, match="nothing to test"):
+        compare(runs(base, base), gates=[Gate("hfen", 0.0)])
+    with pytest.raises(InputError, match="no column"):
+        named([base.drop(columns="subject"), base])
+    few = base[base["subject"] < "sub-04"]
+    with pytest.raises(InputError, match="could never fail; it needs 5 subjects"):
+        compare(runs(few, again(few, -5.0)), gates=[GATE])
+
+
+@pytest.mark.parametrize("text", ["psnr:", "psnr:-1", "psnr:x", ":1", "psnr:nan", "nps_mean_soft:1"])
+def test_a_gate_that_reads_wrong(text):
+    with pytest.raises(ConfigError, match="fail-if-worse"):
+        parse_gate(text)
+    assert parse_gate("psnr:0.1") == GATE and parse_gate("psnr") == Gate("psnr", 0.0)
+
+
+def test_hostile_text_shows_as_text(base, tmp_path):
+    evil = base.assign(run=EVIL, setting=EVIL * 200)
+    other = again(evil, -0.2).assign(protocol=EVIL)
+    result = compare(runs(evil, again(evil, -0.2), other), gates=[GATE])
+    shown = page(result)
+    elements = Elements(shown)
+    assert elements.open == [] and not any(tag == "script" for tag, _ in elements.found)
+    assert "<script>alert" not in shown and "&lt;script&gt;alert" in shown and "\u202e" not in shown
+    assert "http" not in shown.replace("http-equiv", "")
+    assert len(shown) < 200_000
+    write_figure(tmp_path / "figure.png", result)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command(base, tmp_path):
+    for name, metrics in (("one", base), ("two", again(base, -0.2)), ("same", again(base, 0.0))):
+        (tmp_path / name).mkdir()
+        metrics.to_csv(tmp_path / name / "metrics.csv", index=False)
+    run = CliRunner().invoke
+    gated = ["--fail-if-worse", "psnr:0.1", "--json", str(tmp_path / "out.json"), "--out", str(tmp_path / "c.html")]
+    bad = run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "two"), *gated])
+    assert bad.exit_code == 3 and "REGRESSION" in bad.output
+    assert json.loads((tmp_path / "out.json").read_text())["failed"] is True
+    assert str(tmp_path) not in (tmp_path / "c.html").read_text() + (tmp_path / "out.json").read_text()
+    assert run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "same"), *gated]).exit_code == 0
+    assert isinstance(run(app, ["compare", str(tmp_path / "one")]).exception, InputError)
+    assert isinstance(run(app, ["compare", str(tmp_path), str(tmp_path / "two")]).exception, InputError)
+    wrong = run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", "a.docx"])
+    assert isinstance(wrong.exception, ConfigError)
