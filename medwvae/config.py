@@ -31,6 +31,7 @@ from medwvae.names import (
     USUAL_METRICS,
     Classical,
     Contrast,
+    Extra,
     Metric,
     Network,
     Region,
@@ -327,7 +328,10 @@ class RestoreConfig(Section):
 class ClassicalConfig(Section):
     """Classical rivals, tuned on validation subjects."""
 
-    enabled: Several[Classical] | None = Field(None, description="names of the methods; null = all of them")
+    enabled: Several[Classical] | None = Field(None, description="names of the methods; null = all but the extras")
+    extras: Several[Extra] = Field(
+        (), description="methods of packages with licences of their own: bm3d bm4d (pip install 'medwvae[bm]')"
+    )
     tuning_subjects: Positive = Field(2, description="validation subjects to tune on")
     tuning_slices: Positive = Field(12, description="slices per subject to tune on")
 
@@ -518,7 +522,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
-            out["dims"] = c["networks"]["dims"]
+            out |= {key: c["networks"][key] for key in ("dims", "neighbours")}
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {

@@ -24,6 +24,16 @@ def task_of(problem: str) -> Task:
 Network = Literal["wavelet_vae", "conv_vae", "unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 
+Extra = Literal["bm3d", "bm4d"]
+EXTRAS: Final[dict[Task, tuple[Extra, ...]]] = {
+    "superres": (),
+    "denoise": ("bm3d", "bm4d"),
+    "recon": (),
+    "ct": (),
+    "inpaint": (),
+}
+"""Classical methods of packages that the project does not bring: their licences do not allow every use."""
+
 Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink", "fbp", "sirt"]
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
     "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),

@@ -1,7 +1,7 @@
 """Classical restoration methods: the rivals that need no training, each tuned on the validation subjects.
 
 Every method is `run(measurement, **params) -> Tensor`: the restored magnitude (S, 1, H, W), float32, of the S slices
-of a volume, each slice restored by itself in 2D as the networks do.
+of a volume, each slice restored by itself in 2D (`bm4d` the volume as a whole).
 """
 
 from collections.abc import Callable
@@ -29,12 +29,15 @@ class Classical:
         `run(measurement, **params)`; keyword arguments are those of `grid`.
     grid : tuple of dict
         Parameter combinations; one empty combination if there is nothing to choose.
+    whole : bool
+        Whether it restores a volume as a whole; its parameters are then tried on successive slices.
     """
 
     name: str
     task: Task
     run: Callable[..., Tensor]
     grid: tuple[Params, ...] = ({},)
+    whole: bool = False
 
     @property
     def tuned(self) -> bool:
@@ -54,6 +57,8 @@ _METHODS = (
     Classical("nlm", "denoise", denoise.nlm, _grid(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
     Classical("tv", "denoise", denoise.tv, _grid(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
     Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4, 8), noise=(0.7, 0.8, 0.9))),
+    Classical("bm3d", "denoise", denoise.bm3d, _grid(noise=(0.9, 1.0, 1.1))),
+    Classical("bm4d", "denoise", denoise.bm4d, _grid(noise=(0.9, 1.0, 1.1)), whole=True),
     Classical("zero_filled", "recon", recon.zero_filled),
     Classical(
         "cs_wavelet", "recon", recon.cs_wavelet, _grid(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))

@@ -5,14 +5,17 @@ bias is taken out of that mean afterwards (`medwvae.operators.remove_rician_bias
 and undone without bias afterwards (`medwvae.operators.anscombe`).
 """
 
+import importlib
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae.errors import ConfigError
 from medwvae.operators import Measurement, anscombe, inverse_anscombe, remove_rician_bias
 
 Slices = NDArray[np.floating]
@@ -53,6 +56,31 @@ def bayes_shrink(measurement: Measurement, moments: float, noise: float) -> Tens
         return total / len(shifts)
 
     return _denoise(measurement, filtered)
+
+
+def bm3d(measurement: Measurement, noise: float) -> Tensor:
+    """Block matching in slices (Mäkinen, Azzari and Foi 2020, their package); `noise` scales σ."""
+    package = _package("bm3d")
+    return _denoise(measurement, lambda slices: np.stack([package.bm3d(image, noise) for image in slices]))
+
+
+def bm4d(measurement: Measurement, noise: float) -> Tensor:
+    """Block matching in the volume (Maggioni, Katkovnik, Egiazarian and Foi 2013, their package); `noise` scales σ."""
+    package = _package("bm4d")
+
+    def filtered(slices: Slices) -> Slices:
+        missing = max(8 - len(slices), 0)  # its blocks are up to eight voxels deep
+        deep = np.pad(slices, ((0, missing), (0, 0), (0, 0)), mode="symmetric")
+        return np.asarray(package.bm4d(deep, noise))[: len(slices)]
+
+    return _denoise(measurement, filtered)
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigError(f"classical.extras: {name} needs its package: pip install 'medwvae[bm]'") from None
 
 
 def _shrink(slices: Slices, moments: int, sigma: float) -> Slices:

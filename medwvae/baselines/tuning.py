@@ -52,7 +52,8 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     method : Classical
     cases : sequence of Case
     every : int
-        Use every `every`-th slice between the first and the last that meet the head.
+        Use every `every`-th slice between the first and the last that meet the head; of a method that restores volumes
+        as a whole, as many successive slices from their middle.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     if not cases:
         raise ValueError(f"no validation subject to tune {method.name} on")
     ranges = [float(case.truth.max()) for case in cases]
-    subsets = [_every(case, every) for case in cases]
+    subsets = [_every(case, every, successive=method.whole) for case in cases]
     table = []
     for params in method.grid:
         started = time.perf_counter()
@@ -77,11 +78,15 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     return Tuning(best.params, tuple(table))
 
 
-def _every(case: Case, every: int) -> Case:
+def _every(case: Case, every: int, *, successive: bool) -> Case:
     inside = np.flatnonzero(case.head.any(axis=(1, 2)))
     if not len(inside):
         raise ValueError("a validation subject has an empty head mask")
     chosen = slice(int(inside[0]), int(inside[-1]) + 1, every)
+    if successive:
+        count = len(range(chosen.start, chosen.stop, every))
+        first = (chosen.start + chosen.stop - count) // 2
+        chosen = slice(first, first + count)
     return Case(case.measurement[chosen], case.truth[chosen], case.head[chosen])
 
 

@@ -22,6 +22,8 @@ METHOD_LABELS = {
     "tv": "TV",
     "cs_wavelet": "Compressed sensing (wavelet)",
     "bayes_shrink": "BayesShrink",
+    "bm3d": "BM3D",
+    "bm4d": "BM4D",
     "zero_filled": "Zero-filled",
     "fbp": "Filtered back-projection",
     "sirt": "SIRT",

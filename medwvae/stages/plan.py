@@ -12,7 +12,7 @@ from medwvae import paths
 from medwvae.config import Config
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import CLASSICAL, TASKS, Kind, Network, Task, task_of
+from medwvae.names import CLASSICAL, EXTRAS, TASKS, Kind, Network, Task, task_of
 from medwvae.progress import say
 
 
@@ -84,6 +84,7 @@ def methods_of(config: Config, problem: str) -> dict[str, Kind]:
     wanted = config.classical.enabled
     methods: dict[str, Kind] = {"input": "input"}
     methods |= {name: "classical" for name in CLASSICAL[task_of(problem)] if wanted is None or name in wanted}
+    methods |= {name: "classical" for name in EXTRAS[task_of(problem)] if name in config.classical.extras}
     for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods

@@ -31,7 +31,7 @@ from medwvae.operators import (
 
 SLICES, HEIGHT, WIDTH = 3, 45, 60
 CENTRE = 7
-METHODS = [method for task in TASKS for method in classical(task).values()]
+METHODS = [classical(task)[name] for task in TASKS for name in CLASSICAL[task]]
 
 
 def name_of(method):

@@ -1,5 +1,7 @@
 """The classical methods under every degradation that a task can name."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,13 @@ from scipy import ndimage
 from skimage.data import shepp_logan_phantom
 from skimage.transform import resize
 
-from medwvae.baselines import classical
+from medwvae.baselines import Classical, classical
 from medwvae.baselines.superres import lanczos_matrix, low_resolution, spline_matrix
+from medwvae.baselines.tuning import Case, tune
 from medwvae.degradation import BicubicSuperres, Degradation, Denoise, Recon, ThickSlices
+from medwvae.errors import ConfigError
 from medwvae.metrics import psnr
+from medwvae.names import EXTRAS
 from medwvae.operators import Measurement, magnitude
 
 SHAPE = (48, 72)
@@ -75,15 +80,17 @@ def test_super_resolution_of_small_images(degrade):
 
 
 @pytest.mark.parametrize("law", ["rician", "gaussian", "poisson"])
-@pytest.mark.parametrize("name", ["nlm", "tv", "bayes_shrink"])
+@pytest.mark.parametrize("name", ["nlm", "tv", "bayes_shrink", "bm3d", "bm4d"])
 def test_denoising_knows_the_law(name, law):
+    if name in EXTRAS["denoise"]:
+        pytest.importorskip(name, reason="an extra: pip install 'medwvae[bm]'")
     image = truth()
     given = measured(Denoise(0.1, law), image)
     method = classical("denoise")[name]
     restored = method.run(given, **method.grid[len(method.grid) // 2])
     assert quality(restored, image) > quality(given.start, image) + 1.5
     # No bias in a flat image, dark enough for the Rician and the Poisson one to show.
-    flat = torch.full((1, 1, *SHAPE), 0.3)
+    flat = torch.full((8 if name == "bm4d" else 1, 1, *SHAPE), 0.3)
     found = Denoise(0.2, law)(flat, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
     strongest = max(method.grid, key=lambda params: tuple(params.values()))
     assert float(method.run(found, **strongest).mean()) == pytest.approx(0.3, abs=0.02)
@@ -109,3 +116,26 @@ def test_compressed_sensing_of_other_acquisitions(degrade):
     given = measured(degrade, image)
     restored = classical("recon")["cs_wavelet"].run(given, weight=6e-4, iterations=40)
     assert quality(restored, image) > quality(magnitude(given.start), image) + 0.5
+
+
+@pytest.mark.parametrize("name", EXTRAS["denoise"])
+def test_a_method_of_a_package_that_is_not_there_says_what_to_install(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match="pip install"):
+        classical("denoise")[name].run(measured(Denoise(0.1), truth()), noise=1.0)
+
+
+def test_methods_of_whole_volumes_are_tuned_on_successive_slices():
+    images = torch.arange(20.0).reshape(20, 1, 1, 1).expand(-1, -1, 4, 4)
+    head = np.zeros((20, 4, 4), bool)
+    head[3:18] = True
+    seen = []
+
+    def run(measurement, **params):
+        seen.append(measurement.start[:, 0, 0, 0].tolist())
+        return measurement.start
+
+    one = Case(Measurement(images), images + 1, head)
+    for whole, expected in ((False, [3.0, 7.0, 11.0, 15.0]), (True, [8.0, 9.0, 10.0, 11.0])):
+        tune(Classical("x", "denoise", run, whole=whole), [one], every=4)
+        assert seen.pop() == expected
