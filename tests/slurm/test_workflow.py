@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,7 @@ def skipped() -> str | None:
     """Why there is no SLURM to test on."""
     if not os.environ.get("MEDWVAE_TEST_SLURM"):
         return "installs and starts a SLURM on this machine; only by `make test-slurm`"
-    try:
-        import snakemake_executor_plugin_slurm  # noqa: F401
-    except ImportError:
+    if find_spec("snakemake_executor_plugin_slurm") is None:
         return "needs the extra: pip install 'medwvae[slurm]'"
     return cluster.why_not() or cluster.install()
 
@@ -93,7 +92,9 @@ def training(network):
 
 def interrupt(folder, process):
     """Kill one training and stop the other until its time limit, each when it has a checkpoint; their steps then."""
-    root, states, caught = folder / "results" / "queue", {}, {}
+    root = folder / "results" / "queue"
+    states: dict[str, Path] = {}
+    caught: dict[str, int] = {}
     limit = time.monotonic() + 900
     while len(caught) < len(NETWORKS):
         assert process.poll() is None, (folder / "snakemake.log").read_text()
@@ -173,7 +174,8 @@ def check_results(folder, caught):
         command = [sys.executable, "-c", "from medwvae.cli import main; main()", "train", "-c", str(paths.config(root))]
         command += ["--task", "denoise", "--network", name, "--set", f"results={whole.parent}"]
         subprocess.run(command, check=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        assert_same_training(*(paths.model(place, "denoise", name) for place in (root, whole)), STEPS)
+        ours, theirs = (paths.model(place, "denoise", name) for place in (root, whole))
+        assert_same_training(ours, theirs, STEPS)
 
 
 def assert_same_training(one, two, steps):
@@ -194,4 +196,5 @@ def test_two_tasks_of_srun_train_one_model(slurm, tmp_path):
     subprocess.run(command, check=True, timeout=500, env=os.environ | {"OMP_NUM_THREADS": "1"})
     test_train_parallel.finished(whole)  # processes that Fabric starts
     assert (tasks / "train.log").read_text().count("best validation PSNR") == 1
-    assert_same_training(*(paths.model(root / "default", "superres", "wavelet_vae") for root in (tasks, whole)), 60)
+    ours, theirs = (paths.model(root / "default", "superres", "wavelet_vae") for root in (tasks, whole))
+    assert_same_training(ours, theirs, 60)
