@@ -5,11 +5,12 @@ CORES ?= 2
 BIN = $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint format setup clean help
+.PHONY: demo test test-slurm lint format setup clean help
 
 help:
 	@echo "make demo   set up, run DICOM -> report on a synthetic cohort (offline, CPU)"
 	@echo "make test   set up, run the tests with coverage"
+	@echo "make test-slurm   as root on Debian: install and start a SLURM of one node, run a small demo through it"
 	@echo "make lint   ruff, snakefmt, mypy"
 	@echo "make clean  remove the environment and results/demo"
 
@@ -32,6 +33,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --durations=10
+
+test-slurm: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	OMP_NUM_THREADS=1 MEDWVAE_TEST_SLURM=1 python -m pytest -s tests/slurm
 
 lint: $(VENV)/.dev
 	ruff format --check .

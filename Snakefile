@@ -9,6 +9,7 @@ min_version("9.0")
 
 from medwvae import paths, progress, provenance, stages
 from medwvae.config import slice_for
+from medwvae.config_base import parse_budget
 from medwvae.config_io import load
 from medwvae.errors import MedwvaeError
 from medwvae.names import LATENT_USES, NETWORKS, task_of

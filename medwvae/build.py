@@ -302,5 +302,7 @@ def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> 
         precision=c.precision,
         accelerator=c.accelerator,
         devices=c.devices,
+        nodes=c.nodes,
+        accumulate=c.accumulate,
     )
     return replace(settings, **changes)

@@ -286,7 +286,8 @@ class TrainConfig(Section):
         "2000 steps",
         description="the same for every network of a task: `90 s`, `2 min` or `2000 steps` (steps resume to the bit)",
     )
-    batch: Positive = Field(8, description="slices (or patches of volumes) per step")
+    batch: Positive = Field(8, description="slices (or patches of volumes) per pass and device")
+    accumulate: Positive = Field(1, description="passes whose gradients are averaged before a step")
     depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
     optimiser: Literal["muon", "adamw"] = Field(
         "muon", description="muon = orthogonalised steps for convolution kernels, AdamW for the rest; adamw = for all"
@@ -305,7 +306,8 @@ class TrainConfig(Section):
         "auto", description="auto = bf16 where the hardware has it"
     )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
-    devices: Positive = Field(1, description="devices (data-parallel)")
+    devices: Positive = Field(1, description="devices of a node (data-parallel)")
+    nodes: Positive = Field(1, description="nodes (data-parallel), under srun or torchrun")
     checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
     threads: Positive = Field(8, description="CPU threads of one training; fewer than the cores trains several at once")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")

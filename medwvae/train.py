@@ -21,6 +21,8 @@ from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.optimisers import Muon, OptimiserName, is_matrix
+from medwvae.parallel import launched, random_states, restore_random_states
+from medwvae.progress import say
 from medwvae.seeding import seed_for
 from medwvae.volumetric import as_volumes, to_volume
 
@@ -50,6 +52,13 @@ class Settings:
     precision: str = "32-true"
     accelerator: str = "cpu"
     devices: int = 1
+    nodes: int = 1
+    accumulate: int = 1
+
+    @property
+    def images_per_step(self) -> int:
+        """Slices or patches of a step, of all parts and all processes."""
+        return self.batch * self.accumulate * self.devices * self.nodes
 
 
 @dataclass
@@ -197,16 +206,14 @@ def train(
         If the loss, its gradient or the validation score is not finite; `last.ckpt`, written at least at every
         validation, then still holds the last good state.
 
-    Several devices train data-parallel (DDP): every rank draws slices of its own, `batch` is per rank. After a resume
-    the ranks beyond the first draw afresh, so the exact continuation holds for one device.
+    Several devices train data-parallel (DDP): `batch` is per rank, every rank draws from its share of the volumes and
+    by a seed of its own, and the state holds where each rank's draws stand. Of each `accumulate` parts of a batch the
+    gradients are averaged before a step: `accumulate` parts of `batch` slices are one batch of as many times more.
     """
-    from lightning_fabric import Fabric
-
     precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
-    strategy = "ddp" if settings.devices > 1 else "auto"
-    fabric = Fabric(accelerator=settings.accelerator, strategy=strategy, devices=settings.devices, precision=precision)
-    fabric.launch()
+    fabric = launched(settings.accelerator, precision, settings.devices, settings.nodes)
     parallel = fabric.world_size > 1
+    share = (fabric.global_rank, fabric.world_size)
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
     module = build()
     optimiser = Muon(_groups(module, settings), lr=settings.learning_rate)
@@ -220,28 +227,25 @@ def train(
 
     progress, best = Progress(), _weights(averaged.module)
     last = state_dir / "last.ckpt"
-    if last.exists():
+    if fabric.broadcast(last.exists()):  # a shared disk may show it to one rank and not yet to another
         state = checkpoint.load(last)
         module.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
+        restore_random_states(fabric, generator, state["random"], last)
         progress, best = Progress(**state["progress"]), state["best"]
+        say(f"training goes on from step {progress.step}")
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
-        if fabric.global_rank > 0:  # the file holds the first rank's random state: do not draw its slices again
-            generator.manual_seed(seed_for(settings.seed, "slices", fabric.global_rank, progress.step))
-            torch.manual_seed(seed_for(settings.seed, "latent noise", fabric.global_rank, progress.step) % 2**63)
 
     def save() -> None:
+        random = random_states(fabric, generator)
         if fabric.global_rank == 0:
             state = {
                 "model": module.state_dict(),
                 "averaged": averaged.state_dict(),
                 "optimiser": optimiser.state_dict(),
-                "generator": generator.get_state(),
-                "rng": torch.get_rng_state(),
+                "random": random,
                 "best": best,
                 "progress": vars(progress),
                 "scaler": {} if scaler is None else scaler.state_dict(),
@@ -256,17 +260,25 @@ def train(
         rate = learning_rate_at(spent, settings.learning_rate, settings.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        drawn = sampler.draw(settings.batch, generator)
+        drawn = sampler.draw(settings.batch * settings.accumulate, generator, share)
         simulated = degrade(drawn.images, drawn.maxima, generator, 1)
-        truth = simulated.truth.to(fabric.device)
         measurement = replace(simulated.measurement, label=drawn.labels)
-        estimate = model(measurement.to(fabric.device), truth)
-        loss = loss_of(estimate.image, truth) + estimate.penalty if estimate.loss is None else estimate.loss
-        value = float(fabric.all_reduce(loss.detach()) if parallel else loss.detach())
+        optimiser.zero_grad(set_to_none=True)
+        total, terms = torch.zeros((), device=fabric.device), dict[str, Tensor]()
+        for part in range(settings.accumulate):
+            rows = slice(part * settings.batch, (part + 1) * settings.batch)
+            truth = simulated.truth[rows].to(fabric.device)
+            estimate = model((measurement[rows] if settings.accumulate > 1 else measurement).to(fabric.device), truth)
+            loss = loss_of(estimate.image, truth) + estimate.penalty if estimate.loss is None else estimate.loss
+            loss = loss / settings.accumulate
+            with fabric.no_backward_sync(model, enabled=parallel and part + 1 < settings.accumulate):
+                fabric.backward(loss)
+            total += loss.detach()
+            for name, term in estimate.terms.items():
+                terms[name] = terms.get(name, 0.0) + term / settings.accumulate
+        value = float(fabric.all_reduce(total) if parallel else total)
         if not math.isfinite(value):
             raise _not_finite(f"loss became {value}", progress.step, last)
-        optimiser.zero_grad(set_to_none=True)
-        fabric.backward(loss)
         norm = fabric.clip_gradients(model, optimiser, max_norm=settings.clip, error_if_nonfinite=False)
         if precision != "16-mixed" and norm is not None and not math.isfinite(norm):  # fp16's scaler skips such a step
             raise _not_finite(f"gradient became {float(norm)}", progress.step, last)
@@ -274,18 +286,19 @@ def train(
         averaged.update_parameters(module)
         progress.step += 1
         progress.seconds += time.monotonic() - started  # validation and checkpoints do not eat the budget
-        if parallel:  # one clock for all ranks: they must agree on the rate and on the end
-            progress.seconds = fabric.broadcast(progress.seconds)
+        due = time.monotonic() - saved > settings.checkpoint_seconds
+        if parallel:  # one clock for all ranks: they must agree on the rate, on the end and on when to save
+            progress.seconds, due = fabric.broadcast((progress.seconds, due))
         progress.losses.append(value)
 
         spent = _fraction(progress, settings)
         figures = {
             "loss": sum(progress.losses) / len(progress.losses),
-            "images_per_s": progress.step * settings.batch / progress.seconds,
+            "images_per_s": progress.step * settings.images_per_step / progress.seconds,
         }
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
             progress.validations = int(spent * settings.validations)
-            score = _validate(fabric, averaged.module, validation)
+            score = fabric.broadcast(_validate(fabric, averaged.module, validation))  # nodes may round differently
             if not math.isfinite(score):
                 raise _not_finite(f"validation PSNR became {score}", progress.step, last)
             figures["val_psnr"] = score
@@ -296,7 +309,7 @@ def train(
         if spent * RECORDS >= progress.records + 1 or "val_psnr" in figures:
             progress.records = int(spent * RECORDS)
             row = {"step": float(progress.step), "seconds": progress.seconds, "lr": rate, **figures}
-            row |= {name: float(term) for name, term in estimate.terms.items()}
+            row |= {name: float(term) for name, term in terms.items()}
             row |= {f"s/{band}": s for band, s in module.scales().items()}
             progress.history.append(row)
             progress.losses = []
@@ -304,7 +317,7 @@ def train(
                 for name, number in row.items():
                     writer.add_scalar(name, number, progress.step)
         report(min(spent, 1.0), {**figures, "best": progress.best})
-        if "val_psnr" in figures or time.monotonic() - saved > settings.checkpoint_seconds:
+        if "val_psnr" in figures or due:
             save()
             saved = time.monotonic()
     return best, progress, precision

@@ -188,10 +188,10 @@ def poisoned(step):
     """Denoising whose measurement is not finite at a step of the training (validation shares one draw a volume)."""
     clean, calls = Denoise(0.1), []
 
-    def degrade(image, maximum, generator, shared):
-        simulated = clean(image, maximum, generator, shared)
-        calls.append(shared)
-        if calls.count(False) == step:
+    def degrade(image, maximum, generator, run):
+        simulated = clean(image, maximum, generator, run)
+        calls.append(run)
+        if calls.count(1) == step:
             simulated.measurement.start[0, 0, 0, 0] = math.nan
         return simulated
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -110,11 +110,27 @@ class Draw(NamedTuple):
     labels: Tensor | None = None
 
 
+Share = tuple[int, int]
+"""One of several equal shares, as (rank, ranks)."""
+ALL: Share = (0, 1)
+Drawn = TypeVar("Drawn", int, Tensor)
+
+
+def of_share(drawn: Drawn, count: int, share: Share) -> Drawn:
+    """Return which of `count` things a share draws, by numbers drawn uniformly below `count`.
+
+    All shares together draw each thing equally often, also where things cannot be dealt out evenly, or where there are
+    fewer of them than shares: of a thing between two shares, each has its part.
+    """
+    rank, ranks = share
+    return (rank * count + drawn) // ranks
+
+
 class Sampler(Protocol):
     """What the training loop draws its images from."""
 
-    def draw(self, batch: int, generator: torch.Generator) -> Draw:
-        """Return `batch` random images that follow from the generator alone."""
+    def draw(self, batch: int, generator: torch.Generator, share: Share = ALL) -> Draw:
+        """Return `batch` random images of a share of them all, that follow from the generator alone."""
         ...
 
 
@@ -196,13 +212,13 @@ class SliceSampler:
         largest = [max(image.shape[axis] for image in self.images) for axis in (1, 2)]
         self.crop = crop or (largest[0] + -largest[0] % multiple, largest[1] + -largest[1] % multiple)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+    def draw(self, batch: int, generator: torch.Generator, share: Share = ALL) -> Draw:
         """Return slices (batch, 1 or 2 neighbours + 1, h, w) in network units, their volumes' maxima and contrasts."""
 
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator))
 
-        chosen = [integer(len(self.images)) for _ in range(batch)]
+        chosen = [of_share(integer(len(self.images)), len(self.images), share) for _ in range(batch)]
         slices = []
         for k in chosen:
             place = self.tissue[k][integer(len(self.tissue[k]))]
@@ -259,13 +275,13 @@ class PatchSampler:
         }
         self.axes = axes[mirror]
 
-    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+    def draw(self, batch: int, generator: torch.Generator, share: Share = ALL) -> Draw:
         """Return patches (batch, 1, *patch) in network units, the maxima of their volumes and their contrasts."""
 
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator))
 
-        chosen = [integer(len(self.cases)) for _ in range(batch)]
+        chosen = [of_share(integer(len(self.cases)), len(self.cases), share) for _ in range(batch)]
         patches = []
         for k in chosen:
             piece = self._around(self.cases[k].prepared.image, self._voxel(k, integer))

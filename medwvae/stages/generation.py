@@ -61,7 +61,7 @@ def train_generative(config: Config, model: str, threads: int) -> None:
     from medwvae import build
     from medwvae.degradation import Clean
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // config.train.devices))
     data = build.generative_data(config)
     conditional: bool = getattr(system, "conditional", False)
 
@@ -106,7 +106,7 @@ def train_prior(config: Config, model: str, threads: int) -> None:
     from medwvae.generative.reconstruction import batches
     from medwvae.seeding import seed_for
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // config.train.devices))
     data = build.generative_data(config)
     conditional: bool = getattr(system, "conditional", False)
     images = data.images("train", labelled=conditional)

@@ -34,7 +34,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
     from medwvae.train import Validation
     from medwvae.volumetric import volumetric
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // config.train.devices))
     root, c = config.root, config.train
     index = paths.prepared_index(root)
     degrade = build.training_degradation(config, task)
@@ -120,7 +120,7 @@ def fit(config: Config, job: Job) -> None:
         "best": progress.best,
         "training_seconds": round(progress.seconds, 2),
         "wall_seconds": round(time.monotonic() - started, 2),
-        "images_per_s": progress.step * job.settings.batch / progress.seconds,
+        "images_per_s": progress.step * job.settings.images_per_step / progress.seconds,
         "parameters": sum(w.numel() for w in weights.values()),
     }
     checkpoint.save(job.weights, {"weights": weights, "meta": meta})

@@ -135,3 +135,18 @@ def test_a_typo_is_answered_with_line_and_nearest_name(empty: Workflow) -> None:
     answer = empty.snakemake("--dry-run", configfile=wrong)
     assert answer.returncode != 0
     assert "wrong.yaml:3: unknown key `train.batchs`; did you mean `batch`?" in answer.stdout + answer.stderr
+
+
+def test_a_training_on_two_nodes_is_started_by_srun_and_asks_for_their_cards(empty: Workflow) -> None:
+    where = ("train__nodes=2", "train__devices=2", "train__accelerator=cuda", "train__budget=20 min")
+    answer = empty.snakemake("--dry-run", "--printshellcmds", "--config", *where)
+    assert answer.returncode == 0, answer.stderr
+    said = answer.stdout + answer.stderr
+    trainings = said.split("\nrule train:")[1:]
+    assert len(trainings) == 4
+    for text in trainings:
+        resources = re.search("resources: (.*)", text)
+        assert resources is not None
+        assert {"gpu=4", "nodes=2", "tasks=4", "mem_mb=8000", "runtime=45"} <= set(resources[1].split(", "))
+        assert "Shell command: srun medwvae " in text.split("\nrule ")[0]
+    assert said.count("srun medwvae") == 4

@@ -1,15 +1,47 @@
-"""What the rules share: the command, and the digests that decide whether a result is still valid."""
+"""What the rules share: the command, what jobs ask of a machine, the digests that tell whether a result is valid."""
 
+import math
+import os
 import shlex
 
-# The medwvae beside this Python, also where its environment is not activated.
-shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+if IMAGE := os.environ.get("MEDWVAE_IMAGE"):
+
+    # With `--sdm apptainer` jobs run the medwvae of the image.
+    container: IMAGE
+
+else:
+    # The medwvae beside this Python, also where its environment is not activated.
+    shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
-def medwvae(stage, arguments=""):
+def medwvae(stage, arguments="", launcher=""):
     """Shell text of a stage; it reads the configuration that the start of the workflow wrote."""
     config = shlex.quote(str(paths.config(root)))
-    return f"medwvae --log {{log:q}} {stage} --config {config} {arguments}".rstrip()
+    return f"{launcher}medwvae --log {{log:q}} {stage} --config {config} {arguments}".rstrip()
+
+
+def more(mb):
+    """Megabytes that a job asks for: as many again with every attempt, for a job may have been killed for memory."""
+    return lambda wildcards, attempt: mb * attempt
+
+
+def training_minutes(budget):
+    """Longest time of a training: half as much again as its budget, and what stands around it; a day for steps."""
+    return 24 * 60 if budget.seconds is None else math.ceil(budget.seconds / 40) + 15
+
+
+# Cards and nodes of a training; on several nodes srun starts one process a card.
+NODES, CARDS = study.train.nodes, study.train.nodes * study.train.devices
+LAUNCHER = "{resources.mpi} " if NODES > 1 else ""
+TRAINING = {"gpu": 0 if study.train.accelerator == "cpu" else CARDS}
+if NODES > 1:
+    TRAINING |= {
+        "nodes": NODES,
+        "mpi": "srun",
+        "tasks": CARDS,
+        "tasks_per_gpu": 1,
+        "cpus_per_task": max(1, study.train.threads // study.train.devices),
+    }
 
 
 def reads(stage, problem=None, method=None):

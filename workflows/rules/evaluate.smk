@@ -16,7 +16,7 @@ rule evaluate:
     benchmark:
         paths.benchmark(root, "evaluate-{problem}")
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
         runtime=60,
     params:
         reads=reads("evaluate"),

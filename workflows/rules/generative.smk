@@ -70,13 +70,19 @@ rule train_generative:
     priority: 1  # prior and scores wait for it: the longest chain of the study goes first
     threads: study.train.threads
     resources:
-        mem_mb=8000,
-        runtime=24 * 60,
-        gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
+        **TRAINING,
+        mem_mb=more(8000),
+        runtime=lambda wildcards: training_minutes(
+            study.generative_budget(study.generative.models()[wildcards.model].system)
+        ),
     params:
         reads=reads_of_model("train_generative"),
     shell:
-        medwvae("train-generative", "--model {wildcards.model} --threads {threads}")
+        medwvae(
+            "train-generative",
+            "--model {wildcards.model} --threads {threads}",
+            launcher=LAUNCHER,
+        )
 
 
 rule train_prior:
@@ -93,13 +99,17 @@ rule train_prior:
     priority: 1
     threads: study.train.threads
     resources:
-        mem_mb=8000,
-        runtime=24 * 60,
-        gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
+        **TRAINING,
+        mem_mb=more(8000),
+        runtime=training_minutes(parse_budget(study.generative.prior.budget)),
     params:
         reads=reads_of_model("train_prior"),
     shell:
-        medwvae("train-prior", "--model {wildcards.model} --threads {threads}")
+        medwvae(
+            "train-prior",
+            "--model {wildcards.model} --threads {threads}",
+            launcher=LAUNCHER,
+        )
 
 
 rule score_generative:
@@ -115,7 +125,7 @@ rule score_generative:
     benchmark:
         paths.benchmark(root, "score-{model}")
     resources:
-        mem_mb=6000,
+        mem_mb=more(6000),
         runtime=120,
         gpu=int(study.train.accelerator != "cpu"),
     params:
@@ -140,7 +150,7 @@ rule generative_uses:
     benchmark:
         paths.benchmark(root, "uses-{model}")
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
         runtime=60,
     params:
         reads=lambda wildcards: provenance.digest_of(
@@ -165,7 +175,7 @@ rule generative_references:
     benchmark:
         paths.benchmark(root, "generative-references")
     resources:
-        mem_mb=6000,
+        mem_mb=more(6000),
         runtime=60,
     params:
         reads=reads_images("generative_references"),
@@ -185,7 +195,7 @@ rule generative_report:
     benchmark:
         paths.benchmark(root, "generative-report")
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
         runtime=10,
     params:
         reads=reads("generative_report"),

@@ -10,7 +10,7 @@ rule phantom:
         paths.benchmark(root, "phantom")
     threads: 4
     resources:
-        mem_mb=3000,
+        mem_mb=more(3000),
         runtime=20,
     params:
         reads=reads("phantom"),
@@ -31,7 +31,7 @@ rule ingest:
         paths.benchmark(root, "ingest")
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
         runtime=60,
     params:
         reads=reads("ingest"),
@@ -50,7 +50,7 @@ rule split:
     benchmark:
         paths.benchmark(root, "split")
     resources:
-        mem_mb=500,
+        mem_mb=more(500),
         runtime=5,
     params:
         reads=reads("split"),

@@ -15,7 +15,7 @@ rule preprocess:
         paths.benchmark(root, "preprocess")
     threads: 4
     resources:
-        mem_mb=6000,
+        mem_mb=more(6000),
         runtime=60,
     params:
         reads=reads("preprocess"),

@@ -40,7 +40,7 @@ rule report:
     benchmark:
         paths.benchmark(root, "report")
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
         runtime=30,
     params:
         reads=reads("report"),

@@ -21,7 +21,7 @@ rule restore:
     benchmark:
         paths.benchmark(root, "restore-{problem}-{method}")
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
         runtime=240,
         gpu=lambda wildcards: int(
             wildcards.method in NETWORKS and study.train.accelerator != "cpu"

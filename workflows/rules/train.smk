@@ -14,13 +14,14 @@ rule train:
         paths.benchmark(root, "train-{task}-{network}")
     threads: study.train.threads
     resources:
-        mem_mb=8000,
-        runtime=24 * 60,
-        gpu=0 if study.train.accelerator == "cpu" else study.train.devices,
+        **TRAINING,
+        mem_mb=more(8000),
+        runtime=lambda wildcards: training_minutes(study.budget(wildcards.task)),
     params:
         reads=reads_of("train", "task", "network"),
     shell:
         medwvae(
             "train",
             "--task {wildcards.task} --network {wildcards.network} --threads {threads}",
+            launcher=LAUNCHER,
         )

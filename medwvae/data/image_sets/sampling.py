@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medwvae.data.image_sets.images import ImageSet
-from medwvae.data.loaders import Draw
+from medwvae.data.loaders import ALL, Draw, Share, of_share
 from medwvae.errors import InputError
 from medwvae.operators import Measurement
 from medwvae.seeding import seed_for
@@ -51,9 +51,10 @@ class ImageSampler:
         self.images, self.mirror, self.multiple = images, mirror, multiple
         self.classes = images.classes
 
-    def draw(self, batch: int, generator: torch.Generator) -> Draw:
+    def draw(self, batch: int, generator: torch.Generator, share: Share = ALL) -> Draw:
         """Return images (batch, C, h, w) in [0, 1], ones for their maxima, and their labels where the set has them."""
-        rows = torch.randint(len(self.images), (batch,), generator=generator)
+        drawn = torch.randint(len(self.images), (batch,), generator=generator)
+        rows = of_share(drawn, len(self.images), share)
         images, labels = self.images.take(rows.numpy())
         images = centred(images, self.multiple)
         if self.mirror:
