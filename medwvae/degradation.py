@@ -46,10 +46,13 @@ class Simulated:
         What the methods see.
     truth : Tensor
         (B, C, H, W); complex (C = 2) and demodulated like the measurement for `recon`, whose magnitude is scored.
+    held : Measurement or None
+        What answers are judged by in place of the truth (`medwvae.self_supervision`); the truth is then measured, too.
     """
 
     measurement: Measurement
     truth: Tensor
+    held: Measurement | None = None
 
 
 class Degradation(Protocol):
