@@ -25,10 +25,12 @@ SPREAD = 0.25
 
 @dataclass(frozen=True)
 class Noise2Self:
-    """Pixels on a grid are replaced by the mean of their neighbours, and the answer is compared with them there.
+    """Pixels on a grid are replaced by a neighbour, and the answer is compared with what was measured there.
 
     J-invariant masking (Batson and Royer, ICML 2019): where noise is independent from pixel to pixel, the squared error
-    to held-out noisy pixels is that to the clean ones, up to a constant. The grid's place is drawn for each slice.
+    to held-out noisy pixels is that to the clean ones, up to a constant. The grid's place is drawn for each slice. The
+    neighbour is drawn, too (Noise2Void: Krull, Buchholz and Jug, CVPR 2019): a mean of neighbours has less noise than
+    the other pixels, and a network that sees which pixels are replaced leaves the others as they are.
 
     Attributes
     ----------
@@ -47,7 +49,7 @@ class Noise2Self:
         """See `Degradation`; the truth is the noisy image."""
         seen = self.degrade(image, maximum, generator, run).measurement
         held = grid(seen.start, generator)
-        masked = torch.where(held, mean_of_neighbours(seen.start), seen.start)
+        masked = torch.where(held, drawn_neighbours(seen.start, generator), seen.start)
         operator = Masking(held)
         target = replace(seen, operator=operator, data=operator.forward(seen.start), neighbours=None)
         return Simulated(replace(seen, start=masked), seen.start, target)
@@ -97,11 +99,14 @@ def grid(image: Tensor, generator: torch.Generator) -> Tensor:
     return (down[:, None, :, None] & right[:, None, None, :]).to(image.device)
 
 
-def mean_of_neighbours(image: Tensor) -> Tensor:
-    """Return the mean of the eight pixels around each, (B, 1, H, W); the diagonal ones count half, none beyond."""
-    kernel = torch.tensor([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]).to(image)[None, None]
-    total, weight = (F.conv2d(x, kernel, padding=1) for x in (image, torch.ones_like(image[:1])))
-    return total / weight
+def drawn_neighbours(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return for each pixel the value of one of the eight around it, drawn by chance, (B, C, H, W); never its own."""
+    height, width = image.shape[-2:]
+    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")  # which does not repeat the border itself
+    places = [(down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1)]
+    around = torch.stack([padded[..., down : down + height, right : right + width] for down, right in places])
+    drawn = torch.randint(len(places), (1, *image.shape), generator=generator).to(image.device)
+    return around.gather(0, drawn)[0]
 
 
 def split(sampled: Tensor, centre: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -26,7 +26,7 @@ from medwvae.self_supervision import (
     expected,
     held_loss,
     held_ratio,
-    mean_of_neighbours,
+    drawn_neighbours,
     split,
 )
 from tests.cases import case
@@ -101,11 +101,12 @@ def test_every_pixel_is_held_out_at_some_time():
 
 @settings(max_examples=20, deadline=None)
 @given(SIZES, SIZES)
-def test_the_mean_of_neighbours(height, width):
-    torch.testing.assert_close(mean_of_neighbours(torch.ones(1, 1, height, width)), torch.ones(1, 1, height, width))
-    single = torch.zeros(1, 1, height, width)
-    single[..., height // 2, width // 2] = 1
-    assert mean_of_neighbours(single)[..., height // 2, width // 2] == 0
+def test_a_pixel_is_replaced_by_one_of_its_neighbours(height, width):
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack((y, x)).float()[None]
+    drawn = [drawn_neighbours(place[:, k : k + 1], generator(1))[0, 0] for k in (0, 1)]  # the same draw for both
+    distance = torch.maximum((drawn[0] - y).abs(), (drawn[1] - x).abs())
+    assert (distance == 1).all()
 
 
 @pytest.mark.parametrize("law", ["gaussian", "poisson", "rician"])

@@ -118,7 +118,7 @@ GAINS = {
     "ct-sirt": 1,
     "ct-tv": 4,
     "inpaint-cs_wavelet": 3,
-    "inpaint-tv": 6,
+    "inpaint-tv": 3,
     "inpaint-biharmonic": 3,
     "denoise-bilateral": 2,
     "recon-tv": 4,
