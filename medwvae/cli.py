@@ -190,14 +190,6 @@ def evaluate(task: ProblemName, files: Files = None, overrides: Overrides = None
 
 
 @app.command()
-def generative_plan(files: Files = None, overrides: Overrides = None) -> None:
-    """Build every generative model once, to refuse what cannot be before anything trains."""
-    from medwvae import stages
-
-    stages.generative_plan(_load(files, overrides))
-
-
-@app.command()
 def train_generative(model: ModelName, files: Files = None, overrides: Overrides = None, threads: Threads = 1) -> None:
     """Train one generative model; started again after a kill, it goes on where it was."""
     from medwvae import stages
