@@ -68,7 +68,7 @@ def test_a_round_of_silent_networks_is_a_proximal_step():
 
     class Watched(Measurement):
         def proximal(self, image, weight):
-            seen.append(float(weight))
+            seen.append(float(weight.detach()))
             return super().proximal(image, weight)
 
     image = model(Watched(start, operator, data)).image
