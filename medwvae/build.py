@@ -65,8 +65,13 @@ def training_degradation(config: Config, task: Task) -> "Degradation":
         one: TaskDegradation | Neighbourhoods = degradation(config, problem.id)
         if count := config.networks.neighbours:
             one = Neighbourhoods(one, count)
-        held_out = {"noise2self": Noise2Self, "ssdu": SSDU}.get(config.train.supervision)
-        settings.append(one if held_out is None else held_out(one))
+        match config.train.supervision:
+            case "noise2self":
+                settings.append(Noise2Self(one))
+            case "ssdu":
+                settings.append(SSDU(one))
+            case _:
+                settings.append(one)
     return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
 
 

@@ -6,6 +6,7 @@ neither.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,10 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medwvae.degradation import Neighbourhoods, Recon, Simulated, TaskDegradation
-from medwvae.operators import CoilSampling, FourierSampling, Masking, Measurement
+from medwvae.operators import CoilSampling, FourierSampling, Masking, Measurement, remove_rician_bias
 
-SPACING = 4
-"""Of the pixels that Noise2Self holds out, along both axes; as in its published code."""
+Answer = Callable[[Measurement], Tensor]
+"""Measurement to the magnitude image."""
+
+SPACING = 3
+"""Of the pixels that Noise2Self holds out, along both axes; its square is the number of answers to one image."""
+WINDOW = 1.5
+"""Standard deviation in pixels of the window in which an answer's error is estimated."""
 HELD = 0.4
 """Fraction of the samples outside the centre that SSDU holds out; Yaman et al. found 0.4 of all to be best."""
 SPREAD = 0.25
@@ -25,12 +31,11 @@ SPREAD = 0.25
 
 @dataclass(frozen=True)
 class Noise2Self:
-    """Pixels on a grid are replaced by a neighbour, and the answer is compared with what was measured there.
+    """Pixels on a grid are replaced by the mean of their neighbours, and the answer is compared with them there.
 
     J-invariant masking (Batson and Royer, ICML 2019): where noise is independent from pixel to pixel, the squared error
-    to held-out noisy pixels is that to the clean ones, up to a constant. The grid's place is drawn for each slice. The
-    neighbour is drawn, too (Noise2Void: Krull, Buchholz and Jug, CVPR 2019): a mean of neighbours has less noise than
-    the other pixels, and a network that sees which pixels are replaced leaves the others as they are.
+    to held-out noisy pixels is that to the clean ones, up to a constant. The grid's place is drawn for each slice. What
+    is learned is to answer without the pixel itself; `blended` restores by that.
 
     Attributes
     ----------
@@ -49,7 +54,7 @@ class Noise2Self:
         """See `Degradation`; the truth is the noisy image."""
         seen = self.degrade(image, maximum, generator, run).measurement
         held = grid(seen.start, generator)
-        masked = torch.where(held, drawn_neighbours(seen.start, generator), seen.start)
+        masked = torch.where(held, mean_of_neighbours(seen.start), seen.start)
         operator = Masking(held)
         target = replace(seen, operator=operator, data=operator.forward(seen.start), neighbours=None)
         return Simulated(replace(seen, start=masked), seen.start, target)
@@ -99,14 +104,75 @@ def grid(image: Tensor, generator: torch.Generator) -> Tensor:
     return (down[:, None, :, None] & right[:, None, None, :]).to(image.device)
 
 
-def drawn_neighbours(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Return for each pixel the value of one of the eight around it, drawn by chance, (B, C, H, W); never its own."""
-    height, width = image.shape[-2:]
-    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")  # which does not repeat the border itself
-    places = [(down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1)]
-    around = torch.stack([padded[..., down : down + height, right : right + width] for down, right in places])
-    drawn = torch.randint(len(places), (1, *image.shape), generator=generator).to(image.device)
-    return around.gather(0, drawn)[0]
+def mean_of_neighbours(image: Tensor) -> Tensor:
+    """Return the mean of the eight pixels around each, (B, 1, H, W); the diagonal ones count half, none beyond."""
+    kernel = torch.tensor([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]).to(image)[None, None]
+    total, weight = (F.conv2d(x, kernel, padding=1) for x in (image, torch.ones_like(image[:1])))
+    return total / weight
+
+
+def answer_without_own(answer: Answer, measurement: Measurement) -> Tensor:
+    """Restore every pixel from the others: one answer for each place of the grid (B, 1, H, W)."""
+    start = measurement.start
+    mean, out = mean_of_neighbours(start), torch.empty_like(start)
+    for down in range(SPACING):
+        for right in range(SPACING):
+            masked = start.clone()
+            masked[..., down::SPACING, right::SPACING] = mean[..., down::SPACING, right::SPACING]
+            image = answer(replace(measurement, start=masked))
+            out[..., down::SPACING, right::SPACING] = image[..., down::SPACING, right::SPACING]
+    return out
+
+
+def blended(answer: Answer) -> Answer:
+    """Return the restoration of a network that Noise2Self trained: its answer without a pixel, mixed with the pixel.
+
+    The two errors are independent, so with the variance s² of the answer the mixture with the least error gives the
+    pixel the weight s² / (s² + σ²), σ² the variance of the noise there. s² + σ² is what the two differ by, as the mean
+    square within a Gaussian window of `WINDOW` pixels. (Batson and Royer, ICML 2019, mix alike, by one weight for all.)
+    """
+
+    def restore(measurement: Measurement) -> Tensor:
+        image = answer_without_own(answer, measurement)
+        seen, mean = measurement.start, expected(image, measurement)
+        noise = noise_variance(image, measurement)
+        radius = round(3 * WINDOW)
+        window = torch.exp(-(torch.arange(-radius, radius + 1) / WINDOW).square() / 2).to(seen)
+        square = torch.stack(((mean - seen).square(), torch.ones_like(seen)))[:, :, 0]
+        rows = F.conv2d(square.flatten(0, 1)[:, None], window[None, None, :, None], padding=(radius, 0))
+        total, weight = torch.unflatten(F.conv2d(rows, window[None, None, None], padding=(0, radius)), 0, (2, -1))
+        both = (total / weight).clamp(min=torch.finfo(seen.dtype).tiny)
+        own = ((both - noise) / both).clamp(0, 1)
+        return unbiased(mean + own * (seen - mean), measurement)
+
+    return restore
+
+
+def noise_variance(image: Tensor, measurement: Measurement) -> Tensor:
+    """Return the variance of the noise on an image, (B, 1, H, W).
+
+    Raises
+    ------
+    ValueError
+        If the noise level is not known.
+    """
+    if measurement.sigma is None:
+        raise ValueError("the noise level is not known")
+    sigma = measurement.sigma.to(image)
+    if measurement.law == "poisson" and measurement.maximum is not None:
+        return sigma.square() * image.clamp(min=0) / measurement.maximum.to(image)
+    if measurement.law == "rician":
+        return (2 * sigma.square() + image.square() - expected(image, measurement).square()).clamp(min=0)
+    return sigma.square().expand_as(image)
+
+
+def unbiased(mean: Tensor, measurement: Measurement) -> Tensor:
+    """Undo `expected`: images, not below 0, whose expected measurements are these."""
+    if measurement.sigma is None or measurement.law != "rician":
+        return mean.clamp(min=0)
+    sigma = measurement.sigma.to(mean)
+    units = remove_rician_bias((mean / sigma).cpu().numpy(), 1.0)
+    return torch.from_numpy(units).to(mean) * sigma
 
 
 def split(sampled: Tensor, centre: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -167,7 +233,8 @@ def expected(image: Tensor, held: Measurement) -> Tensor:
         return image
     image = image.float()
     z = image.square() / (4 * held.sigma.square())
-    return held.sigma * (torch.pi / 2) ** 0.5 * ((1 + 2 * z) * torch.special.i0e(z) + 2 * z * torch.special.i1e(z))
+    mean: Tensor = (1 + 2 * z) * torch.special.i0e(z) + 2 * z * torch.special.i1e(z)
+    return held.sigma * (torch.pi / 2) ** 0.5 * mean
 
 
 def _count(degrade: TaskDegradation | Neighbourhoods) -> int:

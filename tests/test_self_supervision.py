@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,17 +17,20 @@ from medwvae.degradation import Denoise, Mixture, Neighbourhoods, Recon
 from medwvae.errors import ConfigError
 from medwvae.nets.dncnn import DnCNN
 from medwvae.nets.wavelet_vae import WaveletVAE
-from medwvae.operators import NoiseLaw, rician_mean
+from medwvae.operators import Measurement, NoiseLaw, rician_mean
 from medwvae.self_supervision import (
     HELD,
     SPACING,
     SSDU,
     Noise2Self,
-    drawn_neighbours,
+    answer_without_own,
+    blended,
     expected,
     held_loss,
     held_ratio,
+    mean_of_neighbours,
     split,
+    unbiased,
 )
 from tests.cases import case
 from tests.test_train import SETTINGS
@@ -66,6 +69,7 @@ class Disturbed:
     degrade: Any
     where: Any
     by: float
+    protocol: ClassVar[str] = "none"
 
     def __call__(self, image, maximum, generator, run):
         simulated = self.degrade(image, maximum, generator, run)
@@ -101,12 +105,44 @@ def test_every_pixel_is_held_out_at_some_time():
 
 @settings(max_examples=20, deadline=None)
 @given(SIZES, SIZES)
-def test_a_pixel_is_replaced_by_one_of_its_neighbours(height, width):
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    place = torch.stack((y, x)).float()[None]
-    drawn = [drawn_neighbours(place[:, k : k + 1], generator(1))[0, 0] for k in (0, 1)]  # the same draw for both
-    distance = torch.maximum((drawn[0] - y).abs(), (drawn[1] - x).abs())
-    assert (distance == 1).all()
+def test_the_mean_of_neighbours_leaves_the_pixel_out(height, width):
+    torch.testing.assert_close(mean_of_neighbours(torch.ones(1, 1, height, width)), torch.ones(1, 1, height, width))
+    single = torch.zeros(1, 1, height, width)
+    single[..., height // 2, width // 2] = 1
+    assert mean_of_neighbours(single)[..., height // 2, width // 2] == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIZES, SIZES, st.integers(0, 99))
+def test_the_answer_to_a_pixel_does_not_read_it(height, width, seed):
+    model = WaveletVAE(widths=(4, 4), blocks=1).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator(parameter.numel()))
+    image = images(height, width, batch=1)
+    y, x = seed % height, seed % width
+    other = image.clone()
+    other[..., y, x] += 3
+    one, two = (answer_without_own(model.restore, Measurement(start)) for start in (image, other))
+    torch.testing.assert_close(two[..., y, x], one[..., y, x])
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "poisson", "rician"])
+def test_the_mixture_is_better_than_either(law: NoiseLaw):
+    # Of a smooth ramp, which neighbours tell, and of structure, which they do not.
+    image = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * (torch.rand(48, 48, generator=generator()) > 0.5)
+    image = image[None, None] * (torch.arange(48) >= 24) + 0.6 * (torch.arange(48) < 24)
+    measurement = measured_by(Denoise(0.15, law), image)
+    plain = unbiased(expected(answer_without_own(lambda m: m.start, measurement), measurement), measurement)
+    mixed = blended(lambda m: m.start)(measurement)
+    errors = [float((x - image).square().mean()) for x in (mixed, measurement.start, plain)]
+    assert errors[0] < 0.95 * min(errors[1:])
+    assert (mixed >= 0).all()
+
+
+def measured_by(degrade, image):
+    return degrade(image, torch.ones(1), generator(1), None).measurement
 
 
 @pytest.mark.parametrize("law", ["gaussian", "poisson", "rician"])
@@ -224,7 +260,7 @@ def test_a_network_learns_to_denoise_from_noisy_images_alone(tmp_path):
     model.load_state_dict(best)
     one = case("d", seed=4)
     simulated = degrade(one.slices(), one.maximum(), generator(3), None)
-    restored = model.eval().restore(simulated.measurement)
+    restored = blended(model.eval().restore)(simulated.measurement)
     head = torch.from_numpy(one.prepared.head)[:, None]
     before, after = (
         float((x - simulated.truth)[head].square().mean()) for x in (simulated.measurement.start, restored)

@@ -1,5 +1,7 @@
 """Total variation under exact and noisy data, and the filters beside it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from medwvae.baselines import classical, denoise, variation
 from medwvae.baselines.inpaint import biharmonic
 from medwvae.baselines.variation import divergence, gradient
 from medwvae.degradation import Inpaint, Recon, SparseView
+from medwvae.names import Task
 from medwvae.operators import Masking, Measurement
 
 SIZES = st.integers(2, 17)
@@ -46,7 +49,7 @@ def test_pieces_of_one_value_come_back(degrade):
     # Rectangles have little variation: what compressed sensing promises holds nearly exactly.
     image = squares()
     given_ = degrade(image, torch.ones(2), generator(), None).measurement
-    name = {"Recon": "recon", "Inpaint": "inpaint", "SparseView": "ct"}[type(degrade).__name__]
+    name: Any = {"Recon": "recon", "Inpaint": "inpaint", "SparseView": "ct"}[type(degrade).__name__]
     params = {"weight": 3e-4, "iterations": 300} if name == "ct" else {"huber": 0.0, "iterations": 300}
     restored = classical(name)["tv"].run(given_, **params)
     error = float((restored - image).square().mean().sqrt())
@@ -83,7 +86,8 @@ def test_ct_with_an_identity_for_its_rays_is_tv_denoising(monkeypatch):
 
 
 def test_an_empty_volume_stays_empty():
-    for degrade, name in ((Recon(3, 0.2, "random", 0.0), "recon"), (Inpaint(), "inpaint"), (SparseView(8), "ct")):
+    tasks: dict[Task, Any] = {"recon": Recon(3, 0.2, "random", 0.0), "inpaint": Inpaint(), "ct": SparseView(8)}
+    for name, degrade in tasks.items():
         empty = degrade(torch.zeros(2, 1, 16, 18), torch.ones(2), generator(), None).measurement
         assert not classical(name)["tv"].run(empty, **classical(name)["tv"].grid[0]).any()
 
@@ -92,6 +96,7 @@ def test_biharmonic_is_scikit_images_slice_by_slice():
     image = squares()
     for run in (None, 1):  # one mask for all slices, and one for each
         given_ = Inpaint()(image, torch.ones(2), generator(), run).measurement
+        assert given_.mask is not None
         mask = given_.mask.expand_as(image)
         restored = biharmonic(given_)
         assert torch.equal(restored[mask], image[mask])
