@@ -48,7 +48,7 @@ def degradation(config: Config, problem: str) -> "TaskDegradation":
         case CTConfig() as t:
             return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
         case InpaintConfig() as i:
-            return Inpaint(i.kind, i.lost, i.streaks)
+            return Inpaint(i.kind, i.lost, i.streaks, i.adjacent)
     raise KeyError(problem)
 
 
@@ -92,7 +92,12 @@ def setting(config: Config, problem: str) -> str:
             arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""
             return f"{t.views} views, {t.beam} beam{arc}" + (f", {t.photons:g} photons" if t.photons else "")
         case InpaintConfig() as i:
-            return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
+            slices = f"{100 * i.lost:g} % of the slices" + (f", {i.adjacent} in a row" if i.adjacent > 1 else "")
+            return {
+                "blocks": f"{100 * i.lost:g} % in blocks",
+                "streaks": f"{i.streaks} streaks per insert",
+                "slices": slices,
+            }[i.kind]
     raise KeyError(problem)
 
 

@@ -176,9 +176,12 @@ class CTConfig(TaskSection):
 class InpaintConfig(TaskSection):
     """Lost pixels."""
 
-    kind: Literal["blocks", "streaks"] = Field("blocks", description="what is lost; streaks = as metal leaves them")
-    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks")
+    kind: Literal["blocks", "streaks", "slices"] = Field(
+        "blocks", description="what is lost; streaks = as metal leaves them, slices = across S"
+    )
+    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks, or of the slices")
     streaks: Positive = Field(8, description="bands through each of two inserts")
+    adjacent: Positive = Field(1, description="slices that are lost in a row")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     settings: Settings = Field({})
@@ -421,12 +424,13 @@ class Config(Section):
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
         if self.preprocess.plane not in ("coronal", "sagittal"):
-            for problem in self.problems_of("superres"):
-                if getattr(problem.section, "protocol", None) == "through-plane":
-                    raise ValueError(
-                        f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
-                        "preprocess.plane: coronal or sagittal"
-                    )
+            for problem in (*self.problems_of("superres"), *self.problems_of("inpaint")):
+                for field, value in (("protocol", "through-plane"), ("kind", "slices")):
+                    if getattr(problem.section, field, None) == value:
+                        raise ValueError(
+                            f"tasks.{problem.id.replace('-', '.settings.')}.{field}: {value} needs slices across S; "
+                            "preprocess.plane: coronal or sagittal"
+                        )
         self._supervision_fits()
         if self.networks.dims == 3 and self.networks.neighbours:
             raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")

@@ -233,8 +233,9 @@ def expected(image: Tensor, held: Measurement) -> Tensor:
         return image
     image = image.float()
     z = image.square() / (4 * held.sigma.square())
-    mean: Tensor = (1 + 2 * z) * torch.special.i0e(z) + 2 * z * torch.special.i1e(z)
-    return held.sigma * (torch.pi / 2) ** 0.5 * mean
+    mean = (1 + 2 * z) * torch.special.i0e(z) + 2 * z * torch.special.i1e(z)
+    magnitude: Tensor = held.sigma * (torch.pi / 2) ** 0.5 * mean
+    return magnitude
 
 
 def _count(degrade: TaskDegradation | Neighbourhoods) -> int:

@@ -131,7 +131,9 @@ def test_the_answer_to_a_pixel_does_not_read_it(height, width, seed):
 @pytest.mark.parametrize("law", ["gaussian", "poisson", "rician"])
 def test_the_mixture_is_better_than_either(law: NoiseLaw):
     # Of a smooth ramp, which neighbours tell, and of structure, which they do not.
-    image = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * (torch.rand(48, 48, generator=generator()) > 0.5)
+    image: torch.Tensor = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * (
+        torch.rand(48, 48, generator=generator()) > 0.5
+    )
     image = image[None, None] * (torch.arange(48) >= 24) + 0.6 * (torch.arange(48) < 24)
     measurement = measured_by(Denoise(0.15, law), image)
     plain = unbiased(expected(answer_without_own(lambda m: m.start, measurement), measurement), measurement)
