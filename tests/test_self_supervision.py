@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medwvae import build, train
+from medwvae import build, checkpoint, paths, stages, train
+from medwvae.config import Config
 from medwvae.config_io import load
 from medwvae.data.loaders import SliceSampler
 from medwvae.degradation import Denoise, Mixture, Neighbourhoods, Recon
@@ -18,6 +20,7 @@ from medwvae.errors import ConfigError
 from medwvae.nets.dncnn import DnCNN
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, NoiseLaw, rician_mean
+from medwvae.report import figures
 from medwvae.self_supervision import (
     HELD,
     SPACING,
@@ -33,6 +36,7 @@ from medwvae.self_supervision import (
     unbiased,
 )
 from tests.cases import case
+from tests.test_restoration_tasks import study
 from tests.test_train import SETTINGS
 
 SIZES = st.integers(6, 21)
@@ -131,9 +135,8 @@ def test_the_answer_to_a_pixel_does_not_read_it(height, width, seed):
 @pytest.mark.parametrize("law", ["gaussian", "poisson", "rician"])
 def test_the_mixture_is_better_than_either(law: NoiseLaw):
     # Of a smooth ramp, which neighbours tell, and of structure, which they do not.
-    image: torch.Tensor = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * (
-        torch.rand(48, 48, generator=generator()) > 0.5
-    )
+    texture: Any = torch.rand(48, 48, generator=generator()) > 0.5
+    image = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * texture
     image = image[None, None] * (torch.arange(48) >= 24) + 0.6 * (torch.arange(48) < 24)
     measurement = measured_by(Denoise(0.15, law), image)
     plain = unbiased(expected(answer_without_own(lambda m: m.start, measurement), measurement), measurement)
@@ -302,3 +305,34 @@ def test_the_configuration_wraps_every_setting_and_its_neighbours():
 def test_combinations_without_sense_are_refused(tasks, train_, networks, words):
     with pytest.raises(ConfigError, match=words):
         load(overrides={"tasks.enabled": tasks, "train": train_, "networks": networks})
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "how"),
+    [
+        ("denoise", {"crop": [24, 16]}, {"supervision": "noise2self", "loss": "mse"}),
+        ("recon", {"centre": 0.15}, {"supervision": "ssdu"}),
+    ],
+)
+def test_from_training_to_scores(tmp_path, monkeypatch, task, options, how):
+    plain = study(tmp_path, task, options).model_dump(mode="json")
+    plain["train"] |= how
+    plain["networks"] |= {"enabled": ["wavelet_vae", "dncnn"], "dncnn": {"depth": 3, "width": 4}}
+    config = Config.model_validate(plain)
+    seen = []
+    monkeypatch.setattr(
+        "medwvae.self_supervision.answer_without_own",
+        lambda answer, measurement: seen.append(task) or answer(measurement),
+    )
+    for network in config.networks.enabled:
+        stages.train(config, task, network, 1)
+        stages.restore(config, task, network, 1)
+        history = pd.read_csv(paths.history(config.root, task, network))
+        assert history["val_held"].notna().any() and "val_psnr" not in history
+    assert len(seen) == (2 if task == "denoise" else 0)  # one test volume, two networks
+    stages.restore(config, task, "input", 1)
+    meta = checkpoint.load(paths.model(config.root, task, "dncnn"))["meta"]
+    model = build.network(config, task, "dncnn")
+    assert meta["parameters"] == sum(p.numel() for p in model.parameters())
+    curves = figures.training_curves("Denoising", {"dncnn": history})
+    assert curves is not None and "validation ratio of held-out data to error" in curves
