@@ -136,7 +136,7 @@ def test_the_answer_to_a_pixel_does_not_read_it(height, width, seed):
 def test_the_mixture_is_better_than_either(law: NoiseLaw):
     # Of a smooth ramp, which neighbours tell, and of structure, which they do not.
     texture: Any = torch.rand(48, 48, generator=generator()) > 0.5
-    image = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * texture
+    image: Any = torch.linspace(0.2, 1, 48).expand(48, 48) + 0.4 * texture
     image = image[None, None] * (torch.arange(48) >= 24) + 0.6 * (torch.arange(48) < 24)
     measurement = measured_by(Denoise(0.15, law), image)
     plain = unbiased(expected(answer_without_own(lambda m: m.start, measurement), measurement), measurement)
@@ -320,10 +320,12 @@ def test_from_training_to_scores(tmp_path, monkeypatch, task, options, how):
     plain["networks"] |= {"enabled": ["wavelet_vae", "dncnn"], "dncnn": {"depth": 3, "width": 4}}
     config = Config.model_validate(plain)
     seen = []
-    monkeypatch.setattr(
-        "medwvae.self_supervision.answer_without_own",
-        lambda answer, measurement: seen.append(task) or answer(measurement),
-    )
+
+    def watched(answer, measurement):
+        seen.append(task)
+        return answer(measurement)
+
+    monkeypatch.setattr("medwvae.self_supervision.answer_without_own", watched)
     for network in config.networks.enabled:
         stages.train(config, task, network, 1)
         stages.restore(config, task, network, 1)
