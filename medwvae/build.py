@@ -9,7 +9,7 @@ from medwvae import paths
 from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
-from medwvae.names import Task
+from medwvae.names import NETWORKS, Task
 from medwvae.progress import say
 from medwvae.seeding import seed_for
 
@@ -48,20 +48,30 @@ def degradation(config: Config, problem: str) -> "TaskDegradation":
         case CTConfig() as t:
             return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
         case InpaintConfig() as i:
-            return Inpaint(i.kind, i.lost, i.streaks)
+            return Inpaint(i.kind, i.lost, i.streaks, i.adjacent)
     raise KeyError(problem)
 
 
 def training_degradation(config: Config, task: Task) -> "Degradation":
     """Return what a task's networks are trained on: its settings in turn by chance, or the one that it has.
 
-    With `networks.neighbours`, of slices between their neighbours.
+    With `networks.neighbours`, of slices between their neighbours; with `train.supervision`, without the clean image.
     """
     from medwvae.degradation import Mixture, Neighbourhoods
+    from medwvae.self_supervision import SSDU, Noise2Self
 
-    settings: list[Degradation] = [degradation(config, problem.id) for problem in config.problems_of(task)]
-    if count := config.networks.neighbours:
-        settings = [Neighbourhoods(one, count) for one in settings]
+    settings: list[Degradation] = []
+    for problem in config.problems_of(task):
+        one: TaskDegradation | Neighbourhoods = degradation(config, problem.id)
+        if count := config.networks.neighbours:
+            one = Neighbourhoods(one, count)
+        match config.train.supervision:
+            case "noise2self":
+                settings.append(Noise2Self(one))
+            case "ssdu":
+                settings.append(SSDU(one))
+            case _:
+                settings.append(one)
     return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
 
 
@@ -82,7 +92,12 @@ def setting(config: Config, problem: str) -> str:
             arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""
             return f"{t.views} views, {t.beam} beam{arc}" + (f", {t.photons:g} photons" if t.photons else "")
         case InpaintConfig() as i:
-            return f"{100 * i.lost:g} % in blocks" if i.kind == "blocks" else f"{i.streaks} streaks per insert"
+            slices = f"{100 * i.lost:g} % of the slices" + (f", {i.adjacent} in a row" if i.adjacent > 1 else "")
+            return {
+                "blocks": f"{100 * i.lost:g} % in blocks",
+                "streaks": f"{i.streaks} streaks per insert",
+                "slices": slices,
+            }[i.kind]
     raise KeyError(problem)
 
 
@@ -102,26 +117,25 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
 
         own = getattr(config.networks.wavelet_vae, task).model_dump()
         return WaveletVAE(channels=channels, conditions=conditions, dims=dims, neighbours=neighbours, **own)
+    own = getattr(config.networks, name).model_dump(exclude={"learning_rate"}) if name in NETWORKS else {}
+    own |= {"channels": channels, "conditions": conditions, "dims": dims, "neighbours": neighbours}
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 
-        return ConvVAE(
-            channels=channels,
-            conditions=conditions,
-            dims=dims,
-            neighbours=neighbours,
-            **config.networks.conv_vae.model_dump(exclude={"learning_rate"}),
-        )
+        return ConvVAE(**own)
     if name == "unet":
         from medwvae.nets.unet import UNet
 
-        return UNet(
-            channels=channels,
-            conditions=conditions,
-            dims=dims,
-            neighbours=neighbours,
-            features=config.networks.unet.features,
-        )
+        return UNet(**own)
+    if name == "dncnn":
+        from medwvae.nets.dncnn import DnCNN
+
+        return DnCNN(**own)
+    if name == "unrolled_unet":
+        from medwvae.nets.unrolled_unet import UnrolledUNet
+
+        # Nothing is known exactly in denoising: its rounds would be one deeper network.
+        return UnrolledUNet(**own | ({"rounds": 1} if task == "denoise" else {}))
     raise KeyError(name)
 
 

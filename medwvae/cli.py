@@ -151,7 +151,7 @@ def preprocess(files: Files = None, overrides: Overrides = None, threads: Thread
 @app.command()
 def train(
     task: TaskName,
-    network: Annotated[str, typer.Option("--network", help="wavelet_vae, conv_vae or unet.")],
+    network: Annotated[str, typer.Option("--network", help="wavelet_vae, conv_vae, unet, dncnn or unrolled_unet.")],
     files: Files = None,
     overrides: Overrides = None,
     threads: Threads = 1,

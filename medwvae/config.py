@@ -29,6 +29,7 @@ from medwvae.names import (
     REGIONS,
     TASKS,
     USUAL_METRICS,
+    USUAL_NETWORKS,
     Classical,
     Contrast,
     Extra,
@@ -175,9 +176,12 @@ class CTConfig(TaskSection):
 class InpaintConfig(TaskSection):
     """Lost pixels."""
 
-    kind: Literal["blocks", "streaks"] = Field("blocks", description="what is lost; streaks = as metal leaves them")
-    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks")
+    kind: Literal["blocks", "streaks", "slices"] = Field(
+        "blocks", description="what is lost; streaks = as metal leaves them, slices = across S"
+    )
+    lost: Fraction = Field(0.2, description="fraction of the pixels in lost blocks, or of the slices")
     streaks: Positive = Field(8, description="bands through each of two inserts")
+    adjacent: Positive = Field(1, description="slices that are lost in a row")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     settings: Settings = Field({})
@@ -268,15 +272,37 @@ class UNetConfig(Section):
     )
 
 
+class DnCNNConfig(Section):
+    """DnCNN, as published."""
+
+    depth: int = Field(17, ge=3, description="convolutions")
+    width: Positive = Field(64, description="channels between them")
+    normalise: bool = Field(True, description="batch norm")
+
+
+class UnrolledUNetConfig(Section):
+    """Rounds of a small BasicUNet and data consistency (MoDL, VarNet); a single one in denoising."""
+
+    features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
+        (12, 24, 36, 48, 64, 12), description="channels of the five levels and of the last layer"
+    )
+    rounds: Positive = Field(5, description="unrolled rounds of network and data consistency")
+    shared: bool = Field(False, description="whether the rounds share their weights")
+
+
 class NetworksConfig(Section):
     """The networks of the table."""
 
-    enabled: Several[Network] = Field(NETWORKS, description="any of wavelet_vae conv_vae unet")
+    enabled: Several[Network] = Field(
+        USUAL_NETWORKS, description="any of wavelet_vae conv_vae unet dncnn unrolled_unet"
+    )
     dims: Literal[2, 3] = Field(2, description="2 = slices; 3 = volumes")
     neighbours: int = Field(0, ge=0, le=8, description="slices on either side that networks on slices see as well")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
     conv_vae: ConvVAEConfig = ConvVAEConfig()
     unet: UNetConfig = UNetConfig()
+    dncnn: DnCNNConfig = DnCNNConfig()
+    unrolled_unet: UnrolledUNetConfig = UnrolledUNetConfig()
 
 
 class TrainConfig(Section):
@@ -297,6 +323,9 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
     loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
+    supervision: Literal["clean", "noise2self", "ssdu"] = Field(
+        "clean", description="what networks learn from; noise2self (denoise) and ssdu (recon) read no clean image"
+    )
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights (ramped up from 0)")
     validations: Positive = Field(10, description="validations over the budget")
@@ -395,12 +424,14 @@ class Config(Section):
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")
         if self.preprocess.plane not in ("coronal", "sagittal"):
-            for problem in self.problems_of("superres"):
-                if getattr(problem.section, "protocol", None) == "through-plane":
-                    raise ValueError(
-                        f"tasks.{problem.id.replace('-', '.settings.')}.protocol: through-plane needs slices across S; "
-                        "preprocess.plane: coronal or sagittal"
-                    )
+            for problem in (*self.problems_of("superres"), *self.problems_of("inpaint")):
+                for field, value in (("protocol", "through-plane"), ("kind", "slices")):
+                    if getattr(problem.section, field, None) == value:
+                        raise ValueError(
+                            f"tasks.{problem.id.replace('-', '.settings.')}.{field}: {value} needs slices across S; "
+                            "preprocess.plane: coronal or sagittal"
+                        )
+        self._supervision_fits()
         if self.networks.dims == 3 and self.networks.neighbours:
             raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
@@ -414,6 +445,24 @@ class Config(Section):
         if not self.tasks.enabled and not self.generative.systems:
             raise ValueError("tasks.enabled and generative.systems are both empty: there is nothing to do")
         return self
+
+    def _supervision_fits(self) -> None:
+        own = self.train.supervision
+        if own == "clean":
+            return
+        only, why = {
+            "noise2self": ("denoise", "it needs noise that is independent from pixel to pixel"),
+            "ssdu": ("recon", "it splits sampled k-space"),
+        }[own]
+        if others := [task for task in self.tasks.enabled if task != only]:
+            raise ValueError(f"train.supervision: {own} is for {only} alone ({why}); tasks.enabled has {others[0]}")
+        if own == "noise2self" and self.train.loss != "mse":
+            raise ValueError(
+                "train.supervision: noise2self needs train.loss: mse; only the squared error to noisy pixels is that "
+                "to clean ones up to a constant"
+            )
+        if self.networks.dims == 3:
+            raise ValueError(f"train.supervision: {own} is for networks on slices (networks.dims = 2)")
 
     @property
     def root(self) -> Path:

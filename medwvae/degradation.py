@@ -21,6 +21,7 @@ from medwvae.operators import (
     from_kspace,
     gaussian,
     low_dose,
+    missing_slices_mask,
     parallel_beam,
     partial_fourier_mask,
     poisson,
@@ -46,10 +47,13 @@ class Simulated:
         What the methods see.
     truth : Tensor
         (B, C, H, W); complex (C = 2) and demodulated like the measurement for `recon`, whose magnitude is scored.
+    held : Measurement or None
+        What answers are judged by in place of the truth (`medwvae.self_supervision`); the truth is then measured, too.
     """
 
     measurement: Measurement
     truth: Tensor
+    held: Measurement | None = None
 
 
 class Degradation(Protocol):
@@ -298,28 +302,35 @@ class Inpaint:
 
     Attributes
     ----------
-    kind : {'blocks', 'streaks'}
-        See `medwvae.operators.block_mask` and `streak_mask`.
+    kind : {'blocks', 'streaks', 'slices'}
+        See `medwvae.operators.block_mask`, `streak_mask` and `missing_slices_mask`: slices of the volume at right
+        angles to the image, along its last axis.
     lost : float
-        Fraction of the pixels in lost blocks, at least.
+        Fraction of the pixels in lost blocks, at least; of lost slices.
     streaks : int
         Bands through each of two inserts.
+    adjacent : int
+        Lost slices in a row.
     """
 
-    kind: Literal["blocks", "streaks"] = "blocks"
+    kind: Literal["blocks", "streaks", "slices"] = "blocks"
     lost: float = 0.2
     streaks: int = 8
+    adjacent: int = 1
     protocol: ClassVar[str] = "inpainting"
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`."""
         shape = (image.shape[-2], image.shape[-1])
-        masks = [
-            block_mask(shape, self.lost, (0.05, 0.2), generator)
-            if self.kind == "blocks"
-            else streak_mask(shape, generator, streaks=self.streaks)
-            for _ in range(acquisitions(image, run))
-        ]
+        masks = [self._mask(shape, generator) for _ in range(acquisitions(image, run))]
         operator = Masking(each_slice(torch.cat(masks), run).to(image.device))
         known = operator.forward(image)
         return Simulated(Measurement(known, operator, known), image)
+
+    def _mask(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        if self.kind == "blocks":
+            return block_mask(shape, self.lost, (0.05, 0.2), generator)
+        if self.kind == "streaks":
+            return streak_mask(shape, generator, streaks=self.streaks)
+        known = missing_slices_mask(shape[1], round(self.lost * shape[1]), generator, self.adjacent)
+        return known.expand(1, 1, *shape)

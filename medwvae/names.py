@@ -21,8 +21,10 @@ def task_of(problem: str) -> Task:
     return name
 
 
-Network = Literal["wavelet_vae", "conv_vae", "unet"]
+Network = Literal["wavelet_vae", "conv_vae", "unet", "dncnn", "unrolled_unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
+USUAL_NETWORKS: Final[tuple[Network, ...]] = ("wavelet_vae", "conv_vae", "unet")
+"""Those of every study that does not name its own: each network is one more training."""
 
 Extra = Literal["bm3d", "bm4d"]
 EXTRAS: Final[dict[Task, tuple[Extra, ...]]] = {
@@ -34,13 +36,16 @@ EXTRAS: Final[dict[Task, tuple[Extra, ...]]] = {
 }
 """Classical methods of packages that the project does not bring: their licences do not allow every use."""
 
-Classical = Literal["zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink", "fbp", "sirt"]
+Classical = Literal[
+    "zero_filled", "spline", "lanczos", "cs_wavelet", "nlm", "tv", "bayes_shrink", "bilateral", "fbp", "sirt",
+    "biharmonic",
+]  # fmt: skip
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
     "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
-    "denoise": ("nlm", "tv", "bayes_shrink"),
-    "recon": ("zero_filled", "cs_wavelet"),
-    "ct": ("fbp", "sirt"),
-    "inpaint": ("cs_wavelet",),
+    "denoise": ("nlm", "tv", "bayes_shrink", "bilateral"),
+    "recon": ("zero_filled", "cs_wavelet", "tv"),
+    "ct": ("fbp", "sirt", "tv"),
+    "inpaint": ("cs_wavelet", "tv", "biharmonic"),
 }
 """Names of the classical methods by task; what they do is in `medwvae.baselines`."""
 

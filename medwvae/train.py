@@ -24,6 +24,7 @@ from medwvae.optimisers import Muon, OptimiserName, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
 from medwvae.progress import say
 from medwvae.seeding import seed_for
+from medwvae.self_supervision import SSDU, Noise2Self, held_loss, held_ratio
 from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
@@ -88,7 +89,8 @@ Score = Callable[[Callable[[Any], Any], torch.device], float]
 class Validation:
     """Fixed degraded slices of the validation subjects; the score is the mean PSNR inside the head over subjects.
 
-    The slices of a `Mixture` take turns at its settings, from one subject to the next.
+    The slices of a `Mixture` take turns at its settings, from one subject to the next. Of a self-supervised degradation
+    the score is the ratio of what was held out to the error there, in dB too; no clean image is read.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ class Validation:
                 own = chosen[turns == turn]
                 if not len(own):
                     continue
-                count = setting.count if isinstance(setting, Neighbourhoods) else 0
+                count = setting.count if isinstance(setting, Neighbourhoods | Noise2Self | SSDU) else 0
                 simulated = setting(case.slices(count)[own], case.maximum(), generator, None)
                 if len(classes) > 1:
                     label = torch.full((len(own),), class_of(case, classes))
@@ -142,12 +144,20 @@ class Validation:
                     head = to_volume(head)
                 self.items.append((case.subject, simulated, head, case.prepared.maximum))
 
+    @property
+    def measure(self) -> str:
+        """Column of the history that holds the score: `val_psnr`, or `val_held` without clean images."""
+        return "val_psnr" if all(simulated.held is None for _, simulated, *_ in self.items) else "val_held"
+
     def __call__(self, model: Callable[[Any], Any], device: torch.device) -> float:
         """Mean PSNR in dB of a model's answers (range: the volume's maximum)."""
         scores: dict[str, list[float]] = {}
         for subject, simulated, head, maximum in self.items:
             with torch.no_grad():
                 image = model(simulated.measurement.to(device)).image.cpu().float()
+            if simulated.held is not None:
+                scores.setdefault(subject, []).append(10 * math.log10(held_ratio(image, simulated.held)))
+                continue
             error = (magnitude(image) - magnitude(simulated.truth))[head].square().mean()
             scores.setdefault(subject, []).append(float(10 * torch.log10(maximum**2 / error)))
         return sum(sum(s) / len(s) for s in scores.values()) / len(scores)
@@ -252,6 +262,7 @@ def train(
             }
             checkpoint.save(last, state)
 
+    measure = getattr(validation, "measure", "val_psnr")
     saved = time.monotonic()
     while not progress.done:
         started = time.monotonic()
@@ -269,7 +280,12 @@ def train(
             rows = slice(part * settings.batch, (part + 1) * settings.batch)
             truth = simulated.truth[rows].to(fabric.device)
             estimate = model((measurement[rows] if settings.accumulate > 1 else measurement).to(fabric.device), truth)
-            loss = loss_of(estimate.image, truth) + estimate.penalty if estimate.loss is None else estimate.loss
+            if estimate.loss is not None:
+                loss = estimate.loss
+            elif simulated.held is not None:
+                loss = held_loss(estimate.image, simulated.held[rows].to(fabric.device)) + estimate.penalty
+            else:
+                loss = loss_of(estimate.image, truth) + estimate.penalty
             loss = loss / settings.accumulate
             with fabric.no_backward_sync(model, enabled=parallel and part + 1 < settings.accumulate):
                 fabric.backward(loss)
@@ -300,13 +316,13 @@ def train(
             progress.validations = int(spent * settings.validations)
             score = fabric.broadcast(_validate(fabric, averaged.module, validation))  # nodes may round differently
             if not math.isfinite(score):
-                raise _not_finite(f"validation PSNR became {score}", progress.step, last)
-            figures["val_psnr"] = score
+                raise _not_finite(f"validation score became {score}", progress.step, last)
+            figures[measure] = score
             progress.stale += 1
             if score > progress.best:
                 progress.best, progress.stale, best = score, 0, _weights(averaged.module)
             progress.done = spent >= 1 or 0 < settings.patience <= progress.stale
-        if spent * RECORDS >= progress.records + 1 or "val_psnr" in figures:
+        if spent * RECORDS >= progress.records + 1 or measure in figures:
             progress.records = int(spent * RECORDS)
             row = {"step": float(progress.step), "seconds": progress.seconds, "lr": rate, **figures}
             row |= {name: float(term) for name, term in terms.items()}
@@ -317,7 +333,7 @@ def train(
                 for name, number in row.items():
                     writer.add_scalar(name, number, progress.step)
         report(min(spent, 1.0), {**figures, "best": progress.best})
-        if "val_psnr" in figures or due:
+        if measure in figures or due:
             save()
             saved = time.monotonic()
     return best, progress, precision

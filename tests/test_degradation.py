@@ -41,6 +41,7 @@ DEGRADATIONS: dict[str, TaskDegradation] = {
     "low dose": SparseView(12, photons=1e4),
     "blocks": Inpaint(),
     "streaks": Inpaint("streaks", streaks=3),
+    "slices": Inpaint("slices", adjacent=2),
 }
 WITHOUT_DATA = {"rician", "gaussian", "poisson"}
 every = pytest.mark.parametrize("name", list(DEGRADATIONS))
@@ -136,3 +137,12 @@ def test_lost_pixels_are_lost_from_the_start():
     simulated = measured("blocks", images() + 0.1)
     assert not simulated.measurement.start[~simulated.measurement.mask].any()
     assert float((~simulated.measurement.mask).float().mean()) >= 0.2
+
+
+def test_missing_slices_are_lost_whole_and_never_the_first_or_the_last():
+    simulated = measured("slices", images())
+    known = simulated.measurement.mask
+    assert known is not None
+    for columns in known[:, 0]:
+        assert (columns == columns[:1]).all()
+        assert int((~columns[0]).sum()) == round(0.2 * SHAPE[1]) and columns[0, 0] and columns[0, -1]

@@ -83,6 +83,10 @@ def test_the_id_leads_back_to_the_task(task, name):
             {"superres": {"tp": {"protocol": "through-plane"}}},
             r"tasks.superres.settings.tp.protocol: through-plane needs slices across S",
         ),
+        (
+            {"inpaint": {"gaps": {"kind": "slices"}}},
+            r"tasks.inpaint.settings.gaps.kind: slices needs slices across S",
+        ),
     ],
 )
 def test_mistakes_are_answered_where_they_stand(settings, words):

@@ -33,6 +33,8 @@ VARIABLES = {
     "fourth": "#01020d",
 }
 _NETWORK_COLOURS = {"wavelet_vae": "ours", "unet": "network", "conv_vae": "second"}
+VALIDATED = {"val_psnr": "PSNR", "val_held": "ratio of held-out data to error"}
+"""Columns of a training's history that hold its validation score."""
 _SPARE = ("third", "fourth", "classical", "input")
 _LEVELS = ("ours", "network", "second", "third", "fourth")
 DASHES = ("-", "--", ":", "-.")
@@ -120,29 +122,29 @@ def _strip(axis: Axes, wide: pd.DataFrame, kinds: list[str]) -> None:
 
 
 def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | None:
-    """Return validation PSNR against seconds of training for the networks of one task; None if none was validated."""
+    """Return validation scores against seconds of training for the networks of one task; None if none was validated.
+
+    The score is the PSNR, or without clean images the ratio of held-out data to the error there (`VALIDATED`).
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axis = figure.subplots()
-        spare, ends = iter(_SPARE), []
+        spare, ends, measure = iter(_SPARE), [], "val_psnr"
         for network, history in histories.items():
-            points = history.dropna(subset=["val_psnr"])
+            measure = next((name for name in VALIDATED if name in history), measure)
+            points = history.dropna(subset=[measure])
             if points.empty:
                 continue
             colour = VARIABLES[_NETWORK_COLOURS.get(network) or next(spare, "classical")]
-            axis.plot(
-                points["seconds"], points["val_psnr"], "o-", color=colour, markersize=3, label=plain(label(network))
-            )
-            ends.append(
-                f"{label(network)} {points['val_psnr'].iloc[-1]:.2f} dB after {points['seconds'].iloc[-1]:.0f} s"
-            )
+            axis.plot(points["seconds"], points[measure], "o-", color=colour, markersize=3, label=plain(label(network)))
+            ends.append(f"{label(network)} {points[measure].iloc[-1]:.2f} dB after {points['seconds'].iloc[-1]:.0f} s")
         if not ends:
             return None
         axis.set_xlabel("training time (s)")
-        axis.set_ylabel("PSNR on validation subjects (dB)")
+        axis.set_ylabel(f"{VALIDATED[measure]} on validation subjects (dB)")
         axis.grid()
         axis.legend(loc="lower right")
-        return svg(figure, f"{title}: validation PSNR against training time: " + "; ".join(ends) + ".")
+        return svg(figure, f"{title}: validation {VALIDATED[measure]} against training time: " + "; ".join(ends) + ".")
 
 
 def noise_scales(title: str, history: pd.DataFrame) -> str | None:

@@ -93,6 +93,7 @@ def _method(config: Config, problem: Problem, name: str, max_memory: str | None)
     """Return a method ready to run and the beginning of its record."""
     from medwvae import restore as restoration
     from medwvae.inference.memory import parse_size
+    from medwvae.self_supervision import blended
     from medwvae.train import best_precision, device_for
 
     ceiling = None if max_memory is None else parse_size(max_memory)
@@ -113,6 +114,8 @@ def _method(config: Config, problem: Problem, name: str, max_memory: str | None)
             device=device,
             max_memory=ceiling,
         )
+        if config.train.supervision == "noise2self":
+            run = blended(run)
         return run, record
     return _tuned(config, problem, name, record)
 

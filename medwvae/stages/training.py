@@ -51,6 +51,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
             digest=training_digest(config, task, network),
             weights=paths.model(root, task, network),
             history=paths.history(root, task, network),
+            measure="validation PSNR" if c.supervision == "clean" else "ratio of held-out data to the error there",
             meta={
                 "task": task,
                 "network": network,
@@ -100,6 +101,7 @@ def fit(config: Config, job: Job) -> None:
     from medwvae.train import write_history
 
     started = time.monotonic()
+    learned = {name for name, _ in job.build().named_parameters()}  # weights hold running means as well
     with bar(job.title) as shown, _tensorboard(config, job.title) as writer:
         weights, progress, precision = run(
             job.build,
@@ -121,7 +123,7 @@ def fit(config: Config, job: Job) -> None:
         "training_seconds": round(progress.seconds, 2),
         "wall_seconds": round(time.monotonic() - started, 2),
         "images_per_s": progress.step * job.settings.images_per_step / progress.seconds,
-        "parameters": sum(w.numel() for w in weights.values()),
+        "parameters": sum(w.numel() for name, w in weights.items() if name in learned),
     }
     checkpoint.save(job.weights, {"weights": weights, "meta": meta})
     say(f"{job.title}: {progress.step} steps, best {job.measure} {progress.best:.2f} {job.unit}".rstrip())

@@ -80,7 +80,7 @@ def test_super_resolution_of_small_images(degrade):
 
 
 @pytest.mark.parametrize("law", ["rician", "gaussian", "poisson"])
-@pytest.mark.parametrize("name", ["nlm", "tv", "bayes_shrink", "bm3d", "bm4d"])
+@pytest.mark.parametrize("name", ["nlm", "tv", "bayes_shrink", "bilateral", "bm3d", "bm4d"])
 def test_denoising_knows_the_law(name, law):
     if name in EXTRAS["denoise"]:
         pytest.importorskip(name, reason="an extra: pip install 'medwvae[bm]'")

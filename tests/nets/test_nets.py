@@ -9,7 +9,9 @@ from torch.distributions import Normal, kl_divergence
 from medwvae.degradation import Denoise, Recon, Superres
 from medwvae.nets.blocks import pad_to_multiple
 from medwvae.nets.conv_vae import ConvVAE
+from medwvae.nets.dncnn import DnCNN
 from medwvae.nets.unet import UNet
+from medwvae.nets.unrolled_unet import UnrolledUNet
 from medwvae.nets.wavelet_encoder import NoiseScale
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, to_kspace
@@ -33,6 +35,12 @@ def network(name, *, channels=1, conditions=0, **options):
         model: Any = WaveletVAE(channels=channels, conditions=conditions, **(SMALL | options))
     elif name == "conv_vae":
         model = ConvVAE(channels=channels, conditions=conditions, **(SMALL | options))
+    elif name == "dncnn":
+        torch.manual_seed(0)  # of few channels without skips some draws leave next to nothing
+        model = DnCNN(channels=channels, conditions=conditions, depth=4, width=8)
+    elif name == "unrolled_unet":
+        rounds = options.get("rounds", 2)
+        model = UnrolledUNet(channels=channels, conditions=conditions, features=(4, 4, 4, 4, 4, 4), rounds=rounds)
     else:
         model = UNet(channels=channels, conditions=conditions, features=(4, 4, 4, 4, 4, 4))
     return model.eval()
@@ -58,7 +66,7 @@ def fitting(name, task, **options):
     return network(name, channels=2 if task == "recon" else 1, conditions=1 if task == "denoise" else 0, **options)
 
 
-NAMES = ("wavelet_vae", "conv_vae", "unet")
+NAMES = ("wavelet_vae", "conv_vae", "unet", "dncnn", "unrolled_unet")
 TASKS = ("superres", "denoise", "recon")
 
 
