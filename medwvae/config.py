@@ -322,12 +322,12 @@ class UncertaintyConfig(Section):
 
     level: float | None = Field(
         None,
-        description="share of the head's voxels that the intervals shall hold, of 0.5 0.6 0.7 0.8 0.9 0.95; null = none",
+        description="share of the head's voxels that intervals shall hold: 0.5 0.6 0.7 0.8 0.9 0.95; null = no intervals",
     )
     draws: Positive = Field(16, description="posterior draws, where the spread is not known without (known samples)")
     bounded: bool = Field(
         False,
-        description="widen, so that the expected coverage is no less than level; needs level / (1 - level) subjects",
+        description="widen, so that expected coverage is no less than level; needs level / (1 - level) subjects",
     )
 
     @model_validator(mode="after")

@@ -143,18 +143,18 @@ def _score_one(
 def _score_intervals(case: Case, folder: Path, calibration: Calibration) -> list[Score]:
     prepared = case.prepared
     x = prepared.to_slices(_read(paths.volume(folder, case.volume), case))
-    half = prepared.widths_to_slices(_read(paths.uncertainty(folder, case.volume), case))
+    half = prepared.widths_to_slices(_read(paths.uncertainty(folder, case.volume), case, flat=True))
     # The map is one level's; the others are as many times as wide as their factors.
     factors = {level: factor / calibration.factor for level, factor in calibration.factors.items()}
     found = interval_metrics(x, prepared.image, half, mask=prepared.head, factors=factors)
     return [Score("head", name, value, definition(name).unit) for name, value in found.items()]
 
 
-def _read(path: Path, case: Case) -> NDArray[np.float32]:
+def _read(path: Path, case: Case, *, flat: bool = False) -> NDArray[np.float32]:
     """Read a volume that lies on the truth's grid."""
     if not path.is_file():
         raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
-    volume, _ = nifti.read(path)
+    volume, _ = nifti.read(path, flat=flat)
     slices = tuple(np.moveaxis(volume, case.prepared.axis, 0).shape)
     if slices != case.prepared.image.shape:
         raise InputError(f"{path}: shape {slices} is not its truth's {case.prepared.image.shape}")

@@ -16,16 +16,16 @@ FLOORS = (
     ),
     (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
-        "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics metrics.coverage metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
-        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators operators.base "
-        "operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting operators.masks "
-        "operators.measurement operators.noise operators.phase operators.radial operators.radon operators.resampling "
-        "operators.solvers protocols scores statistics statistics.comparisons statistics.conformal statistics.intervals statistics.power "
-        "statistics.subgroups unsupported volumetric wavelets wavelets.boundary "
-        "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
-        "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform "
-        "wavelets.variance",
+        "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum geometry "
+        "intensity metrics metrics.coverage metrics.ct metrics.definitions metrics.edges metrics.filters "
+        "metrics.lesions metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators "
+        "operators.base operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting "
+        "operators.masks operators.measurement operators.noise operators.phase operators.radial operators.radon "
+        "operators.resampling operators.solvers protocols scores statistics statistics.comparisons "
+        "statistics.conformal statistics.intervals statistics.power statistics.subgroups unsupported volumetric "
+        "wavelets wavelets.boundary wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters "
+        "wavelets.fir wavelets.haar wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices "
+        "wavelets.transform wavelets.variance",
         "mathematics and physics",
     ),
     (

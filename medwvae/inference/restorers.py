@@ -103,8 +103,11 @@ def restore_volume_with_spread(
                 torch.randn(channels, *plane, generator=torch.Generator().manual_seed(seed_for(seed, draw, k)))
                 for k in range(*piece.sections(step[0] if model.dims == 3 else 1))
             ]
-            cut = [slice(part.start, ceil(part.stop / own) * own) for part, own in zip(piece.place[1:], step[-2:])]
-            field = torch.stack(sections)[..., cut[0], cut[1]]
+            rows, columns = (
+                slice(part.start, ceil(part.stop / own) * own)
+                for part, own in zip(piece.place[1:], step[-2:], strict=True)
+            )
+            field = torch.stack(sections)[..., rows, columns]
             return (field.movedim(0, 1)[None] if model.dims == 3 else field).to(piece.measurement.start.device)
 
         answer, spread = model.restore_with_spread(piece.measurement, flips, draws, noise)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from medwvae.wavelets import Coefficients, dwt, idwt_variance
@@ -30,6 +31,7 @@ class Posterior:
     decode: Callable[[Coefficients], Tensor]
     free: bool
 
+    @torch.no_grad()
     def draw(self, noise: Tensor) -> Tensor:
         """Return the image of ĉ + s·ε, (B, C, *spatial).
 

@@ -123,6 +123,7 @@ class WaveletVAE(Restorer):
         """See `Restorer.uncertain`."""
         return True
 
+    @torch.no_grad()
     def posterior(self, measurement: Measurement) -> Posterior:
         """Return q(c | y) of the last round; its draws agree with the data as the answer does."""
         coefficients, local = self._last(*self._until_last(measurement), measurement)

@@ -90,13 +90,13 @@ def sentences(method: str, inputs: IntervalInputs, found: Mapping[str, Mapping[s
     held = "as promised" if abs(off) <= CLOSE + 1e-9 else "too few" if off < 0 else "more than promised"
     words = [
         f"The {percent(calibration.level)} intervals of {label(method)}, calibrated on "
-        f"{count(calibration.subjects, 'validation subject')}, hold {_share(main['mean'])}{_bounds(main, ' [', ']')} of "
-        f"the head's voxels in {count(main['n'], 'test subject')}: {held}."
+        f"{count(calibration.subjects, 'validation subject')}, hold {_share(main['mean'])}{_bounds(main, ' [', ']')} "
+        f"of the head's voxels in {count(main['n'], 'test subject')}: {held}."
     ]
     if calibration.left_out:
         low, high = min(calibration.left_out), max(calibration.left_out)
         words.append(
-            f"Among the validation subjects, the factor of the others held {_share(low)} to {_share(high)} of one's voxels."
+            f"Of each validation subject, the factor of the others held {_share(low)} to {_share(high)} of the voxels."
         )
     if (width := found.get("interval_width")) and width["mean"] is not None:
         words.append(f"The 90 % intervals are {100 * width['mean']:.1f} % of the maximum wide on average.")
@@ -122,7 +122,7 @@ _WHERE = {
 def calibration_plot(
     title: str, levels: list[float], found: Mapping[str, Mapping[str, Any]], rows: pd.DataFrame
 ) -> str:
-    """Return nominal against actual coverage: the mean with its interval, a dot per subject, and where they are equal."""
+    """Return nominal against actual coverage: the mean with its interval, a dot per subject, and the diagonal."""
     with matplotlib.rc_context(figures.STYLE):
         figure = Figure(figsize=(4.2, 3.6), layout="constrained")
         axis = figure.subplots()

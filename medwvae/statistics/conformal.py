@@ -1,8 +1,8 @@
 """Split-conformal calibration of a spread: by which factor it must be stretched to hold a share of the errors.
 
 Vovk, Gammerman and Shafer, *Algorithmic Learning in a Random World* (2005), with the normalised score
-|x − x̂| / spread of Lei et al. (JASA 113, 2018). The subject is the unit: the voxels of a subject depend on one another, and each subject
-weighs the same, as in hierarchical conformal prediction (Lee, Barber and Willett, 2023).
+|x − x̂| / spread of Lei et al. (JASA 113, 2018). The subject is the unit: the voxels of a subject depend on one another,
+and each subject weighs the same, as in hierarchical conformal prediction (Lee, Barber and Willett, 2023).
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from tests.cases import case
 from tests.inference.test_restorers import DEGRADATIONS, count, measured
 
 __all__ = ["count"]
-SHAPE = (21, 18, 14)
+SHAPE = (37, 18, 14)
 
 
 def unsure(task, dims, neighbours=0):
@@ -35,7 +35,7 @@ def test_tiles_and_batches_are_as_sure_as_the_whole(count, task, dims, neighbour
     whole = restore_volume_with_spread(model, measurement, flips, draws=4, seed=5)
     torch.testing.assert_close(whole[0], restore_volume(model, measurement, flips), rtol=0, atol=1e-5)
     assert whole[1].shape == whole[0].shape and float(whole[1].mean()) > 1e-2
-    calls = count(12 * 18 * 14)
+    calls = count(24 * 18 * 14)
     parts = restore_volume_with_spread(model, measurement, flips, draws=4, seed=5, slices=4)
     assert len(calls) > 1
     for found, expected in zip(parts, whole, strict=True):

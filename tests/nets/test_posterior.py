@@ -107,8 +107,7 @@ def test_the_spread_of_draws_is_the_one_in_closed_form(dims, size):
     variance = posterior.variance()
     assert variance is not None
     noise = white(model, measurement.start)
-    with torch.no_grad():
-        draws = torch.stack([posterior.draw(noise(k)) for k in range(600)])
+    draws = torch.stack([posterior.draw(noise(k)) for k in range(600)])
     torch.testing.assert_close(draws.mean(0), posterior.answer, rtol=0, atol=0.08)
     ratio = draws.var(0) / variance
     assert float(ratio.mean()) == pytest.approx(1, abs=0.02)

@@ -66,7 +66,7 @@ def test_words_follow_the_numbers(inputs, off, held):
     }
     said = sentences("wavelet_vae", IntervalInputs(KNOWN, 16), found)
     assert f"in 8 test subjects: {held}." in said
-    assert "held 87.0 % to 93.0 % of one's voxels" in said
+    assert "held 87.0 % to 93.0 % of the voxels" in said
     assert "8.3 % of the maximum wide" in said and "ρ = 0.520" in said
     assert "They hold least, 85.0 %, where voxels are at edges" in said
 

@@ -39,8 +39,8 @@ def test_it_is_the_quantile_where_all_subjects_are_of_one_size():
 
 def test_exchangeable_subjects_are_covered():
     met = [
-        coverage_of(everyone[8:], conformal_factor(everyone[:8], 0.9))
-        for everyone in (subjects(28, seed) for seed in range(60))
+        coverage_of(everyone[16:], conformal_factor(everyone[:16], 0.9))
+        for everyone in (subjects(36, seed) for seed in range(60))
     ]
     assert np.mean(met) == pytest.approx(0.9, abs=0.01)
     assert np.mean(np.abs(np.array(met) - 0.9) <= 0.02) > 0.85
