@@ -322,7 +322,7 @@ class UncertaintyConfig(Section):
 
     level: float | None = Field(
         None,
-        description="share of the head's voxels that intervals shall hold: 0.5 0.6 0.7 0.8 0.9 0.95; null = no intervals",
+        description="share of the head's voxels that intervals shall hold (0.5 0.6 0.7 0.8 0.9 0.95); null = none",
     )
     draws: Positive = Field(16, description="posterior draws, where the spread is not known without (known samples)")
     bounded: bool = Field(

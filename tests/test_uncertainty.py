@@ -1,6 +1,7 @@
 """From validation subjects to maps of intervals beside the results, and to their scores."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from tests.cases import case
 
 DEGRADE = Denoise(0.08, "gaussian")
 SHAPE = (12, 24, 20)
-OPTIONS = {"seed": 1, "task": "denoise"}
+OPTIONS: dict[str, Any] = {"seed": 1, "task": "denoise"}
 
 
 def honest(measurement, seed):
@@ -125,6 +126,7 @@ def test_lost_pixels_alone_are_unsupported_and_noise_hides_nothing(tmp_path):
     image = torch.rand(2, 1, 32, 24, generator=torch.Generator().manual_seed(0))
     measurement = Inpaint()(image, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
     found = unsupported_detail(measurement, image)
+    assert measurement.mask is not None
     blocks = torch.nn.functional.max_pool2d((~measurement.mask).float(), 8).repeat_interleave(8, 2)
     reached = blocks.repeat_interleave(8, 3).bool().expand_as(image)
     assert found is not None and not found[~reached].any() and found[reached].any()

@@ -54,7 +54,7 @@ def interval_metrics(
     for kind, values in (("width", wide), ("intensity", ref[places]), ("edges", slopes)):
         for name, third in zip(STRATA[kind], (0, THIRDS - 1), strict=True):
             found[f"coverage_{name}"] = float(covered[_third(values) == third].mean())
-    chosen = slice(None)
+    chosen = np.arange(error.size)
     if error.size > RANKED:
         chosen = np.random.default_rng(0).choice(error.size, RANKED, replace=False)
     if np.ptp(wide[chosen]) > 0 and np.ptp(error[chosen]) > 0:

@@ -121,7 +121,7 @@ def calibrate(
     for own in sorted({*INTERVAL_LEVELS, level}):
         promised = bounded and (own == level or own * (len(known) + 1) <= len(known))
         factors[own] = conformal_factor(known, own, bounded=promised)
-    left_out = ()
+    left_out: tuple[float, ...] = ()
     if len(known) > 1:
         left_out = tuple(
             round(coverage_of([one], conformal_factor(known[:k] + known[k + 1 :], level)), 4)

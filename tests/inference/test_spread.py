@@ -23,7 +23,7 @@ def unsure(task, dims, neighbours=0):
     ).eval()  # fmt: skip
     with torch.no_grad():
         for weight in model.parameters():
-            weight += 0.05 * torch.randn(weight.shape)
+            weight.add_(0.05 * torch.randn(weight.shape))
     return model
 
 
