@@ -10,7 +10,7 @@ import torch
 
 from medwvae import paths, restore
 from medwvae.data import nifti
-from medwvae.degradation import Denoise, Inpaint, Superres
+from medwvae.degradation import Denoise, Inpaint, Recon, SparseView, Superres
 from medwvae.errors import InputError
 from medwvae.evaluate import Restored, by_subject, score_volumes
 from medwvae.metrics.definitions import OF_INTERVALS
@@ -105,6 +105,15 @@ def test_what_was_measured_is_supported():
     measurement = halved()
     found = unsupported_detail(measurement, measurement.start)
     assert found is not None and float(found.max()) < 1e-5
+
+
+@pytest.mark.parametrize("degrade", [Recon(3, 0.15, "random", 0.5), SparseView(12)], ids=["recon", "ct"])
+def test_a_magnitude_and_a_sinogram_have_a_map_as_well(degrade):
+    one = case(shape=(3, 24, 20))
+    measurement = degrade(one.slices(), one.maximum(), torch.Generator().manual_seed(0), None).measurement
+    found = unsupported_detail(measurement, one.slices())
+    assert found is not None and found.shape == one.slices().shape
+    assert found.isfinite().all() and 1e-3 < float(found.mean()) < 0.5
 
 
 def test_invented_detail_shows_where_it_is_and_with_its_energy():
