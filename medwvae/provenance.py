@@ -22,7 +22,6 @@ ENTRY = {
     "restore": "medwvae.restore",
     "evaluate": "medwvae.evaluate",
     "report": "medwvae.report.card",
-    "generative_plan": "medwvae.build",
     "train_generative": "medwvae.generative.sources",
     "train_prior": "medwvae.generative.sources",
     "score_generative": "medwvae.generative.scoring",
