@@ -38,7 +38,8 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def imports_of(module: str) -> set[str]:
+@cache
+def imports_of(module: str) -> frozenset[str]:
     """Return the medwvae modules that a module imports anywhere in its text."""
     tree = ast.parse(_file_of(module).read_text(encoding="utf-8"))
     found: set[str] = set()
@@ -47,7 +48,7 @@ def imports_of(module: str) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.split(".")[0] == "medwvae" and _file_of(name).is_file()}
+    return frozenset(name for name in found if name.split(".")[0] == "medwvae" and _file_of(name).is_file())
 
 
 @cache
