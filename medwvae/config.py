@@ -25,6 +25,7 @@ from medwvae.config_base import (
 from medwvae.config_generative import GenerativeConfig
 from medwvae.errors import ConfigError
 from medwvae.names import (
+    INTERVAL_LEVELS,
     NETWORKS,
     REGIONS,
     TASKS,
@@ -229,7 +230,10 @@ class WaveletVAEConfig(Section):
     rounds: int = Field(1, ge=1, description="unrolled rounds of network and data consistency")
     shared: bool = Field(False, description="whether the rounds share their weights")
     positivity: int = Field(0, ge=0, description="projections onto non-negative images before the first round")
-    noise: Literal["fixed", "global", "level", "subband"] = Field("subband", description="sharing of the noise scale s")
+    noise: Literal["fixed", "global", "level", "subband", "coefficient"] = Field(
+        "coefficient",
+        description="sharing of the noise scale s; coefficient = predicted for each, on top of its subband's",
+    )
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s")
     refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
@@ -342,6 +346,26 @@ class TrainConfig(Section):
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")
 
 
+class UncertaintyConfig(Section):
+    """Intervals of the Wavelet-VAE's answers, calibrated on validation subjects."""
+
+    level: float | None = Field(
+        None,
+        description="share of the head's voxels that intervals shall hold (0.5 0.6 0.7 0.8 0.9 0.95); null = none",
+    )
+    draws: Positive = Field(16, description="posterior draws, where the spread is not known without (known samples)")
+    bounded: bool = Field(
+        False,
+        description="widen, so that expected coverage is no less than level; needs level / (1 - level) subjects",
+    )
+
+    @model_validator(mode="after")
+    def _level_known(self) -> Self:
+        if self.level is not None and self.level not in INTERVAL_LEVELS:
+            raise ValueError(f"level {self.level:g} is none of {' '.join(f'{one:g}' for one in INTERVAL_LEVELS)}")
+        return self
+
+
 class RestoreConfig(Section):
     """Whole volumes."""
 
@@ -351,6 +375,10 @@ class RestoreConfig(Section):
     batch: Positive = Field(24, description="the most slices per forward pass (networks on slices)")
     max_memory: str | None = Field(
         None, description="the most memory of the process (or of the card), as `2 GiB`; null = a share of what is free"
+    )
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
+    unsupported: bool = Field(
+        False, description="write maps of the detail that the measurement does not support, of every method"
     )
 
 
@@ -460,6 +488,11 @@ class Config(Section):
             raise ValueError(
                 "train.supervision: noise2self needs train.loss: mse; only the squared error to noisy pixels is that "
                 "to clean ones up to a constant"
+            )
+        if self.restore.uncertainty.level is not None:
+            raise ValueError(
+                f"restore.uncertainty.level: intervals are calibrated on clean images; with train.supervision: {own} "
+                "there are none"
             )
         if self.networks.dims == 3:
             raise ValueError(f"train.supervision: {own} is for networks on slices (networks.dims = 2)")
@@ -579,8 +612,12 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
                 "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
                 "budget": config.budget(task)._asdict(),
             }
-        how = {k: v for k, v in c["restore"].items() if k != "max_memory"}
-        return out | ({"restore": how} if method in NETWORKS else {"classical": c["classical"]})
+        how = {k: v for k, v in c["restore"].items() if k not in ("max_memory", "uncertainty", "unsupported")}
+        out |= {"restore": how} if method in NETWORKS else {"classical": c["classical"]}
+        # What is not asked for is not read: nothing is restored again for its sake.
+        if method == "wavelet_vae" and c["restore"]["uncertainty"]["level"] is not None:
+            out["uncertainty"] = c["restore"]["uncertainty"]
+        return out | ({"unsupported": True} if c["restore"]["unsupported"] else {})
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
     if stage == "report":

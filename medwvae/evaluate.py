@@ -4,18 +4,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from medwvae import paths
 from medwvae.data import nifti
 from medwvae.data.lesions import read_lesions
 from medwvae.data.loaders import Case
 from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.geometry import spacing_of
+from medwvae.metrics.coverage import interval_metrics
+from medwvae.metrics.definitions import definition
 from medwvae.metrics.voxels import Mask
 from medwvae.names import Kind, Metric, Region, Task, task_of
 from medwvae.protocols import PROTOCOLS, Protocol, Score
 from medwvae.scores import ct_scores, scores_of
+from medwvae.statistics import Calibration
 
 PROTOCOL_OF: Mapping[Task, str] = {
     "superres": "ixi-td",
@@ -31,11 +37,15 @@ COLUMNS = ("run", "task", "setting", "method", "kind", "protocol", "subject", "r
 
 @dataclass(frozen=True)
 class Restored:
-    """One method's volumes of a task: `folder` holds <volume>.nii.gz."""
+    """One method's volumes of a task: `folder` holds <volume>.nii.gz.
+
+    With a calibration, it holds maps of their uncertainty too (`paths.uncertainty`).
+    """
 
     method: str
     kind: Kind
     folder: Path
+    calibration: Calibration | None = None
 
 
 def score_volumes(
@@ -83,8 +93,10 @@ def score_volumes(
                 "contrast": case.contrast,
             }
             path = item.folder / f"{case.volume}.nii.gz"
-            for one in _score_one(case, path, rules, regions, metrics, masks[case.volume]):
-                rows.append(base | one._asdict())
+            found = _score_one(case, path, rules, regions, metrics, masks[case.volume])
+            if item.calibration is not None and "head" in regions:
+                found += _score_intervals(case, item.folder, item.calibration)
+            rows += [base | one._asdict() for one in found]
     return pd.DataFrame(rows)
 
 
@@ -109,13 +121,8 @@ def _score_one(
     metrics: Collection[Metric],
     lesion: Mask | None,
 ) -> list[Score]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
-    volume, _ = nifti.read(path)
     prepared = case.prepared
-    x = prepared.to_slices(volume)
-    if x.shape != prepared.image.shape:
-        raise InputError(f"{path}: shape {x.shape} is not its truth's {prepared.image.shape}")
+    x = prepared.to_slices(_read(path, case))
     found = scores_of(
         protocol,
         x,
@@ -131,3 +138,24 @@ def _score_one(
         spacing = [mm for axis, mm in enumerate(spacing_of(prepared.affine)) if axis != prepared.axis]
         found += ct_scores(hounsfield[0], hounsfield[1], prepared.head, (spacing[0], spacing[1]))
     return found
+
+
+def _score_intervals(case: Case, folder: Path, calibration: Calibration) -> list[Score]:
+    prepared = case.prepared
+    x = prepared.to_slices(_read(paths.volume(folder, case.volume), case))
+    half = prepared.widths_to_slices(_read(paths.uncertainty(folder, case.volume), case, flat=True))
+    # The map is one level's; the others are as many times as wide as their factors.
+    factors = {level: factor / calibration.factor for level, factor in calibration.factors.items()}
+    found = interval_metrics(x, prepared.image, half, mask=prepared.head, factors=factors)
+    return [Score("head", name, value, definition(name).unit) for name, value in found.items()]
+
+
+def _read(path: Path, case: Case, *, flat: bool = False) -> NDArray[np.float32]:
+    """Read a volume that lies on the truth's grid."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run `medwvae restore` for this method again")
+    volume, _ = nifti.read(path, flat=flat)
+    slices = tuple(np.moveaxis(volume, case.prepared.axis, 0).shape)
+    if slices != case.prepared.image.shape:
+        raise InputError(f"{path}: shape {slices} is not its truth's {case.prepared.image.shape}")
+    return volume

@@ -27,6 +27,10 @@ class LinearScaling:
         """Network units to image units."""
         return (image * self.factor + self.offset).astype(np.float32)
 
+    def invert_width(self, width: NDArray[Any]) -> NDArray[np.float32]:
+        """Differences in network units to differences in image units: the offset is not theirs."""
+        return (width * self.factor).astype(np.float32)
+
     def to_dict(self) -> dict[str, float]:
         """Return the parameters, for the file that travels with the image."""
         return asdict(self)

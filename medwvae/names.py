@@ -66,6 +66,9 @@ USUAL_METRICS: Final[tuple[Metric, ...]] = (
 )  # fmt: skip
 """Quick enough for every study; `ct` says nothing about MR."""
 
+INTERVAL_LEVELS: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Levels of intervals that are calibrated and, in the report, held against what is covered."""
+
 Part = Literal["train", "val", "test"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 

@@ -79,8 +79,16 @@ def volume(folder: Path, name: str) -> Path:
 
 
 def uncertainty(folder: Path, name: str) -> Path:
-    """Return the map of a restored volume's uncertainty, beside the volume, where a method gives one."""
+    """Return the map of a restored volume's uncertainty, beside the volume, where a method gives one.
+
+    Half the width of each voxel's interval, in the volume's unit.
+    """
     return folder / f"{name}_uncertainty.nii.gz"
+
+
+def unsupported(folder: Path, name: str) -> Path:
+    """Return the map of a restored volume's detail that its measurement does not support, where it was asked for."""
+    return folder / f"{name}_unsupported.nii.gz"
 
 
 def record(root: Path, problem: str, method: str) -> Path:

@@ -7,24 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae import paths
 from medwvae.data import nifti
 from medwvae.data.loaders import Case
 from medwvae.degradation import Degradation, Simulated
 from medwvae.errors import MedwvaeError
 from medwvae.files import atomic
 from medwvae.inference.footprint import Footprint
-from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
+from medwvae.inference.restorers import footprint_of, mirrored, restore_volume, restore_volume_with_spread
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
 from medwvae.seeding import seed_for
+from medwvae.statistics import Calibration, calibrate, scores
+from medwvae.unsupported import unsupported_detail
 
 FLIPS = mirrored(2)
 
 Method = Callable[[Measurement], Tensor]
 """Measurement of a whole volume (S slices) to the magnitude image (S, 1, H, W), network units."""
+
+SpreadMethod = Callable[[Measurement, int], tuple[Tensor, Tensor]]
+"""Measurement of a whole volume and a seed to the magnitude image and its spread, both (S, 1, H, W)."""
 
 
 @dataclass
@@ -61,7 +69,7 @@ def network_method(
     """
     flips = mirrored(model.dims) if self_ensemble else ((),)
     model = model.to(torch.device(device)).eval()
-    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    mixed = _mixed(precision)
     known: list[Footprint] = []
 
     def restore(measurement: Measurement) -> Tensor:
@@ -72,6 +80,74 @@ def network_method(
         )
 
     return restore
+
+
+def network_spread_method(
+    model: Restorer,
+    *,
+    draws: int,
+    self_ensemble: bool,
+    batch: int,
+    precision: str,
+    device: str = "cpu",
+    max_memory: int | None = None,
+) -> SpreadMethod:
+    """Return the restoration of a trained network that is `uncertain`, with its spread; see `network_method`."""
+    flips = mirrored(model.dims) if self_ensemble else ((),)
+    model = model.to(torch.device(device)).eval()
+    mixed = _mixed(precision)
+    known: list[Footprint] = []
+
+    def restore(measurement: Measurement, seed: int) -> tuple[Tensor, Tensor]:
+        if not known:
+            known.append(footprint_of(model, measurement))
+        return restore_volume_with_spread(
+            model,
+            measurement,
+            flips,
+            draws=draws,
+            seed=seed,
+            footprint=known[0],
+            max_memory=max_memory,
+            slices=batch,
+            mixed=mixed,
+        )
+
+    return restore
+
+
+def _mixed(precision: str) -> torch.dtype | None:
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+
+def calibrated(
+    cases: Sequence[Case],
+    method: SpreadMethod,
+    degrade: Degradation,
+    *,
+    seed: int,
+    task: str,
+    level: float,
+    bounded: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> Calibration:
+    """Restore validation volumes and find how many spreads wide an interval must be; see `statistics.calibrate`.
+
+    The error is that of the magnitude, in the head.
+    """
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    for case in cases:
+        answer, spread = method(simulate(case, degrade, seed, task).measurement, _draws_seed(seed, task, case))
+        head = case.prepared.head
+        error = (answer[:, 0].numpy() - case.prepared.image)[head]
+        one = scores(error, spread[:, 0].numpy()[head], seed=seed_for(seed, "calibration", case.subject, case.volume))
+        found.setdefault(case.subject, []).append(one)
+        advance()
+    return calibrate(found, level, bounded=bounded)
+
+
+def _draws_seed(seed: int, task: str, case: Case) -> int:
+    return seed_for(seed, "draws", task, case.subject, case.volume)
 
 
 def input_method(measurement: Measurement) -> Tensor:
@@ -89,10 +165,20 @@ def restore_cases(
     folder: Path,
     record: Record,
     advance: Callable[[], None] = lambda: None,
+    spread: SpreadMethod | None = None,
+    calibration: Calibration | None = None,
+    unsupported: bool = False,
 ) -> Record:
     """Restore volumes and write each as NIfTI on its canonical grid, in its own units.
 
     Seconds of the method alone go into the record.
+
+    Parameters
+    ----------
+    spread, calibration
+        In place of `method`: half the width of each voxel's interval is written beside the volume.
+    unsupported : bool
+        Whether to write `unsupported_detail` beside the volume, where there is some.
 
     Raises
     ------
@@ -102,14 +188,27 @@ def restore_cases(
     for case in cases:
         measurement = simulate(case, degrade, seed, task).measurement
         started = time.perf_counter()
-        slices = method(measurement)
+        width = None
+        if spread is not None and calibration is not None:
+            slices, width = spread(measurement, _draws_seed(seed, task, case))
+        else:
+            slices = method(measurement)
         if not torch.isfinite(slices).all():
             raise MedwvaeError(
                 f"{task}: the method gave values that are not finite for {case.volume}; see its training"
             )
         record.seconds_per_volume[case.volume] = round(time.perf_counter() - started, 3)
+        maps = {} if width is None or calibration is None else {paths.uncertainty: width * calibration.factor}
+        if unsupported and (detail := unsupported_detail(measurement, slices)) is not None:
+            maps[paths.unsupported] = detail
+        for path, values in maps.items():
+            nifti.write(
+                path(folder, case.volume),
+                case.prepared.widths_to_volume(values[:, 0].numpy()),
+                case.prepared.affine,
+            )
         volume = case.prepared.to_volume(slices[:, 0].numpy())
-        nifti.write(folder / f"{case.volume}.nii.gz", volume, case.prepared.affine)
+        nifti.write(paths.volume(folder, case.volume), volume, case.prepared.affine)
         advance()
     return record
 

@@ -77,7 +77,7 @@ class VolumeMeasurement(Measurement):
 
 def is_local(slices: Measurement) -> bool:
     """Whether a measurement knows of a voxel only what concerns that voxel (noise), nothing of the slice."""
-    return slices.data is None
+    return slices.local
 
 
 def taken(slices: Measurement, index: Tensor) -> Measurement:

@@ -35,14 +35,15 @@ ALL = [
 ]
 STUDY = load(
     overrides={
+        "restore": {"uncertainty": {"level": 0.8}},
         "generative": {
             "systems": {"deep_2": {"kind": "wavelet", "prior": True}, "plain": {"kind": "ll_only"}},
             "seeds": {4: 1, 8: 2, 16: 1},
             "prior": {"kind": "diffusion"},
-        }
+        },
     }
 )
-"""Defaults, and two systems: without any, no stage reads `generative`."""
+"""Defaults, intervals, and two systems: without any, no stage reads `restore.uncertainty` and `generative`."""
 DECIDES_NO_RESULT = {
     "results",
     "networks.enabled",
@@ -184,6 +185,7 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
         ({"tasks": {"enabled": ["recon", "recon"]}}, "tasks.enabled: recon is named twice"),
         ({"networks": {"enabled": ["wavelet_vae", "unet", "unet"]}}, "networks.enabled: unet is named twice"),
         ({"classical": {"enabled": ["tv", "tv"]}}, "classical.enabled: tv is named twice"),
+        ({"restore": {"uncertainty": {"level": 0.99}}}, "level 0.99 is none of 0.5 0.6 0.7 0.8 0.9 0.95"),
         ({"evaluate": {"regions": ["head", "head"]}}, "evaluate.regions: head is named twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -420,7 +422,19 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         assert stages == {"generative": generative, "train": {"train"}, "tasks": {"train"}}[path[0]]
     if path[0] in ("restore", "classical"):
         networks = {stage for stage in readers if stage[2] in NETWORKS}
-        assert networks == (readers if path[0] == "restore" else set())
+        both = path == ("restore", "unsupported")  # a map of any method's result
+        assert both or networks == (readers if path[0] == "restore" else set())
+
+
+def test_intervals_are_read_by_the_methods_that_write_some():
+    asked = load(overrides={"restore": {"uncertainty": {"level": 0.9}}})
+    for method in (*NETWORKS, "tv"):
+        same = slice_for(Config(), "restore", "denoise", method) == slice_for(asked, "restore", "denoise", method)
+        assert same == (method != "wavelet_vae")
+    plain = load(overrides={"restore": {"uncertainty": {"draws": 3}}})
+    assert slice_for(Config(), "restore", "denoise", "wavelet_vae") == slice_for(
+        plain, "restore", "denoise", "wavelet_vae"
+    )
 
 
 def test_a_network_field_retrains_that_network_only():

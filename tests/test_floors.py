@@ -16,23 +16,23 @@ FLOORS = (
     ),
     (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
-        "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum "
-        "geometry intensity metrics metrics.ct metrics.definitions metrics.edges metrics.filters metrics.lesions "
-        "metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators operators.base "
-        "operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting operators.masks "
-        "operators.measurement operators.noise operators.phase operators.radial operators.radon operators.resampling "
-        "operators.solvers protocols scores self_supervision statistics "
-        "statistics.comparisons statistics.intervals statistics.power "
-        "statistics.subgroups volumetric wavelets wavelets.boundary "
-        "wavelets.coefficients wavelets.exchange wavelets.fallback wavelets.filters wavelets.fir wavelets.haar "
-        "wavelets.jit wavelets.kernels wavelets.level wavelets.linear wavelets.matrices wavelets.transform",
+        "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum geometry "
+        "intensity metrics metrics.coverage metrics.ct metrics.definitions metrics.edges metrics.filters "
+        "metrics.lesions metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators "
+        "operators.base operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting "
+        "operators.masks operators.measurement operators.noise operators.phase operators.radial operators.radon "
+        "operators.resampling operators.solvers protocols scores self_supervision statistics "
+        "statistics.comparisons statistics.conformal statistics.intervals statistics.power statistics.subgroups "
+        "unsupported volumetric wavelets wavelets.boundary wavelets.coefficients wavelets.exchange "
+        "wavelets.fallback wavelets.filters wavelets.fir wavelets.haar wavelets.jit wavelets.kernels "
+        "wavelets.level wavelets.linear wavelets.matrices wavelets.transform wavelets.variance",
         "mathematics and physics",
     ),
     (
         "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.dncnn nets.labels nets.latent "
-        "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.rates nets.restorer nets.unet "
-        "nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
+        "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.posterior nets.rates nets.restorer "
+        "nets.unet nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
         "networks",
     ),
     (
@@ -51,13 +51,14 @@ FLOORS = (
     ),
     (
         "baselines baselines.ct baselines.denoise baselines.inpaint baselines.recon baselines.superres "
-        "baselines.tuning baselines.variation checkpoint evaluate generative generative.images generative.likelihood "
-        "generative.placement generative.reconstruction generative.scoring generative.sources generative.table "
-        "inference inference.footprint inference.lanes inference.memory inference.restorers inference.tiles "
-        "inference.whole latents latents.coefficients latents.edit latents.examples latents.figures latents.fillings "
-        "latents.heatmap latents.holes latents.impute latents.interpolate latents.places latents.sample latents.uses "
-        "parallel report report.card report.cohort report.compare report.compare_page report.document report.figures "
-        "report.generative report.page report.panels report.tables report.text report.uses report.words restore train",
+        "baselines.tuning baselines.variation checkpoint evaluate generative generative.images "
+        "generative.likelihood generative.placement generative.reconstruction generative.scoring "
+        "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
+        "inference.restorers inference.tiles inference.whole latents latents.coefficients latents.edit "
+        "latents.examples latents.figures latents.fillings latents.heatmap latents.holes latents.impute "
+        "latents.interpolate latents.places latents.sample latents.uses parallel report report.card report.cohort "
+        "report.compare report.compare_page report.document report.figures report.generative report.page "
+        "report.panels report.tables report.text report.uncertainty report.uses report.words restore train",
         "work on the data",
     ),
     (

@@ -307,6 +307,12 @@ def test_combinations_without_sense_are_refused(tasks, train_, networks, words):
         load(overrides={"tasks.enabled": tasks, "train": train_, "networks": networks})
 
 
+def test_intervals_need_clean_images():
+    ssdu = {"tasks.enabled": ["recon"], "train.supervision": "ssdu"}
+    with pytest.raises(ConfigError, match=r"restore\.uncertainty\.level: intervals are calibrated on clean images"):
+        load(overrides=ssdu | {"restore.uncertainty.level": 0.9})
+
+
 @pytest.mark.parametrize(
     ("task", "options", "how"),
     [

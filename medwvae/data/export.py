@@ -79,7 +79,7 @@ def export_volume(
             shape = (grid.shape[0], grid.shape[1], grid.shape[2])
             _native(folder / "restored.nii.gz", values, affine, shape, target)
             if uncertainty:
-                _native(folder / "uncertainty.nii.gz", *_read(uncertainty), shape, target)
+                _native(folder / "uncertainty.nii.gz", *_read(uncertainty, flat=True), shape, target)
             return Exported(shape[2], 0.0, NO_SOURCE)
         source = find_source(place, values, affine, around=around, number=number, scanned=scanned)
         if hidden:
@@ -91,7 +91,7 @@ def export_volume(
         if uncertainty:
             from medwvae.data.dicom_export_map import export_map
 
-            native = _native(folder / "uncertainty.nii.gz", *_read(uncertainty), source.shape, source.affine)
+            native = _native(folder / "uncertainty.nii.gz", *_read(uncertainty, flat=True), source.shape, source.affine)
             export_map(folder / "uncertainty.dcm", native, source, headers, derivation, hidden=hidden)
         record = {
             "task": derivation.task,
@@ -108,7 +108,7 @@ def export_volume(
     return Exported(len(headers), packed.bound)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _read(path: Path, *, flat: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     lost, voxels = _not_finite(path)
@@ -117,7 +117,7 @@ def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
             f"{lost} of the volume's {voxels} voxels are not numbers (NaN or infinite), which DICOM cannot hold "
             "and nobody may guess; set them to a value, for example the background's, and export again"
         )
-    return nifti.read(path)
+    return nifti.read(path, flat=flat)
 
 
 def _not_finite(path: Path) -> tuple[int, int]:

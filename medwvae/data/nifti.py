@@ -159,8 +159,10 @@ def inspect(path: Path) -> File:
         return File(data, shape, count, _affine(image, header), dtype, offset, slope, intercept)
 
 
-def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def read(path: Path, *, flat: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the one volume of a file, scaled and repaired, and its affine in mm; axes as in the file.
+
+    A map, unlike an image, may have one value everywhere: `flat`.
 
     Raises
     ------
@@ -171,20 +173,20 @@ def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         file = inspect(path)
         if file.count != 1:
             raise Refusal(f"the file holds {file.count} volumes, not one; export each volume as its own file")
-        return repaired(next(file.volumes())), file.affine
+        return repaired(next(file.volumes()), flat=flat), file.affine
     except (OSError, MemoryError) as error:
         raise Refusal(
             f"the file cannot be read ({type(error).__name__}); check permissions, disk and memory"
         ) from error
 
 
-def repaired(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+def repaired(volume: NDArray[np.float32], *, flat: bool = False) -> NDArray[np.float32]:
     """Return the volume with a few NaN and infinite voxels set to the smallest finite value.
 
     Raises
     ------
     Refusal
-        If more than `MAX_NOT_FINITE` of them are not finite, or all have the same value.
+        If more than `MAX_NOT_FINITE` of them are not finite, or all have the same value and may not (`flat`).
     """
     low, high = float(volume.min()), float(volume.max())  # NaN if there is one
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -196,7 +198,7 @@ def repaired(volume: NDArray[np.float32]) -> NDArray[np.float32]:
             )
         low, high = float(volume[~bad].min()), float(volume[~bad].max())
         volume = np.where(bad, np.float32(low), volume)
-    if low == high:
+    if low == high and not flat:
         raise Refusal(f"every voxel has the same value ({low:g}): there is no image in the file")
     return volume
 

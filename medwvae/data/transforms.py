@@ -61,9 +61,17 @@ class Prepared:
         """Slices in network units (S, H, W) to the canonical volume in image units."""
         return np.moveaxis(self.scaling.invert(slices), 0, self.axis)
 
+    def widths_to_volume(self, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Differences or widths in network units (S, H, W) to a canonical volume of them in image units."""
+        return np.moveaxis(self.scaling.invert_width(slices), 0, self.axis)
+
     def to_slices(self, volume: NDArray[np.floating]) -> NDArray[np.float32]:
         """Undo `to_volume`."""
         return np.ascontiguousarray(np.moveaxis(self.scaling.apply(volume), self.axis, 0))
+
+    def widths_to_slices(self, volume: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Undo `widths_to_volume`."""
+        return np.ascontiguousarray(np.moveaxis(volume / self.scaling.factor, self.axis, 0), np.float32)
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically; loads without pickle."""

@@ -1,7 +1,9 @@
 """Restoration networks over whole volumes: slices and volumes by the same code."""
 
-from dataclasses import replace
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from medwvae.inference.footprint import Footprint, measure
 from medwvae.inference.whole import Source, infer, window
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
+from medwvae.seeding import seed_for
 from medwvae.volumetric import as_volumes, is_local, taken
 
 Flips = tuple[tuple[int, ...], ...]
@@ -66,26 +69,103 @@ def restore_volume(
     mixed : torch.dtype, optional
         Type of autocast; None for float32.
     """
+
+    def restored(piece: Piece) -> Tensor:
+        answer = magnitude(model.restore(piece.measurement, flips)).movedim(1, 0)
+        return answer[:, 0] if model.dims == 3 else answer
+
+    return _restored(model, measurement, restored, 1, footprint, max_memory, slices, mixed)[0]
+
+
+def restore_volume_with_spread(
+    model: Restorer,
+    measurement: Measurement,
+    flips: Flips = ((),),
+    *,
+    draws: int,
+    seed: int,
+    footprint: Footprint | None = None,
+    max_memory: int | None = None,
+    slices: int | None = None,
+    mixed: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what `restore_volume` returns, and the standard deviation of every voxel, both (S, 1, H, W).
+
+    Of a network that is `uncertain`; see `Restorer.restore_with_spread`. Noise belongs to a slice and a place in it: it
+    follows from `seed` alone, not from the tiles or the batches.
+    """
+    step, channels = model.alignment(), measurement.start.shape[1]
+    plane = [ceil(size / own) * own for size, own in zip(measurement.start.shape[2:], step[-2:], strict=True)]
+
+    def restored(piece: Piece) -> Tensor:
+        def noise(draw: int) -> Tensor:
+            sections = [
+                torch.randn(channels, *plane, generator=torch.Generator().manual_seed(seed_for(seed, draw, k)))
+                for k in range(*piece.sections(step[0] if model.dims == 3 else 1))
+            ]
+            rows, columns = (
+                slice(part.start, ceil(part.stop / own) * own)
+                for part, own in zip(piece.place[1:], step[-2:], strict=True)
+            )
+            field = torch.stack(sections)[..., rows, columns]
+            return (field.movedim(0, 1)[None] if model.dims == 3 else field).to(piece.measurement.start.device)
+
+        answer, spread = model.restore_with_spread(piece.measurement, flips, draws, noise)
+        both = torch.cat((magnitude(answer), spread), dim=1).movedim(1, 0)
+        return both[:, 0] if model.dims == 3 else both
+
+    found = _restored(model, measurement, restored, 2, footprint, max_memory, slices, mixed)
+    return found[0], found[1]
+
+
+@dataclass
+class Piece:
+    """A part of a volume for a network, and where it lies (spatial slices, which may end beyond the volume)."""
+
+    measurement: Measurement
+    place: tuple[slice, ...]
+
+    def to(self, device: torch.device) -> Self:
+        """Move to a device."""
+        return replace(self, measurement=self.measurement.to(device))
+
+    def sections(self, step: int) -> tuple[int, int]:
+        """Return the first slice and the one behind the last, up to a whole multiple of `step` slices."""
+        start, stop = self.place[0].start, self.place[0].stop
+        return start, start + ceil((stop - start) / step) * step
+
+
+def _restored(
+    model: Restorer,
+    measurement: Measurement,
+    restored: Callable[[Piece], Tensor],
+    maps: int,
+    footprint: Footprint | None,
+    max_memory: int | None,
+    slices: int | None,
+    mixed: torch.dtype | None,
+) -> Sequence[Tensor]:
+    """Return so many maps (S, 1, H, W) of a volume; `restored` gives them of a piece, (maps, *spatial)."""
     footprint = footprint or footprint_of(model, measurement)
     volume, local = model.dims == 3, is_local(measurement)
     count, _, *plane = measurement.start.shape
 
-    def read(index: tuple[slice, ...]) -> Measurement:
+    def read(index: tuple[slice, ...]) -> Piece:
         sections, *place = index
         beyond = sections.stop > count
         part = measurement[sections] if not beyond else taken(measurement, _clamped(sections, count))
         if local:
             part = replace(part, start=window(part.start, place, (2, 3)))
-        return as_volumes([part]) if volume else part.with_neighbours(model.neighbours)
+        return Piece(as_volumes([part]) if volume else part.with_neighbours(model.neighbours), index)
 
     device = next(model.parameters()).device
 
-    def compute(piece: Measurement) -> Tensor:
+    def compute(piece: Piece) -> Tensor:
         with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
-            return magnitude(model.restore(piece, flips)).movedim(1, 0)[0]
+            return restored(piece)
 
     shape = (count, *plane)
-    out = np.empty(shape, np.float32)
+    out = np.empty((maps, *shape), np.float32)
     infer(
         compute,
         Source(shape, read),
@@ -96,7 +176,7 @@ def restore_volume(
         divisible=(True, volume and local, volume and local),
         largest=(None if volume else slices, None, None),
     )
-    return torch.from_numpy(out)[:, None]
+    return tuple(torch.from_numpy(one)[:, None] for one in out)
 
 
 def _clamped(part: slice, size: int) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from medwvae.metrics.subbands import LEVELS
+from medwvae.names import INTERVAL_LEVELS
 from medwvae.wavelets import subband_names
 
 Better = Literal["higher", "lower", "nearest", "neither"]
@@ -72,6 +73,27 @@ def _subband(name: str, level: int) -> Definition:
     )  # fmt: skip
 
 
+_UNKNOWN = "voxels of the head that were not measured as they are (interval wider than 0)"
+
+
+def _coverage(level: float) -> Definition:
+    return Definition(
+        f"coverage_{100 * level:g}", f"Coverage of {100 * level:g} % intervals", "", "nearest", "0 to 1",
+        f"Share of voxels whose true value lies in the interval that was calibrated to hold {100 * level:g} % of them.",
+        _UNKNOWN, 3, level,
+    )  # fmt: skip
+
+
+_THIRDS = {
+    "narrow": "the third of the voxels with the narrowest intervals",
+    "wide": "the third of the voxels with the widest intervals",
+    "dark": "the third of the voxels with the lowest true value",
+    "bright": "the third of the voxels with the highest true value",
+    "flat": "the third of the voxels with the smallest |∇ref| in plane",
+    "edges": "the third of the voxels with the largest |∇ref| in plane",
+}
+
+
 _ALL: Final = (
     Definition(
         "psnr", "PSNR", "dB", "higher", "−∞ to ∞",
@@ -133,9 +155,29 @@ _ALL: Final = (
         "Mean frequency of the noise power spectrum of x − ref in soft tissue: low where noise is smoothed to blobs.",
         "patches of 16 × 16 voxels wholly in soft tissue", 3,
     ),
+    *(_coverage(level) for level in INTERVAL_LEVELS),
+    *(
+        Definition(
+            f"coverage_{name}", f"Coverage, {name}", "", "nearest", "0 to 1",
+            f"Share of voxels whose true value lies in the 90 % interval, in {words}.", _UNKNOWN, 3, 0.9,
+        )
+        for name, words in _THIRDS.items()
+    ),
+    Definition(
+        "interval_width", "Interval width", "", "lower", "0 to ∞",
+        "Mean width of the 90 % intervals, as a share of the truth's maximum.", _UNKNOWN, 4,
+    ),
+    Definition(
+        "width_error_rank", "Rank of width and error", "", "higher", "−1 to 1",
+        "Spearman's correlation of interval width and absolute error over voxels.", _UNKNOWN, 3,
+    ),
 )  # fmt: skip
 
 DEFINITIONS: Final[Mapping[str, Definition]] = {one.name: one for one in _ALL}
+OF_INTERVALS: Final = tuple(
+    name for name in DEFINITIONS if name.startswith("coverage_") or name in ("interval_width", "width_error_rank")
+)
+"""Metrics of intervals, which only methods that are sure or unsure of themselves have."""
 
 
 def definition(metric: str) -> Definition:

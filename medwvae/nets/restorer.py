@@ -1,13 +1,20 @@
 """What every network of the project is to the training loop and to restoration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 
-from medwvae.operators import Measurement
+from medwvae.nets.posterior import Posterior
+from medwvae.operators import Measurement, magnitude
 
 SCALE_RATE = 10.0
+Noise = Callable[[int], Tensor]
+"""Number of a draw to its white noise: N(0, 1), shaped like the start image padded to `Restorer.alignment`."""
+ROUNDING = 1e-6
+"""A spread below this, in network units, is rounding: the voxel is known."""
 
 
 @dataclass
@@ -73,3 +80,51 @@ class Restorer(nn.Module):
             image = self(measurement.flip(axes)).image.float()
             total += image.flip(axes) if axes else image
         return measurement.project(total / len(flips))
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the network says how sure it is of an answer (`posterior`)."""
+        return False
+
+    def posterior(self, measurement: Measurement) -> Posterior:
+        """Return the distribution of the answer, of a network that is `uncertain`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def restore_with_spread(
+        self, measurement: Measurement, flips: tuple[tuple[int, ...], ...], draws: int, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Return the answer of `restore`, and the standard deviation of its magnitude, (B, 1, *spatial).
+
+        The posterior is the mixture of those of the mirrored copies: its variance is the mean of theirs, and that of
+        their answers. A copy's own variance is known in closed form (`Posterior.variance`) or comes from its share of
+        the draws, one of which is in memory at a time. Voxels that are known have none.
+
+        Parameters
+        ----------
+        draws : int
+            Draws in all, at least one a copy.
+        noise : callable
+            See `Noise`.
+        """
+        total = torch.zeros_like(measurement.start)
+        within = mean = between = torch.zeros_like(magnitude(total))
+        share = ceil(draws / len(flips))
+        for copy, axes in enumerate(flips):
+
+            def turned(x: Tensor, axes: tuple[int, ...] = axes) -> Tensor:
+                return x.flip(axes) if axes else x
+
+            posterior = self.posterior(measurement.flip(axes))
+            seen = magnitude(posterior.answer)
+            variance = posterior.variance()
+            if variance is None:
+                drawn = (posterior.draw(turned(noise(copy * share + k))) for k in range(share))
+                variance = sum(((magnitude(x) - seen).square() for x in drawn), torch.zeros_like(seen)) / share
+            within = within + turned(variance)
+            total += turned(posterior.answer)
+            step = turned(seen) - mean
+            mean = mean + step / (copy + 1)
+            between = between + step * (turned(seen) - mean)
+        spread = ((within + between) / len(flips)).clamp(min=0).sqrt()
+        return measurement.project(total / len(flips)), torch.where(spread < ROUNDING, 0, spread)

@@ -13,6 +13,8 @@ from medwvae.wavelets import Coefficients, analyse, subband_names
 from medwvae.wavelets import fallback as plain  # features stay in their own, often half, precision
 
 NoiseKind = Literal["fixed", "global", "level", "subband"]
+LOCAL = 5.0
+"""Bound of a coefficient's own |log-scale|: a factor of 150 either way, beyond which no residual asks."""
 
 
 class NoiseScale(nn.Module):
@@ -120,12 +122,39 @@ class CoefficientEncoder(nn.Module):
             above = width
         self.stems, self.downs, self.heads = nn.ModuleList(stems), nn.ModuleList(downs), nn.ModuleList(heads)
         self.joins, self.ups = nn.ModuleList(joins), nn.ModuleList(ups)
+        self.widths = tuple(widths)
+        self.scale_heads: nn.ModuleList | None = None
+
+    def add_scale_heads(self) -> None:
+        """Add heads that predict a log-scale for every coefficient; silent (0) at the start."""
+        bands = [2 ** len(axes) - (level < self.levels) for level, axes in enumerate(self.axes, 1)]
+        self.scale_heads = nn.ModuleList(
+            conv(self.dims, width, self.channels * count, zero=True)
+            for width, count in zip(self.widths, bands, strict=True)
+        )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
         """(B, C + beside, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients of the first C.
 
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
         """
+        coefficients, _ = self._predicted(x, condition)
+        return coefficients
+
+    def with_scales(self, x: Tensor, condition: Tensor | None = None) -> tuple[Coefficients, Coefficients]:
+        """Return what `forward` returns, and the log-scale of every coefficient (0 without `add_scale_heads`).
+
+        The heads read the features without sending a gradient into them, and their answers lie within ±`LOCAL`.
+        """
+        coefficients, features = self._predicted(x, condition)
+        silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
+        if self.scale_heads is None:
+            return coefficients, silent
+        logs = [head(feature.detach()).float() for head, feature in zip(self.scale_heads, features, strict=True)]
+        return coefficients, _corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
+
+    def _predicted(self, x: Tensor, condition: Tensor | None) -> tuple[Coefficients, list[Tensor]]:
+        """Return ĉ and the features that it was read from, fine to coarse."""
         with torch.autocast(x.device.type, enabled=False):  # the transform of the image itself stays exact
             approximations: list[Tensor] = []
             details: list[Tensor] = []
@@ -158,7 +187,7 @@ class CoefficientEncoder(nn.Module):
             up = _merged(lifted, tuple(features[j].shape[2:]), axes)
             features[j] = self.ups[j](features[j] + up)
         corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
-        return _corrected(coefficients, corrections)
+        return _corrected(coefficients, corrections), features
 
 
 def _split(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

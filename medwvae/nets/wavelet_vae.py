@@ -3,12 +3,14 @@
 Unrolled with exact data consistency; docs/model.md. The generative models are in `medwvae.nets.wavelet_latent`.
 """
 
-from typing import cast
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from medwvae.nets.blocks import conv, crop_to, pad_to_multiple
+from medwvae.nets.posterior import Posterior
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
 from medwvae.operators import Measurement
@@ -30,10 +32,11 @@ class WaveletVAE(Restorer):
         Alternating projections before the first round (POCS: Haacke, Lindskog and Lin 1991): onto real, non-negative
         images, as demodulated tissue is, and onto the known samples. They cost no training.
     noise, initial_noise
-        Sharing and start of the scale s of q(c | y) = N(ĉ, s²); no noise is drawn.
+        Sharing and start of the scale s of q(c | y) = N(ĉ, s²), see `NoiseScale`; no noise is drawn. With `coefficient`
+        the last round predicts a factor for every coefficient, on top of its subband's s.
     scale_weight : float
-        Weight of the Gaussian negative log-likelihood that fits s to the residual coefficients. The mean ĉ is detached
-        there, so s is calibrated without bending the restoration.
+        Weight of the Gaussian negative log-likelihood that fits s to the residual coefficients. The mean ĉ and the
+        features are detached there, so s is fitted without bending the restoration.
     refine : int
         Width of the refinement r_θ after the inverse transform (full resolution); 0 for none.
     slice_levels : int, optional
@@ -53,7 +56,7 @@ class WaveletVAE(Restorer):
         rounds: int = 1,
         shared: bool = False,
         positivity: int = 0,
-        noise: NoiseKind = "subband",
+        noise: NoiseKind | Literal["coefficient"] = "subband",
         initial_noise: float = 0.1,
         scale_weight: float = 1e-3,
         refine: int = 0,
@@ -77,13 +80,16 @@ class WaveletVAE(Restorer):
             )
             for _ in range(encoders)
         )
-        self.noise = NoiseScale(noise, self.levels, dims, initial_noise, slice_levels)
+        shared_by: NoiseKind = "subband" if noise == "coefficient" else noise
+        self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
         self.per_axis = tuple(sum(axis in axes for axes in self.noise.axes) for axis in range(dims))
         self.refinement = (
             nn.Sequential(conv(dims, channels, refine), nn.ReLU(), conv(dims, refine, channels, zero=True))
             if refine
             else None
         )
+        if noise == "coefficient":  # last of all, so that every other weight starts as without them
+            cast(CoefficientEncoder, self.encoders[-1]).add_scale_heads()
 
     def alignment(self) -> tuple[int, ...]:
         """See `Restorer.alignment`."""
@@ -93,9 +99,8 @@ class WaveletVAE(Restorer):
         self, x: Tensor, condition: Tensor | None = None, round_index: int = 0, neighbours: Tensor | None = None
     ) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
-        x = x if neighbours is None else torch.cat((x, neighbours), dim=1)
-        padded = pad_to_multiple(x, self.alignment(), self.dims)
-        return cast(Coefficients, self.encoders[round_index % len(self.encoders)](padded, condition))
+        encoder = self.encoders[round_index % len(self.encoders)]
+        return cast(Coefficients, encoder(self._padded(x, neighbours), condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
         """r_θ(W⁻¹ c) cropped to `shape`."""
@@ -104,30 +109,68 @@ class WaveletVAE(Restorer):
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Restore a batch; see `Restorer.forward`."""
+        x, known = self._until_last(measurement)
+        if truth is None:
+            coefficients = self.encode(x, known, self.rounds - 1, measurement.neighbours)
+            return Estimate(self._answer(measurement, coefficients), x.new_zeros(()), {})
+        coefficients, local = self._last(x, known, measurement)
+        image = self._answer(measurement, coefficients)
+        penalty = self._scale_term(image, truth, local)
+        return Estimate(image, penalty, {"scale": penalty.detach()})
+
+    @property
+    def uncertain(self) -> bool:
+        """See `Restorer.uncertain`."""
+        return True
+
+    @torch.no_grad()
+    def posterior(self, measurement: Measurement) -> Posterior:
+        """Return q(c | y) of the last round; its draws agree with the data as the answer does."""
+        coefficients, local = self._last(*self._until_last(measurement), measurement)
+        scales = local.map_stacked(lambda kind, level, log: self.noise(kind, level) * log.exp())
+        decode = partial(self._answer, measurement)
+        free = measurement.local and self.refinement is None and measurement.start.shape[1] == 1
+        return Posterior(decode(coefficients), coefficients, scales, decode, free)
+
+    def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
+        """Return the image before the last round, and the conditions that the encoder reads."""
         x = measurement.start
-        shape = tuple(x.shape[2:])
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
         known = measurement.conditions()[:, : self.conditions] if self.conditions else None
-        for k in range(self.rounds):
-            x = measurement.project(self.decode(self.encode(x, known, k, measurement.neighbours), shape))
-        if truth is None:
-            return Estimate(x, x.new_zeros(()), {})
-        penalty = self._scale_term(x, truth)
-        return Estimate(x, penalty, {"scale": penalty.detach()})
+        for k in range(self.rounds - 1):
+            x = self._answer(measurement, self.encode(x, known, k, measurement.neighbours))
+        return x, known
+
+    def _last(self, x: Tensor, known: Tensor | None, measurement: Measurement) -> tuple[Coefficients, Coefficients]:
+        """Return ĉ of the last round and the factors of its scales, as logarithms."""
+        encoder = cast(CoefficientEncoder, self.encoders[-1])
+        return encoder.with_scales(self._padded(x, measurement.neighbours), known)
+
+    def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
+        return measurement.project(self.decode(coefficients, tuple(measurement.start.shape[2:])))
+
+    def _padded(self, x: Tensor, neighbours: Tensor | None) -> Tensor:
+        x = x if neighbours is None else torch.cat((x, neighbours), dim=1)
+        return pad_to_multiple(x, self.alignment(), self.dims)
 
     def scales(self) -> dict[str, float]:
         """Learned s by subband."""
         return self.noise.by_subband()
 
-    def _scale_term(self, image: Tensor, truth: Tensor) -> Tensor:
+    def log_scales(self) -> list[nn.Parameter]:
+        """See `Restorer.log_scales`."""
+        return [self.noise.log_s]
+
+    def _scale_term(self, image: Tensor, truth: Tensor, local: Coefficients) -> Tensor:
         """`scale_weight` × Gaussian NLL of the residual coefficients under s, their mean (up to ½ log 2π)."""
         residual = dwt(pad_to_multiple(truth - image.detach(), self.alignment(), self.dims), self.per_axis, self.dims)
         total, count = image.new_zeros(()), 0
-        parts = [("a", residual.levels, residual.approximation)]
-        parts += [("d", residual.levels - i, d) for i, d in enumerate(residual.details)]
-        for kind, level, r in parts:
-            s = self.noise(kind, level)
-            total = total + ((r / s).square() / 2 + s.log()).sum()
+        parts = [("a", residual.levels, residual.approximation, local.approximation)]
+        for i, (d, log) in enumerate(zip(residual.details, local.details, strict=True)):
+            parts.append(("d", residual.levels - i, d, log))
+        for kind, level, r, log in parts:
+            log_s = self.noise(kind, level).log() + log
+            total = total + ((r * (-log_s).exp()).square() / 2 + log_s).sum()
             count += r.numel()
         return self.scale_weight * total / count

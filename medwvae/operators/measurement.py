@@ -52,6 +52,11 @@ class Measurement:
         return None if self.operator is None else self.operator.mask
 
     @property
+    def local(self) -> bool:
+        """Whether what is known of a voxel concerns that voxel alone (noise): nothing is known exactly."""
+        return self.data is None
+
+    @property
     def kspace(self) -> Tensor | None:
         """The data of a single-coil Cartesian measurement, complex (B, 1, *spatial), zero where not sampled."""
         return self.data if isinstance(self.operator, FourierSampling) else None

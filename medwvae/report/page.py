@@ -2,20 +2,21 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medwvae.metrics.definitions import definition
+from medwvae.metrics.definitions import OF_INTERVALS, definition
 from medwvae.names import PARTS
 from medwvae.report import figures, panels
 from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.generative import GenerativeInputs, about_models, generative_section
 from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
 from medwvae.report.text import environment
+from medwvae.report.uncertainty import IntervalInputs, interval_section
 from medwvae.report.uses import uses_section
 from medwvae.report.words import (
     CONTRAST_LABELS,
@@ -57,6 +58,7 @@ class ReportInputs:
     settings, protocols, durations : in plain words by problem and by protocol; seconds by rule.
     provenance : configuration, digests, versions, seeds, machine; nested as it comes.
     parameters : (task, network) to the number of parameters.
+    intervals : problem to method to its calibrated intervals, of methods that have some.
     volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
     reference : our method. figures_per_task : subjects shown per task (median, worst, best of `reference`, ...).
     """
@@ -81,6 +83,7 @@ class ReportInputs:
     volume_scores: pd.DataFrame | None = None
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
+    intervals: dict[str, dict[str, IntervalInputs]] = field(default_factory=dict)
 
 
 def build(inputs: ReportInputs) -> str:
@@ -175,6 +178,7 @@ def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     metrics = inputs.metrics
     task, more = main_and_more(whole)
+    more = _without_intervals(more)
     mine = metrics[
         (metrics["task"].astype(str) == task["task"])
         & (metrics["setting"].astype(str) == task["setting"])
@@ -192,6 +196,7 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
     block = blocks[metric]
     title = key if key != task["task"] else task_label(key)
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
+    examples = list(_panels(inputs, task["task"], mine, task, shown))
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
         "name": task_label(task["task"]),
@@ -218,7 +223,8 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
         "rivals": len(tests),
         "region": label(region, REGION_LABELS),
         "strips": figures.strips(title, mine, task, region, shown),
-        "panels": list(_panels(inputs, task["task"], mine, task, shown)),
+        "panels": examples,
+        "intervals": list(_intervals(inputs, whole, mine, examples, title)),
         "curves": figures.training_curves(title, histories),
         "scales": {
             label(n): svg
@@ -226,6 +232,32 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
             if (svg := figures.noise_scales(f"{title}, {label(n)}", history))
         },
     }
+
+
+def _without_intervals(task: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's result without the metrics of intervals, which have a place of their own."""
+    regions = {r: {m: b for m, b in of.items() if m not in OF_INTERVALS} for r, of in task["regions"].items()}
+    return task | {"regions": {region: blocks for region, blocks in regions.items() if blocks}}
+
+
+def _intervals(
+    inputs: ReportInputs, task: Mapping[str, Any], metrics: pd.DataFrame, examples: list[dict[str, Any]], title: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the section of every method with intervals, shown on the subject that is shown first."""
+    for method, intervals in inputs.intervals.get(task["task"], {}).items():
+        shown = None
+        if examples and (restored := inputs.volumes[task["task"]].get(method)):
+            example = examples[0]
+            shown = {name: example[name] for name in ("volume", "modality", "side", "subject", "unit")}
+            volume = shown["volume"]
+            shown |= {
+                "truth": inputs.truths[volume],
+                "restored": restored.get(volume, Path()),
+                "axis": inputs.slice_axis.get(volume, 2),
+            }
+        section = interval_section(method, intervals, task["regions"].get("head", {}), metrics, shown, title)
+        if section is not None:
+            yield section
 
 
 def _columns(task: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
@@ -285,6 +317,9 @@ def _panels(
         }
         yield {
             "panel": panels.panel(inputs.truths[volume], paths, inputs.slice_axis.get(volume, 2), modality, side),
+            "volume": volume,
+            "modality": modality,
+            "side": side,
             "subject": subject,
             "volumes": len(of_subject),
             "place": "only" if len(ranked) == 1 else place,

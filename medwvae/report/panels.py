@@ -18,7 +18,10 @@ from medwvae.anatomy import middle
 
 Array = NDArray[np.float32]
 ERROR_MAP = "magma"
+WIDTH_MAP = "cividis"
+"""Alike to eyes with and without a colour vision deficiency (Nuñez, Anderton and Renslow, 2018)."""
 CT_WINDOW = (-160.0, 240.0)  # centre 40, width 400 HU
+_PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,25 @@ class Panel:
     plane: str
     left: str
     position: str = ""
+
+
+@dataclass(frozen=True)
+class IntervalPanel:
+    """One slice of a restored volume, of half the width of its intervals, and of its error.
+
+    Attributes
+    ----------
+    pictures : name to `data:` address, from left to right.
+    top : upper end of the scale of width and error, in the unit of the volume.
+    ratio, plane, left, position : as in `Panel`.
+    """
+
+    pictures: dict[str, str]
+    top: float
+    ratio: float
+    plane: str
+    left: str
+    position: str
 
 
 @dataclass
@@ -115,7 +137,35 @@ def panel(truth: Path, methods: Mapping[str, Path], axis: int, modality: str, si
         box=(*corner, *extent),
         window=(low, high),
         error_top=top,
-        plane=("sagittal", "coronal", "axial")[axis],
+        plane=_PLANES[axis],
+        left="A" if axis == 0 else "R",
+        position=f"{index + 1} of {reference.shape[axis]}",
+    )
+
+
+def interval_panel(
+    truth: Path, restored: Path, half: Path, axis: int, modality: str, side: int
+) -> IntervalPanel | None:
+    """Return the slice of `panel` with half the width of its intervals; None where a volume is not on the grid."""
+    reference = _Source(truth, axis)
+    index = _middle(reference)
+    goal = reference.slice(index)
+    result, width = (_restored(path, reference, index) for path in (restored, half))
+    if isinstance(result, str) or isinstance(width, str):
+        return None
+    low, high = CT_WINDOW if modality == "CT" else (0.0, float(np.percentile(goal, 99.7)) or 1.0)
+    top = float(np.percentile(width, 99.5)) or 1.0
+    across, up = (spacing for k, spacing in enumerate(reference.spacing) if k != axis)
+    height, columns = goal.shape
+    return IntervalPanel(
+        pictures={
+            "Result": _png(scaled(result, low, high), side),
+            "Half-width": _png(scaled(width, 0.0, top), side, WIDTH_MAP),
+            "Absolute error": _png(scaled(np.abs(result - goal), 0.0, top), side, WIDTH_MAP),
+        },
+        top=top,
+        ratio=columns * across / (height * up),
+        plane=_PLANES[axis],
         left="A" if axis == 0 else "R",
         position=f"{index + 1} of {reference.shape[axis]}",
     )

@@ -158,8 +158,23 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         },
         generative=_generative_inputs(config),
         volume_scores=_volume_scores(config),
+        intervals=_interval_inputs(config, records, names),
         figures_per_task=config.report.subjects_shown,
     )
+
+
+def _interval_inputs(config: Config, records: dict[tuple[str, str], Any], names: list[str]) -> Any:
+    """Gather what the page shows of intervals: problem to method, of those that have some."""
+    from medwvae.report.uncertainty import IntervalInputs
+    from medwvae.statistics import Calibration
+
+    found: dict[str, dict[str, IntervalInputs]] = {}
+    for (problem, method), record in records.items():
+        if known := record["details"].get("uncertainty"):
+            folder = paths.restored(config.root, problem, method)
+            maps = {name: paths.uncertainty(folder, name) for name in names}
+            found.setdefault(problem, {})[method] = IntervalInputs(Calibration.from_dict(known), known["draws"], maps)
+    return found
 
 
 def _volume_scores(config: Config) -> Any:

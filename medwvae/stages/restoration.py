@@ -1,8 +1,10 @@
 """The test volumes restored by one method, and all methods of a problem (a task, or one of its settings) scored."""
 
+import json
+import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from medwvae import paths
 from medwvae.config import Config, Problem
@@ -13,7 +15,9 @@ from medwvae.stages.plan import each, methods_of
 from medwvae.stages.training import trained
 
 if TYPE_CHECKING:
-    from medwvae.restore import Method, Record
+    from medwvae.degradation import Degradation
+    from medwvae.restore import Method, Record, SpreadMethod
+    from medwvae.statistics import Calibration
 
 
 def restore(config: Config, task: str, method: str, threads: int, max_memory: str | None = None) -> None:
@@ -34,7 +38,8 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
     degrade = build.degradation(config, problem.id)
-    run, record = _method(config, problem, method, max_memory or config.restore.max_memory)
+    run, spread, record = _method(config, problem, method, max_memory or config.restore.max_memory)
+    calibration = None if spread is None else _calibrated(config, problem, spread, degrade, record)
     for old in paths.restored(root, problem.id, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
     with counter(f"restore {problem.id}/{method}", len(cases)) as advance:
@@ -47,6 +52,9 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
             folder=paths.restored(root, problem.id, method),
             record=record,
             advance=advance,
+            spread=spread,
+            calibration=calibration,
+            unsupported=config.restore.unsupported,
         )
     restoration.write_record(paths.record(root, problem.id, method), record)
 
@@ -61,7 +69,7 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     from medwvae.evaluate import Restored, by_subject, score_volumes, write_table
 
     items = [
-        Restored(method, kind, paths.restored(root, problem, method))
+        Restored(method, kind, paths.restored(root, problem, method), _calibration(root, problem, method))
         for method, kind in methods_of(config, problem).items()
     ]
     cases = load_cases(paths.prepared_index(root), "test")
@@ -89,8 +97,20 @@ def evaluate(config: Config, task: str, threads: int) -> None:
     write_table(paths.scores(root, problem), by_subject(volumes))
 
 
-def _method(config: Config, problem: Problem, name: str, max_memory: str | None) -> "tuple[Method, Record]":
-    """Return a method ready to run and the beginning of its record."""
+def _calibration(root: Path, problem: str, method: str) -> "Calibration | None":
+    """Return what a restoration noted of its intervals; None where it has none."""
+    from medwvae.statistics import Calibration
+
+    record = paths.record(root, problem, method)
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    found = known.get("details", {}).get("uncertainty")
+    return None if found is None else Calibration.from_dict(found)
+
+
+def _method(
+    config: Config, problem: Problem, name: str, max_memory: str | None
+) -> "tuple[Method, SpreadMethod | None, Record]":
+    """Return a method ready to run, the same with its spread where it is asked for, and the beginning of its record."""
     from medwvae import restore as restoration
     from medwvae.inference.memory import parse_size
     from medwvae.self_supervision import blended
@@ -99,25 +119,55 @@ def _method(config: Config, problem: Problem, name: str, max_memory: str | None)
     ceiling = None if max_memory is None else parse_size(max_memory)
     record = restoration.Record(kind=methods_of(config, problem.id)[name])
     if name == "input":
-        return restoration.input_method, record
+        return restoration.input_method, None, record
     if name in NETWORKS:
         model, meta = trained(config, problem.task, name)
         record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
         device, precision = device_for(config.train.accelerator), meta["precision"]
         if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
             precision = best_precision("cpu")
-        run = restoration.network_method(
-            model,
-            self_ensemble=config.restore.self_ensemble,
-            batch=config.restore.batch,
-            precision=precision,
-            device=device,
-            max_memory=ceiling,
-        )
+        how: dict[str, Any] = {
+            "self_ensemble": config.restore.self_ensemble,
+            "batch": config.restore.batch,
+            "precision": precision,
+            "device": device,
+            "max_memory": ceiling,
+        }
+        spread = None
+        if config.restore.uncertainty.level is not None and model.uncertain:
+            spread = restoration.network_spread_method(model, draws=config.restore.uncertainty.draws, **how)
+        run = restoration.network_method(model, **how)
         if config.train.supervision == "noise2self":
             run = blended(run)
-        return run, record
-    return _tuned(config, problem, name, record)
+        return run, spread, record
+    run, record = _tuned(config, problem, name, record)
+    return run, None, record
+
+
+def _calibrated(
+    config: Config, problem: Problem, spread: "SpreadMethod", degrade: "Degradation", record: "Record"
+) -> "Calibration":
+    """Calibrate intervals on the validation subjects, and note in the record what came out."""
+    from medwvae import restore as restoration
+    from medwvae.data.loaders import load_cases
+
+    wanted = config.restore.uncertainty
+    cases = load_cases(paths.prepared_index(config.root), "val")
+    started = time.perf_counter()
+    with counter(f"calibrate {problem.id}", len(cases)) as advance:
+        found = restoration.calibrated(
+            cases,
+            spread,
+            degrade,
+            seed=config.seed,
+            task=problem.task,
+            level=cast(float, wanted.level),
+            bounded=wanted.bounded,
+            advance=advance,
+        )
+    seconds = round(time.perf_counter() - started, 2)
+    record.details["uncertainty"] = found.to_dict() | {"draws": wanted.draws, "seconds": seconds}
+    return found
 
 
 def _tuned(config: Config, problem: Problem, name: str, record: "Record") -> "tuple[Method, Record]":

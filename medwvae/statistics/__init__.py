@@ -4,22 +4,28 @@ SciPy and statsmodels do the mathematics; what is asked of them, and why, is in 
 """
 
 from medwvae.statistics.comparisons import Paired, Worsening, holm, paired, worse
+from medwvae.statistics.conformal import Calibration, calibrate, conformal_factor, coverage_of, scores
 from medwvae.statistics.intervals import RESAMPLES, Interval, bootstrap_bounds, mean_interval, per_subject
 from medwvae.statistics.power import subjects_needed
 from medwvae.statistics.subgroups import age_band, groups, subgroup_rows
 
 __all__ = [
     "RESAMPLES",
+    "Calibration",
     "Interval",
     "Paired",
     "Worsening",
     "age_band",
     "bootstrap_bounds",
+    "calibrate",
+    "conformal_factor",
+    "coverage_of",
     "groups",
     "holm",
     "mean_interval",
     "paired",
     "per_subject",
+    "scores",
     "subgroup_rows",
     "subjects_needed",
     "worse",

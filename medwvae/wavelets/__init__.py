@@ -12,6 +12,7 @@ from medwvae.wavelets.exchange import from_pywt, to_ptwt, to_pywt
 from medwvae.wavelets.filters import MODES, Mode
 from medwvae.wavelets.level import analyse, synthesise
 from medwvae.wavelets.transform import DWT, IDWT, dwt, idwt
+from medwvae.wavelets.variance import idwt_variance
 
 __all__ = [
     "DWT",
@@ -23,6 +24,7 @@ __all__ = [
     "dwt",
     "from_pywt",
     "idwt",
+    "idwt_variance",
     "subband_names",
     "synthesise",
     "to_ptwt",

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medwvae.metrics.coverage import interval_metrics
 from medwvae.metrics.definitions import DEFINITIONS, definition
-from medwvae.names import METRICS, Region
-from medwvae.protocols import PROTOCOLS
+from medwvae.names import INTERVAL_LEVELS, METRICS, Region
+from medwvae.protocols import PROTOCOLS, Score
 from medwvae.scores import ct_scores, scores_of
 from tests.cases import head_like
 from tests.metrics.test_ct_and_lesions import skull
@@ -23,6 +24,10 @@ def every_score():
     )
     ref, inside = skull()
     noisy = ref + np.random.default_rng(1).normal(0, 9, ref.shape)
+    rng, factors = np.random.default_rng(2), {level: 2 * level for level in INTERVAL_LEVELS}
+    spread = rng.random(image.shape).astype(np.float32)
+    intervals = interval_metrics(x, image, spread, mask=head, factors=factors)
+    found += [Score("head", name, value, definition(name).unit) for name, value in intervals.items()]
     return found, ct_scores(noisy, ref, inside, (0.5, 0.5))
 
 

@@ -1,0 +1,148 @@
+"""From validation subjects to maps of intervals beside the results, and to their scores."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from medwvae import paths, restore
+from medwvae.data import nifti
+from medwvae.degradation import Denoise, Inpaint, Recon, SparseView, Superres
+from medwvae.errors import InputError
+from medwvae.evaluate import Restored, by_subject, score_volumes
+from medwvae.metrics.definitions import OF_INTERVALS
+from medwvae.operators import Measurement, to_kspace
+from medwvae.statistics import Calibration
+from medwvae.unsupported import unsupported_detail
+from medwvae.wavelets import dwt
+from tests.cases import case
+
+DEGRADE = Denoise(0.08, "gaussian")
+SHAPE = (12, 24, 20)
+OPTIONS: dict[str, Any] = {"seed": 1, "task": "denoise"}
+
+
+def honest(measurement, seed):
+    """Answer with the noisy image: its error has a known law, half as strong as is said."""
+    return measurement.start, torch.full_like(measurement.start, 2 * float(measurement.sigma.flatten()[0]))
+
+
+def study(tmp_path, level=0.9, **more):
+    known = [case(f"v{k}", SHAPE, seed=k) for k in range(4)]
+    tested = [case(f"t{k}", SHAPE, seed=9 + k, axis=k) for k in range(3)]
+    calibration = restore.calibrated(known, honest, DEGRADE, level=level, **OPTIONS)
+    record = restore.restore_cases(
+        tested, lambda m: honest(m, 0)[0], DEGRADE, folder=tmp_path, record=restore.Record("ours"),
+        spread=honest, calibration=calibration, **more, **OPTIONS,
+    )  # fmt: skip
+    return tested, calibration, record
+
+
+def test_calibrated_intervals_hold_their_level_on_other_subjects(tmp_path):
+    tested, calibration, _ = study(tmp_path)
+    assert calibration.factors[0.9] == pytest.approx(1.645 / 2, rel=0.08)
+    table = score_volumes(
+        tested, [Restored("wavelet_vae", "ours", tmp_path, calibration)],
+        run="r", task="denoise", setting="s", regions=("head",),
+    )  # fmt: skip
+    values = by_subject(table).groupby("metric")["value"].mean()
+    for level in calibration.factors:
+        assert values[f"coverage_{100 * level:g}"] == pytest.approx(level, abs=0.03)
+    # A constant width has no rank; all other metrics of intervals are there.
+    assert set(values.index) & set(OF_INTERVALS) == set(OF_INTERVALS) - {"width_error_rank"}
+    plain = score_volumes(
+        tested, [Restored("wavelet_vae", "ours", tmp_path)], run="r", task="denoise", setting="s", regions=("head",)
+    )
+    pd.testing.assert_frame_equal(
+        plain.reset_index(drop=True), table[~table["metric"].isin(OF_INTERVALS)].reset_index(drop=True)
+    )
+
+
+def test_maps_lie_beside_the_results_in_their_units(tmp_path):
+    tested, calibration, _ = study(tmp_path, level=0.8)
+    one = tested[0]
+    half, affine = nifti.read(paths.uncertainty(tmp_path, one.volume), flat=True)
+    np.testing.assert_allclose(affine, one.prepared.affine)
+    expected = 2 * 0.08 * one.prepared.maximum * calibration.factor * one.prepared.scaling.factor
+    np.testing.assert_allclose(half, expected, rtol=1e-5)
+    np.testing.assert_allclose(one.prepared.widths_to_slices(half), expected / one.prepared.scaling.factor, rtol=1e-5)
+    assert not list(tmp_path.glob("*_unsupported*"))
+    paths.uncertainty(tmp_path, one.volume).unlink()
+    with pytest.raises(InputError, match=r"_uncertainty\.nii\.gz is missing"):
+        score_volumes(
+            tested, [Restored("w", "ours", tmp_path, calibration)], run="r", task="denoise", setting="s",
+            regions=("head",),
+        )  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        study(tmp_path / name)
+    for path in sorted((tmp_path / "one").glob("*.nii.gz")):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_record_holds_the_calibration(tmp_path):
+    _, calibration, record = study(tmp_path)
+    record.details["uncertainty"] = calibration.to_dict()
+    restore.write_record(tmp_path / "record.json", record)
+    known = json.loads((tmp_path / "record.json").read_text())["details"]["uncertainty"]
+    assert Calibration.from_dict(known) == calibration
+
+
+# --- detail without support ------------------------------------------------------------------------------------------
+
+
+def halved(shape=(3, 1, 32, 28)):
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return Superres(2)(image, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
+
+
+def test_what_was_measured_is_supported():
+    measurement = halved()
+    found = unsupported_detail(measurement, measurement.start)
+    assert found is not None and float(found.max()) < 1e-5
+
+
+@pytest.mark.parametrize("degrade", [Recon(3, 0.15, "random", 0.5), SparseView(12)], ids=["recon", "ct"])
+def test_a_magnitude_and_a_sinogram_have_a_map_as_well(degrade):
+    one = case(shape=(3, 24, 20))
+    measurement = degrade(one.slices(), one.maximum(), torch.Generator().manual_seed(0), None).measurement
+    found = unsupported_detail(measurement, one.slices())
+    assert found is not None and found.shape == one.slices().shape
+    assert found.isfinite().all() and 1e-3 < float(found.mean()) < 0.5
+
+
+def test_invented_detail_shows_where_it_is_and_with_its_energy():
+    measurement = halved()
+    invented = torch.zeros_like(measurement.start)
+    invented[1, :, 8:16, 8:16] = 0.5 * (-1.0) ** torch.arange(8)  # the highest frequency: outside the centre
+    unseen = invented - measurement.operator.adjoint(measurement.operator.forward(invented))
+    found = unsupported_detail(measurement, measurement.start + invented)
+    assert found is not None
+    details = sum(float(d.square().sum()) for d in dwt(unseen, 3).details)
+    assert float(found.square().sum()) == pytest.approx(details, rel=1e-4)
+    assert found[1, 0, 8:16, 8:16].mean() > 5 * found[1, 0, 20:, 20:].mean()
+    assert float(found[0].max()) < 1e-5
+    kspace = to_kspace(unseen)
+    assert float(kspace[measurement.mask.expand_as(kspace)].abs().max()) < 1e-5
+
+
+def test_lost_pixels_alone_are_unsupported_and_noise_hides_nothing(tmp_path):
+    image = torch.rand(2, 1, 32, 24, generator=torch.Generator().manual_seed(0))
+    measurement = Inpaint()(image, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
+    found = unsupported_detail(measurement, image)
+    assert measurement.mask is not None
+    blocks = torch.nn.functional.max_pool2d((~measurement.mask).float(), 8).repeat_interleave(8, 2)
+    reached = blocks.repeat_interleave(8, 3).bool().expand_as(image)
+    assert found is not None and not found[~reached].any() and found[reached].any()
+    assert unsupported_detail(Measurement(image), image) is None
+    one = case("v", shape=(9, 24, 24))
+    restore.restore_cases(
+        [one], lambda m: 1 - 0.5 * m.start, Inpaint(), seed=1, task="inpaint", folder=tmp_path,
+        record=restore.Record("input"), unsupported=True,
+    )  # fmt: skip
+    assert nifti.read(paths.unsupported(tmp_path, "v"))[0].shape == nifti.read(paths.volume(tmp_path, "v"))[0].shape
