@@ -100,7 +100,7 @@ def network_spread_method(
 
     def restore(measurement: Measurement, seed: int) -> tuple[Tensor, Tensor]:
         if not known:
-            known.append(footprint_of(model, measurement))
+            known.append(footprint_of(model, measurement, spread=True))
         return restore_volume_with_spread(
             model,
             measurement,

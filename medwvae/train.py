@@ -353,9 +353,9 @@ def _groups(module: Restorer, settings: Settings) -> list[dict[str, Any]]:
 
     `factor` multiplies the learning rate of a group.
     """
-    scales = module.log_scales()
+    scales, predictors = module.log_scales(), {id(p) for p in module.scale_predictors()}
     kernels = [p for p in module.parameters() if p.ndim > 2]
-    matrices = [p for p in kernels if settings.optimiser == "muon" and is_matrix(p)]
+    matrices = [p for p in kernels if settings.optimiser == "muon" and is_matrix(p) and id(p) not in predictors]
     others = [p for p in module.parameters() if p.ndim <= 2 and all(p is not scale for scale in scales)]
     kernels = [p for p in kernels if all(p is not matrix for matrix in matrices)]
     decay, none = {"weight_decay": settings.weight_decay}, {"weight_decay": 0.0}

@@ -19,8 +19,11 @@ from medwvae.volumetric import as_volumes, is_local, taken
 Flips = tuple[tuple[int, ...], ...]
 
 
-def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
-    """Return the footprint of a network on a volume (S, H, W), told beside the image what `measurement` knows."""
+def footprint_of(model: Restorer, measurement: Measurement, *, spread: bool = False) -> Footprint:
+    """Return the footprint of a network on a volume (S, H, W), told beside the image what `measurement` knows.
+
+    With `spread` that of its posterior, whose scales may see further than its answer.
+    """
     if model.dims == 2:  # slices stay whole, and know nothing of others than their neighbours
         return Footprint((1, *model.alignment()), (model.neighbours, None, None))
     device = next(model.parameters()).device
@@ -36,6 +39,8 @@ def footprint_of(model: Restorer, measurement: Measurement) -> Footprint:
             maximum=told(measurement.maximum),
             label=told(measurement.label),
         )
+        if spread:
+            return model.posterior(plain).draw(torch.zeros_like(plain.start))
         return cast(Tensor, model(plain).image)
 
     return measure(answer, model.alignment(), measurement.start.shape[1])
@@ -114,6 +119,7 @@ def restore_volume_with_spread(
         both = torch.cat((magnitude(answer), spread), dim=1).movedim(1, 0)
         return both[:, 0] if model.dims == 3 else both
 
+    footprint = footprint or footprint_of(model, measurement, spread=True)
     found = _restored(model, measurement, restored, 2, footprint, max_memory, slices, mixed)
     return found[0], found[1]
 

@@ -72,6 +72,13 @@ class Restorer(nn.Module):
         """
         return []
 
+    def scale_predictors(self) -> list[nn.Parameter]:
+        """Return the parameters that predict logarithms of scales; they train by AdamW whatever their shape.
+
+        A step of Muon is as long for a small gradient as for a large one, and a log-scale has no room for that.
+        """
+        return []
+
     @torch.no_grad()
     def restore(self, measurement: Measurement, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
         """Mean of the answers over mirrored copies (self-ensemble), then data consistency: (B, C, H, W)."""

@@ -15,6 +15,8 @@ from medwvae.wavelets import fallback as plain  # features stay in their own, of
 NoiseKind = Literal["fixed", "global", "level", "subband"]
 LOCAL = 5.0
 """Bound of a coefficient's own |log-scale|: a factor of 150 either way, beyond which no residual asks."""
+SMALL = 3e-3
+"""Coefficients below this, in network units, are alike to the heads of the scales."""
 
 
 class NoiseScale(nn.Module):
@@ -127,10 +129,9 @@ class CoefficientEncoder(nn.Module):
 
     def add_scale_heads(self) -> None:
         """Add heads that predict a log-scale for every coefficient; silent (0) at the start."""
-        bands = [2 ** len(axes) - (level < self.levels) for level, axes in enumerate(self.axes, 1)]
+        counts = [self.channels * (2 ** len(axes) - (level < self.levels)) for level, axes in enumerate(self.axes, 1)]
         self.scale_heads = nn.ModuleList(
-            conv(self.dims, width, self.channels * count, zero=True)
-            for width, count in zip(self.widths, bands, strict=True)
+            conv(self.dims, width + count, count, zero=True) for width, count in zip(self.widths, counts, strict=True)
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
@@ -144,13 +145,18 @@ class CoefficientEncoder(nn.Module):
     def with_scales(self, x: Tensor, condition: Tensor | None = None) -> tuple[Coefficients, Coefficients]:
         """Return what `forward` returns, and the log-scale of every coefficient (0 without `add_scale_heads`).
 
-        The heads read the features without sending a gradient into them, and their answers lie within ±`LOCAL`.
+        The heads read the features and log |ĉ|, without sending a gradient into either; their answers lie within
+        ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela, Wainwright
+        and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them.
         """
         coefficients, features = self._predicted(x, condition)
         silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
         if self.scale_heads is None:
             return coefficients, silent
-        logs = [head(feature.detach()).float() for head, feature in zip(self.scale_heads, features, strict=True)]
+        logs = []
+        for head, feature, own in zip(self.scale_heads, features, _by_level(coefficients), strict=True):
+            size = (own.detach() / SMALL).square().log1p() / 2
+            logs.append(head(torch.cat((feature.detach(), size), dim=1)).float())
         return coefficients, _corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
 
     def _predicted(self, x: Tensor, condition: Tensor | None) -> tuple[Coefficients, list[Tensor]]:
@@ -208,6 +214,12 @@ def _merged(bands: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Ten
     flat = bands.flatten(2, 2 + left)
     merged = plain.merge(flat[:, 0], flat[:, 1:], shape[left:], "haar", "periodization", adjoint=False)
     return torch.unflatten(merged, 1, bands.shape[2 : 3 + left])
+
+
+def _by_level(coefficients: Coefficients) -> list[Tensor]:
+    """Return the coefficients of each level, fine to coarse, in the layout of the heads: (B, bands·C, ...)."""
+    parts = [d.flatten(1, 2) for d in coefficients.details[::-1]]
+    return [*parts[:-1], torch.cat((coefficients.approximation, parts[-1]), dim=1)]
 
 
 def _corrected(coefficients: Coefficients, corrections: list[Tensor]) -> Coefficients:

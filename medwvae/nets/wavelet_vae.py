@@ -162,6 +162,11 @@ class WaveletVAE(Restorer):
         """See `Restorer.log_scales`."""
         return [self.noise.log_s]
 
+    def scale_predictors(self) -> list[nn.Parameter]:
+        """See `Restorer.scale_predictors`."""
+        heads = cast(CoefficientEncoder, self.encoders[-1]).scale_heads
+        return [] if heads is None else list(heads.parameters())
+
     def _scale_term(self, image: Tensor, truth: Tensor, local: Coefficients) -> Tensor:
         """`scale_weight` × Gaussian NLL of the residual coefficients under s, their mean (up to ½ log 2π)."""
         residual = dwt(pad_to_multiple(truth - image.detach(), self.alignment(), self.dims), self.per_axis, self.dims)

@@ -1,16 +1,20 @@
 """Draws and spread of the restoration Wavelet-VAE: what is known has none, and the scales bend no answer."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch.nn import functional as F
 
+from medwvae import train
 from medwvae.degradation import Inpaint
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, magnitude, to_kspace
+from medwvae.optimisers import is_matrix
 from medwvae.restore import FLIPS
 from tests.cases import encoder_of
 from tests.nets.test_nets import disturbed, measured
@@ -85,6 +89,38 @@ def test_the_likelihood_finds_where_the_residual_is_large():
     left, right = variance[..., :6].sqrt().mean(), variance[..., 10:].sqrt().mean()
     assert left < 0.05
     assert float(right) == pytest.approx(0.21, rel=0.15)
+
+
+def test_width_ranks_with_error_where_errors_go_with_detail():
+    """A texture of either sign, strong here and weak there, and an error of a third of it."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = WaveletVAE(widths=(4, 4), blocks=0, noise="coefficient", scale_weight=1.0)
+    coarse = torch.rand(8, 1, 6, 6, generator=generator).square()
+    strength = F.interpolate(coarse, size=(48, 48), mode="bilinear", align_corners=False)
+    texture = strength * torch.randn(strength.shape, generator=generator)
+    optimiser = torch.optim.Adam([*model.log_scales(), *model.scale_predictors()], 0.01)
+    for _ in range(100):
+        error = strength / 3 * torch.randn(strength.shape, generator=generator)
+        optimiser.zero_grad()
+        model(Measurement(texture[:6]), texture[:6] + error[:6]).penalty.backward()
+        optimiser.step()
+    variance = model.eval().posterior(Measurement(texture[6:])).variance()
+    assert variance is not None
+    assert stats.spearmanr(variance.flatten(), error[6:].abs().flatten()).statistic > 0.25
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_the_heads_of_scales_step_by_adamw(optimiser):
+    settings: Any = SimpleNamespace(optimiser=optimiser, weight_decay=0.0, matrix_rate=1.0)
+    model = model_for("recon", dims=3, widths=(16, 16))
+    heads = {id(p) for p in model.scale_predictors()}
+    assert any(is_matrix(p) for p in model.scale_predictors())
+    groups = train._groups(model, settings)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, model.parameters()))
+    orthogonal = [p for group in groups if group.get("orthogonal") for p in group["params"]]
+    assert bool(orthogonal) == (optimiser == "muon")
+    assert not any(id(p) in heads for p in orthogonal)
 
 
 # --- draws -----------------------------------------------------------------------------------------------------------
