@@ -155,7 +155,7 @@ class CoefficientEncoder(nn.Module):
             return coefficients, silent
         logs = []
         for head, feature, own in zip(self.scale_heads, features, _by_level(coefficients), strict=True):
-            size = (own.detach() / SMALL).square().log1p() / 2
+            size = (own.detach() / SMALL).square().log1p() / -2 / math.log(SMALL)  # 0 to about 1, as features are
             logs.append(head(torch.cat((feature.detach(), size), dim=1)).float())
         return coefficients, _corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
 
