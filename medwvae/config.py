@@ -236,7 +236,7 @@ class WaveletVAEConfig(Section):
     )
     initial_noise: float = Field(0.1, gt=0, description="s at the start")
     scale_weight: float = Field(1e-3, ge=0, description="weight of the likelihood that fits s")
-    refine: int = Field(0, ge=0, description="width of the refinement after the inverse transform; 0 = none")
+    fine: int = Field(0, ge=0, description="channels at the image's own resolution, above the first level; 0 = none")
     slice_levels: Positive | None = Field(
         None, description="wavelet levels across the slices of volumes, fewer where they are thick; null = as in plane"
     )

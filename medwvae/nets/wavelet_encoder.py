@@ -1,7 +1,7 @@
 """The network in the wavelet domain that every Wavelet-VAE shares, and the noise scales of its coefficients."""
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,9 @@ class CoefficientEncoder(nn.Module):
     eighth (3D) of the image's positions. The image's transform is that of `wavelet`, periodic at the border; features
     are split by Haar. `beside` counts the channels of further images (neighbouring slices) whose transform every level
     reads as well; they have no coefficients among the answer.
+
+    With `fine` channels there is a level of features at the image's own resolution as well, which moves with the image
+    by single voxels, where the others move by two. It corrects the image; the transform of that is added to ĉ.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class CoefficientEncoder(nn.Module):
         wavelet: str = "haar",
         slice_levels: int | None = None,
         beside: int = 0,
+        fine: int = 0,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -112,7 +116,7 @@ class CoefficientEncoder(nn.Module):
         self.axes = axes_of_levels(self.levels, dims, slice_levels)
         counts = [2 ** len(axes) for axes in self.axes]
         stems, downs, ups, joins, heads = [], [], [], [], []
-        above = 0
+        above = fine
         for j, (width, bands) in enumerate(zip(widths, counts, strict=True)):
             stems.append(conv(dims, bands * (channels + beside + above) + conditions, width))
             downs.append(residuals(dims, width, blocks))
@@ -124,6 +128,9 @@ class CoefficientEncoder(nn.Module):
             above = width
         self.stems, self.downs, self.heads = nn.ModuleList(stems), nn.ModuleList(downs), nn.ModuleList(heads)
         self.joins, self.ups = nn.ModuleList(joins), nn.ModuleList(ups)
+        self.fine: FineLevel | None = None
+        if fine:
+            self.fine = FineLevel(channels, channels + beside + conditions, widths[0], fine, blocks, dims, self.axes[0])
         self.widths = tuple(widths)
         self.scale_heads: nn.ModuleList | None = None
 
@@ -161,7 +168,35 @@ class CoefficientEncoder(nn.Module):
 
     def _predicted(self, x: Tensor, condition: Tensor | None) -> tuple[Coefficients, list[Tensor]]:
         """Return ĉ and the features that it was read from, fine to coarse."""
-        with torch.autocast(x.device.type, enabled=False):  # the transform of the image itself stays exact
+        approximations, details = self._transformed(x)
+        coefficients = self._coefficients(approximations, details, tuple(x.shape[2:]))
+        features: list[Tensor] = []
+        above = None if self.fine is None else self.fine.down(x, condition)
+        for j in range(self.levels):
+            inputs = [approximations[j], details[j].flatten(1, 2)]
+            if condition is not None:
+                inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
+            if features or above is not None:
+                low, high = _split(features[-1] if above is None or features else above, self.axes[j])
+                inputs += [low.float(), high.flatten(1, 2).float()]
+            features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
+        for j in range(self.levels - 2, -1, -1):
+            features[j] = self.ups[j](
+                features[j] + _lifted(self.joins[j], features[j + 1], features[j], self.axes[j + 1])
+            )
+        corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
+        coefficients = _corrected(coefficients, corrections)
+        if self.fine is not None and above is not None:
+            change = self._transformed(self.fine.up(above, features[0]))
+            coefficients = coefficients.replace(
+                coefficients.approximation + change[0][-1],
+                tuple(d + own for d, own in zip(coefficients.details, change[1][::-1], strict=True)),
+            )
+        return coefficients, features
+
+    def _transformed(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the approximation and the details of every level, fine to coarse; exact under autocast too."""
+        with torch.autocast(x.device.type, enabled=False):
             approximations: list[Tensor] = []
             details: list[Tensor] = []
             for axes in self.axes:
@@ -169,31 +204,62 @@ class CoefficientEncoder(nn.Module):
                 low, high = analyse(finer, self.dims, self.wavelet, axes=axes)
                 approximations.append(low)
                 details.append(high)
-            shapes = tuple(tuple(image.shape[2:]) for image in (x, *approximations[:-1]))
-            own = self.channels
-            coefficients = Coefficients(
-                approximations[-1][:, :own],
-                tuple(d[:, :, :own] for d in details[::-1]),
-                shapes[::-1],
-                self.axes[::-1],
-                self.wavelet,
-            )
-        features: list[Tensor] = []
-        for j in range(self.levels):
-            inputs = [approximations[j], details[j].flatten(1, 2)]
-            if condition is not None:
-                inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
-            if features:
-                low, high = _split(features[-1], self.axes[j])
-                inputs += [low.float(), high.flatten(1, 2).float()]
-            features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
-        for j in range(self.levels - 2, -1, -1):
-            axes = self.axes[j + 1]
-            lifted = self.joins[j](features[j + 1]).unflatten(1, (2 ** len(axes), -1))
-            up = _merged(lifted, tuple(features[j].shape[2:]), axes)
-            features[j] = self.ups[j](features[j] + up)
-        corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
-        return _corrected(coefficients, corrections), features
+        return approximations, details
+
+    def _coefficients(
+        self, approximations: list[Tensor], details: list[Tensor], shape: tuple[int, ...]
+    ) -> Coefficients:
+        shapes = (shape, *(tuple(image.shape[2:]) for image in approximations[:-1]))
+        own = self.channels
+        return Coefficients(
+            approximations[-1][:, :own],
+            tuple(d[:, :, :own] for d in details[::-1]),
+            shapes[::-1],
+            self.axes[::-1],
+            self.wavelet,
+        )
+
+
+class FineLevel(nn.Module):
+    """Features at the image's own resolution, above the first level of a `CoefficientEncoder`.
+
+    Parameters
+    ----------
+    channels, inputs : int
+        Of the image, and of all that is read: image, further images, conditions.
+    below, width : int
+        Channels of the first level and of this one.
+    dims, blocks : int
+        Number of spatial axes, residual blocks per direction.
+    axes : tuple of int
+        What the first level splits.
+    """
+
+    def __init__(
+        self, channels: int, inputs: int, below: int, width: int, blocks: int, dims: int, axes: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.axes = axes
+        self.stem = conv(dims, inputs, width)
+        self.first = residuals(dims, width, blocks)
+        self.join = conv(dims, below, 2 ** len(axes) * width, kernel=1)
+        self.second = residuals(dims, width, blocks)
+        self.head = conv(dims, width, channels, zero=True)
+
+    def down(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the features that the first level reads, (B, width, *spatial)."""
+        if condition is not None:
+            x = torch.cat((x, condition.expand(len(x), -1, *x.shape[2:])), dim=1)
+        return cast(Tensor, self.first(F.relu(self.stem(x))))
+
+    def up(self, features: Tensor, below: Tensor) -> Tensor:
+        """Return the correction of the image, (B, channels, *spatial), 0 at the start."""
+        return cast(Tensor, self.head(self.second(features + _lifted(self.join, below, features, self.axes)))).float()
+
+
+def _lifted(join: nn.Module, coarse: Tensor, fine: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return features of the coarser level, shaped like those of the finer one."""
+    return _merged(join(coarse).unflatten(1, (2 ** len(axes), -1)), tuple(fine.shape[2:]), axes)
 
 
 def _split(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from medwvae.nets.blocks import conv, crop_to, pad_to_multiple
+from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.posterior import Posterior
 from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
@@ -37,8 +37,8 @@ class WaveletVAE(Restorer):
     scale_weight : float
         Weight of the Gaussian negative log-likelihood that fits s to the residual coefficients. The mean ĉ and the
         features are detached there, so s is fitted without bending the restoration.
-    refine : int
-        Width of the refinement r_θ after the inverse transform (full resolution); 0 for none.
+    fine : int
+        Channels of a level of features at the image's own resolution; 0 for none.
     slice_levels : int, optional
         Levels along the first axis of volumes with thick slices, fewer than in plane; see `axes_of_levels`.
     neighbours : int
@@ -59,7 +59,7 @@ class WaveletVAE(Restorer):
         noise: NoiseKind | Literal["coefficient"] = "subband",
         initial_noise: float = 0.1,
         scale_weight: float = 1e-3,
-        refine: int = 0,
+        fine: int = 0,
         slice_levels: int | None = None,
         neighbours: int = 0,
     ) -> None:
@@ -77,17 +77,13 @@ class WaveletVAE(Restorer):
                 conditions,
                 slice_levels=slice_levels,
                 beside=2 * neighbours * channels,
+                fine=fine,
             )
             for _ in range(encoders)
         )
         shared_by: NoiseKind = "subband" if noise == "coefficient" else noise
         self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
         self.per_axis = tuple(sum(axis in axes for axes in self.noise.axes) for axis in range(dims))
-        self.refinement = (
-            nn.Sequential(conv(dims, channels, refine), nn.ReLU(), conv(dims, refine, channels, zero=True))
-            if refine
-            else None
-        )
         if noise == "coefficient":  # last of all, so that every other weight starts as without them
             cast(CoefficientEncoder, self.encoders[-1]).add_scale_heads()
 
@@ -103,9 +99,8 @@ class WaveletVAE(Restorer):
         return cast(Coefficients, encoder(self._padded(x, neighbours), condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
-        """r_θ(W⁻¹ c) cropped to `shape`."""
-        image = crop_to(idwt(coefficients), shape)
-        return image if self.refinement is None else image + self.refinement(image).float()
+        """W⁻¹ c cropped to `shape`."""
+        return crop_to(idwt(coefficients), shape)
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Restore a batch; see `Restorer.forward`."""
@@ -129,7 +124,7 @@ class WaveletVAE(Restorer):
         coefficients, local = self._last(*self._until_last(measurement), measurement)
         scales = local.map_stacked(lambda kind, level, log: self.noise(kind, level) * log.exp())
         decode = partial(self._answer, measurement)
-        free = measurement.local and self.refinement is None and measurement.start.shape[1] == 1
+        free = measurement.local and measurement.start.shape[1] == 1
         return Posterior(decode(coefficients), coefficients, scales, decode, free)
 
     def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None]:

@@ -75,8 +75,8 @@ TASKS = ("superres", "denoise", "recon")
 
 @settings(max_examples=25, deadline=None)
 @given(SIZES, SIZES, st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.sampled_from([0, 4]))
-def test_the_untrained_wavelet_vae_is_the_identity(height, width, channels, rounds, refine):
-    model = network("wavelet_vae", channels=channels, rounds=rounds, refine=refine)
+def test_the_untrained_wavelet_vae_is_the_identity(height, width, channels, rounds, fine):
+    model = network("wavelet_vae", channels=channels, rounds=rounds, fine=fine)
     start = images(2, channels, height, width)
     torch.testing.assert_close(model(Measurement(start)).image, start, rtol=0, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_with_known_samples_it_is_the_start_which_agrees_with_them(task):
 @given(*[st.integers(8, 11)] * 3)
 def test_one_class_serves_three_dimensions(depth, height, width):
     volume = images(1, 1, depth, height, width)
-    model = WaveletVAE(dims=3, widths=(4, 4), blocks=1).eval()
+    model = WaveletVAE(dims=3, widths=(4, 4), blocks=1, fine=2).eval()
     torch.testing.assert_close(model(Measurement(volume)).image, volume, rtol=0, atol=1e-5)
     assert disturbed(model)(Measurement(volume)).image.shape == volume.shape
     assert len(model.scales()) == 2 * 7 + 1
