@@ -8,17 +8,20 @@ import pandas as pd
 import pytest
 import torch
 
-from medwvae import paths, restore
+from medwvae import paths, restore, stages
+from medwvae.config import Config
 from medwvae.data import nifti
 from medwvae.degradation import Denoise, Inpaint, Recon, SparseView, Superres
 from medwvae.errors import InputError
 from medwvae.evaluate import Restored, by_subject, score_volumes
 from medwvae.metrics.definitions import OF_INTERVALS
+from medwvae.names import INTERVAL_LEVELS
 from medwvae.operators import Measurement, to_kspace
 from medwvae.statistics import Calibration
 from medwvae.unsupported import unsupported_detail
 from medwvae.wavelets import dwt
 from tests.cases import case
+from tests.test_restoration_tasks import study as trained_study
 
 DEGRADE = Denoise(0.08, "gaussian")
 SHAPE = (12, 24, 20)
@@ -76,6 +79,32 @@ def test_maps_lie_beside_the_results_in_their_units(tmp_path):
             tested, [Restored("w", "ours", tmp_path, calibration)], run="r", task="denoise", setting="s",
             regions=("head",),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["denoise", "superres"])
+def test_from_training_to_scores(tmp_path, task):
+    plain = trained_study(tmp_path, task, {"crop": [24, 16]}).model_dump(mode="json")
+    plain["restore"] |= {"uncertainty": {"level": 0.8, "draws": 2}, "unsupported": True}
+    config = Config.model_validate(plain)
+    for network in config.networks.enabled:
+        stages.train(config, task, network, 1)
+    methods = stages.methods_of(config, task)
+    for method in methods:
+        stages.restore(config, task, method, 1)
+        known = json.loads(paths.record(config.root, task, method).read_text())["details"]
+        assert ("uncertainty" in known) == (method == "wavelet_vae")
+        folder = paths.restored(config.root, task, method)
+        assert paths.uncertainty(folder, "c").is_file() == (method == "wavelet_vae")
+        assert paths.unsupported(folder, "c").is_file() == (task == "superres")
+    stages.evaluate(config, task, 1)
+    scores = pd.read_csv(paths.scores(config.root, task))
+    intervals = scores[scores["metric"].isin(OF_INTERVALS)]
+    assert set(intervals["method"]) == {"wavelet_vae"}
+    assert set(intervals["metric"]) == set(OF_INTERVALS)
+    # Calibration and test images are of one kind: a share of a level is covered, and more of a higher one.
+    covered = [intervals.set_index("metric")["value"][f"coverage_{100 * level:g}"] for level in INTERVAL_LEVELS]
+    assert covered == sorted(covered)
+    assert covered[INTERVAL_LEVELS.index(0.8)] == pytest.approx(0.8, abs=0.15)
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
