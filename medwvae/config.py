@@ -356,7 +356,7 @@ class ReportConfig(Section):
     """The page."""
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
-    subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+    subjects_shown: Positive = Field(2, description="subjects with pictures per task (worst and median first)")
     intended_use: str = Field(
         "Research on the restoration of MR and CT images.",
         description="first sentence of the model card's intended use",
