@@ -13,7 +13,7 @@ from medwvae.report.inputs import ReportInputs
 from medwvae.report.words import CONTRAST_LABELS, METRIC_LABELS, REGION_LABELS, label, number
 
 _PIXELS: Final = 5_000_000  # of all panels together; with about 0.8 byte a pixel they stay well under 8 MB
-_VOLUME_BYTES: Final = 16_000_000  # of all volumes together, as text in the page
+_VOLUME_BYTES: Final = 20_000_000  # of all volumes together, as text in the page
 _PLACES: Final = ("worst", "median", "best")
 
 
@@ -128,8 +128,25 @@ def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str,
         }
 
 
-def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None) -> dict[str, Any] | None:
+@dataclass
+class Allowance:
+    """The text that the volumes of one page may take, shared among its sections: what one saves, the next may use."""
+
+    sections: int
+    left: int = _VOLUME_BYTES
+
+    def share(self) -> int:
+        """Return what the next section may take."""
+        share = self.left // max(1, self.sections)
+        self.sections -= 1
+        return share
+
+
+def viewer(
+    inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance: Allowance
+) -> dict[str, Any] | None:
     """Return the worst subject's volume for the interactive viewer; None where there is none to show."""
+    share = allowance.share()
     if ranked is None or not ranked.cases:
         return None
     case = ranked.cases[0]
@@ -140,10 +157,11 @@ def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None) -> dict[s
         {method: of[case.volume] for method, of in maps.items() if case.volume in of},
         case.modality,
         inputs.reference,
-        _VOLUME_BYTES // max(1, len(inputs.volumes)),
+        share,
     )
     if view is None:
         return None
+    allowance.left -= view.bytes
     first = inputs.reference if inputs.reference in view.images else next(m for m in view.images if m != "truth")
     return {"view": view, "case": case, "names": _names(case), "first": first}
 

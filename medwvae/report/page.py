@@ -14,7 +14,7 @@ from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.generative import about_models, generative_section
 from medwvae.report.inputs import ReportInputs
 from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
-from medwvae.report.text import environment
+from medwvae.report.text import environment, one_line
 from medwvae.report.uses import uses_section
 from medwvae.report.words import (
     KIND_LABELS,
@@ -43,7 +43,8 @@ def build(inputs: ReportInputs) -> str:
     result = summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     templates = environment()
     templates.filters.update(duration=duration, task_label=task_label)
-    tasks = [_task(inputs, key, task, result) for key, task in result["tasks"].items()]
+    allowance = cases.Allowance(len(result["tasks"]))
+    tasks = [_task(inputs, key, task, result, allowance) for key, task in result["tasks"].items()]
     return str(
         templates.get_template("template.html").render(
             title=inputs.title,
@@ -125,7 +126,9 @@ def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return families
 
 
-def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+def _task(
+    inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any], allowance: cases.Allowance
+) -> dict[str, Any]:
     metrics = inputs.metrics
     task, more = main_and_more(whole)
     mine = metrics[
@@ -144,7 +147,7 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
     trained = key == others[0]
     histories = {n: h for (of, n), h in inputs.histories.items() if trained and of == name}
     block = blocks[metric]
-    title = key if key != task["task"] else task_label(key)
+    title = one_line(key) if key != task["task"] else task_label(key)
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
@@ -173,7 +176,7 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
         "region": label(region, REGION_LABELS),
         "strips": figures.strips(title, mine, task, region, shown),
         "panels": list(cases.pictures(inputs, ranked)),
-        "viewer": cases.viewer(inputs, task["task"], ranked),
+        "viewer": cases.viewer(inputs, task["task"], ranked, allowance),
         "failed": failures.of_task(inputs, task, mine, ranked),
         "curves": figures.training_curves(title, histories),
         "scales": {

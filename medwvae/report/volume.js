@@ -90,8 +90,8 @@
       if (mine !== turn) return; // something newer was asked for meanwhile
       for (const canvas of canvases) {
         const row = canvas.dataset.row, through = AXES[canvas.dataset.plane][2];
-        draw(canvas, data[row], truth, shade[row], overlay);
-        const what = { none: "", error: ", with its error", uncertainty: ", with its uncertainty" }[overlay];
+        draw(canvas, data[row], truth, shade[row], keys[row] === "truth" ? "none" : overlay); // the truth has no error
+        const what = overlay === "none" || keys[row] === "truth" ? "" : `, with its ${overlay}`;
         canvas.setAttribute("aria-label", `${name(keys[row])}, ${canvas.dataset.plane} slice ${at[through] + 1} of ${shape[through]}${what}`);
       }
       for (const slider of sliders) {
@@ -122,6 +122,8 @@
 
     const widths = ["axial", "coronal", "sagittal"].map((plane) => shape[AXES[plane][0]] * spacing[AXES[plane][0]]);
     one(".planes").style.gridTemplateColumns = widths.map((mm) => `minmax(0, ${mm}fr)`).join(" ");
+    const tallest = Math.max(shape[1] * spacing[1], shape[2] * spacing[2]); // two rows should fit a laptop's window
+    one(".planes").style.maxWidth = `max(300px, ${(37 * widths.reduce((sum, mm) => sum + mm)) / tallest}vh)`;
     const move = (canvas, event) => {
       const [across, up] = AXES[canvas.dataset.plane], box = canvas.getBoundingClientRect();
       const part = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];

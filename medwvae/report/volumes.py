@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 # What is given up, in this order, until the volumes fit: first grey levels, then voxels.
-_STEPS: Final = ((1, 256), (1, 128), (2, 256), (2, 128), (3, 256), (4, 256), (6, 256), (8, 256), (12, 256), (16, 256))
+_STEPS: Final = ((1, 256), (1, 128), (1, 64), (2, 256), (2, 128), (3, 256), (4, 256), (6, 256), (8, 256), (12, 256), (16, 256))
 _MARGIN: Final = 2  # voxels kept around the head
 _ERROR_PERCENTILE: Final = 99.5
 
@@ -54,6 +54,11 @@ class VolumeView:
     uncertainty_top: float
     images: dict[str, Markup]
     uncertainties: dict[str, Markup]
+
+    @property
+    def bytes(self) -> int:
+        """Return the length of all packed text."""
+        return sum(map(len, (*self.images.values(), *self.uncertainties.values())))
 
 
 def volume_view(
@@ -135,10 +140,11 @@ def _read(path: Path, shape: tuple[int, ...] | None) -> Array | None:
 
 def _box(volume: Array) -> tuple[slice, ...]:
     """Return the box around what is above the mean, with a margin: air around a head is most of many a volume."""
-    inside = ndimage.binary_opening(volume > volume.mean())
-    found = ndimage.find_objects(inside.astype(np.int8))
-    if not found or found[0] is None:
+    parts, n = ndimage.label(volume > volume.mean())
+    if not n:
         return (slice(None),) * volume.ndim
+    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1  # specks of air may be above the mean
+    found = ndimage.find_objects((parts == largest).astype(np.int8))
     return tuple(
         slice(max(0, part.start - _MARGIN), min(n, part.stop + _MARGIN))
         for part, n in zip(found[0], volume.shape, strict=True)
