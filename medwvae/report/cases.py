@@ -142,9 +142,7 @@ class Allowance:
         return share
 
 
-def viewer(
-    inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance: Allowance
-) -> dict[str, Any] | None:
+def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance: Allowance) -> dict[str, Any] | None:
     """Return the worst subject's volume for the interactive viewer; None where there is none to show."""
     share = allowance.share()
     if ranked is None or not ranked.cases:

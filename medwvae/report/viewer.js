@@ -31,3 +31,13 @@ viewer.addEventListener("keydown", (event) => {
   show();
 });
 viewer.addEventListener("click", () => viewer.close());
+// On paper nothing can be opened; the configuration as a file says again what the list under it says.
+for (const [moment, open] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(moment, () => {
+    for (const one of document.querySelectorAll("details:not(:has(pre))")) {
+      if (open && !one.open) one.dataset.closed = "";
+      if ("closed" in one.dataset) one.open = open;
+      if (!open) delete one.dataset.closed;
+    }
+  });
+}

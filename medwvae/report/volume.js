@@ -70,7 +70,7 @@
       screen.fillStyle = "#fff";
       screen.fillText(canvas.dataset.plane === "sagittal" ? "A" : "R", 5 * scale, high / 2);
       if (!one(".cross").checked) return;
-      const x = ((width - at[across] - 0.5) / width) * wide, y = ((height - at[up] - 0.5) / height) * high;
+      const x = Math.round(((width - at[across] - 0.5) / width) * wide), y = Math.round(((height - at[up] - 0.5) / height) * high);
       screen.fillStyle = "rgb(86 180 233 / 0.85)";
       const gap = 7 * scale; // what the crosshair points at stays to be seen
       for (const [from, to] of [[0, x - gap], [x + gap, wide]]) screen.fillRect(from, y, Math.max(0, to - from), scale);

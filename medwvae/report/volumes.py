@@ -24,7 +24,19 @@ Array = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 # What is given up, in this order, until the volumes fit: first grey levels, then voxels.
-_STEPS: Final = ((1, 256), (1, 128), (1, 64), (2, 256), (2, 128), (3, 256), (4, 256), (6, 256), (8, 256), (12, 256), (16, 256))
+_STEPS: Final = (
+    (1, 256),
+    (1, 128),
+    (1, 64),
+    (2, 256),
+    (2, 128),
+    (3, 256),
+    (4, 256),
+    (6, 256),
+    (8, 256),
+    (12, 256),
+    (16, 256),
+)
 _MARGIN: Final = 2  # voxels kept around the head
 _ERROR_PERCENTILE: Final = 99.5
 
