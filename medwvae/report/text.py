@@ -21,6 +21,8 @@ def one_line(text: object, most: int = MOST) -> str:
 
 
 def _seen(text: str, keep: str = "") -> str:
+    if text.isprintable():  # at once, for a picture's address is long
+        return text
     hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
     return "".join("\ufffd" if unicodedata.category(c) in hidden and c not in keep else c for c in text)
 

@@ -48,9 +48,9 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def driven(tmp_path_factory):
-    found = browser.Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
+    one = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield one
+    one.close()
 
 
 @pytest.fixture
@@ -91,6 +91,12 @@ def labels(driven):
     return driven.run(f"[...{VIEWER}.querySelectorAll('canvas')].map((c) => c.getAttribute('aria-label'))")
 
 
+def found(pattern, text) -> tuple[str, ...]:
+    match = re.search(pattern, text)
+    assert match is not None, text
+    return match.groups()
+
+
 def focus(driven, selector):
     driven.run(f"{VIEWER}.querySelector({selector!r}).focus({{preventScroll: true}})")
 
@@ -129,8 +135,8 @@ def test_slices_scroll_and_methods_switch_from_the_keyboard(opened):
     opened.key("ArrowLeft", 37)
     settle(opened)
     after, moved = pictures(opened), labels(opened)
-    at, to = (int(re.search(r"slice (\d+)", name)[1]) for name in (named[0], moved[0]))
-    assert to == at - 1 and re.search(r"slice (\d+)", moved[3])[1] == str(to)  # both rows
+    at, to = (int(*found(r"slice (\d+)", name)) for name in (named[0], moved[0]))
+    assert to == at - 1 and found(r"slice (\d+)", moved[3]) == (str(to),)  # both rows
     assert all(new != old for new, old in zip(after, before, strict=True))  # the crosshair is linked
     focus(opened, ".methods input:checked")
     opened.key("ArrowLeft", 37)
@@ -170,7 +176,7 @@ def test_a_click_moves_the_crosshair_to_that_voxel_and_reads_it(opened, page):
         opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
     settle(opened)
     said = opened.run(f"{VIEWER}.querySelector('.readout').textContent")
-    at = [int(k) - 1 for k in re.search(r"At voxel (\d+), (\d+), (\d+)", said).groups()]
+    at = [int(k) - 1 for k in found(r"At voxel (\d+), (\d+), (\d+)", said)]
     data = opened.run(f"({{...{VIEWER}.dataset}})")
     shape = tuple(map(int, data["shape"].split()))
     assert abs(at[0] + 0.5 - 0.75 * shape[0]) <= 1 and abs(at[1] + 0.5 - 0.65 * shape[1]) <= 1
@@ -182,7 +188,7 @@ def test_a_click_moves_the_crosshair_to_that_voxel_and_reads_it(opened, page):
     low, high = map(float, data["window"].split())
     step = (high - low) / (int(data["levels"]) - 1)
     for name, grey in (("Truth", truth), ("Wavelet-VAE (ours)", ours + truth)):
-        value = float(re.search(rf"{re.escape(name)} (\S+)", said)[1].replace("−", "-"))
+        value = float(found(rf"{re.escape(name)} (\S+)", said)[0].replace("−", "-"))
         assert value == pytest.approx(low + float(grey[tuple(at)]) * step, rel=0.01)
     assert opened.run("document.activeElement.dataset.plane") == "axial"  # the arrow keys scroll it from now on
 
@@ -195,10 +201,10 @@ def test_axe_finds_nothing_serious(opened, theme):
     opened.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     source = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     opened.run(source + ";0")
-    found = opened.run(
+    violations = opened.run(
         "axe.run(document).then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html)]))"
     )
-    assert [entry for entry in found if entry[0] in ("serious", "critical")] == []
+    assert [entry for entry in violations if entry[0] in ("serious", "critical")] == []
     opened.run("scrollTo({top: 0, behavior: 'instant'})")
     keep(opened, theme)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medwvae.report.volumes import pack, unpack, volume_view
+from medwvae.report.volumes import VolumeView, pack, unpack, volume_view
 from tests.cases import head_like
 
 SHAPE = (20, 24, 18)
@@ -29,6 +29,12 @@ def scan(tmp_path):
     return write(tmp_path / "truth.nii.gz", truth), files, truth
 
 
+def packed(*given) -> VolumeView:
+    view = volume_view(*given)
+    assert view is not None
+    return view
+
+
 def shown(view, name):
     """Return a volume as the viewer has it, in the unit of the file."""
     grey = {key: unpack(text, view.shape) for key, text in view.images.items()}
@@ -45,7 +51,7 @@ def test_what_is_packed_comes_back(volume):
 
 def test_every_method_is_the_file_to_half_a_grey_level(scan):
     truth, files, goal = scan
-    view = volume_view(truth, files, {}, "MR", "far", 10**7)
+    view = packed(truth, files, {}, "MR", "far", 10**7)
     assert (view.factor, view.levels, view.spacing) == (1, 256, (1.0, 2.0, 3.0))
     box = tuple(slice(k.min(), k.max() + 1) for k in np.nonzero(goal > goal.mean()))
     where = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in box)
@@ -63,7 +69,7 @@ def test_less_room_costs_grey_levels_first_then_voxels_and_never_more_than_there
     truth, files, _ = scan
     sizes, steps = [], []
     for most in (10**7, 18_000, 15_000, 6_000, 1_500):
-        view = volume_view(truth, files, {"far": files["far"]}, modality, "far", most)
+        view = packed(truth, files, {"far": files["far"]}, modality, "far", most)
         assert view.bytes <= most and all(0 <= k < n for k, n in zip(view.start, view.shape, strict=True))
         sizes.append(view.bytes)
         steps.append((view.factor, -view.levels))
@@ -74,7 +80,7 @@ def test_less_room_costs_grey_levels_first_then_voxels_and_never_more_than_there
 def test_what_is_missing_or_off_grid_is_left_out(scan, tmp_path):
     truth, files, _ = scan
     odd = write(tmp_path / "odd.nii", np.ones((4, 4, 4)))
-    view = volume_view(truth, files | {"odd": odd, "gone": tmp_path / "gone.nii"}, {"close": odd}, "MR", "odd", 10**7)
+    view = packed(truth, files | {"odd": odd, "gone": tmp_path / "gone.nii"}, {"close": odd}, "MR", "odd", 10**7)
     assert list(view.images) == ["truth", "close", "far"] and not view.uncertainties
     assert volume_view(truth, {"odd": odd}, {}, "MR", "odd", 10**7) is None
     flat = write(tmp_path / "flat.nii", np.ones((8, 8, 1)))
