@@ -99,11 +99,11 @@ def volume_view(
     spacing = [float(zoom) for zoom in image.header.get_zooms()[:3]]
     for factor, levels in _STEPS:
         images = {name: _reduced(volume[box], factor) for name, volume in (("truth", goal), *found.items())}
-        grey = {name: np.uint8(scaled(volume, *window) * (levels - 1) + 0.5) for name, volume in images.items()}
+        grey = {name: _levels(scaled(volume, *window), levels) for name, volume in images.items()}
         packed = {name: pack(volume - grey["truth"] if name != "truth" else volume) for name, volume in grey.items()}
         small = {name: _reduced(volume[box], factor) for name, volume in maps.items()}
         top = max((float(np.percentile(volume, _ERROR_PERCENTILE)) for volume in small.values()), default=0.0) or 1.0
-        spread = {name: pack(np.uint8(scaled(volume, 0.0, top) * 255 + 0.5)) for name, volume in small.items()}
+        spread = {name: pack(_levels(scaled(volume, 0.0, top), 256)) for name, volume in small.items()}
         if sum(map(len, (*packed.values(), *spread.values()))) <= most_bytes:
             break
     else:
@@ -137,6 +137,10 @@ def pack(volume: Bytes) -> Markup:
 def unpack(text: str, shape: tuple[int, ...]) -> Bytes:
     """Return what `pack` was given."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(shape)
+
+
+def _levels(unit: Array, levels: int) -> Bytes:
+    return (unit * (levels - 1) + 0.5).astype(np.uint8)
 
 
 def _read(path: Path, shape: tuple[int, ...] | None) -> Array | None:
