@@ -2,12 +2,13 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medwvae.errors import MedwvaeError, nameless_traceback, os_error, storage_words
+from medwvae.errors import InputError, MedwvaeError, nameless_traceback, os_error, storage_words
 
 app = typer.Typer(
     name="medwvae",
@@ -187,14 +188,6 @@ def evaluate(task: ProblemName, files: Files = None, overrides: Overrides = None
     from medwvae import stages
 
     stages.evaluate(_load(files, overrides), task, threads)
-
-
-@app.command()
-def generative_plan(files: Files = None, overrides: Overrides = None) -> None:
-    """Build every generative model once, to refuse what cannot be before anything trains."""
-    from medwvae import stages
-
-    stages.generative_plan(_load(files, overrides))
 
 
 @app.command()
@@ -391,6 +384,7 @@ def interpolate(
 
 @app.command()
 def impute(
+    context: typer.Context,
     model: ModelName,
     count: Annotated[int, typer.Option("--count", min=1, help="Test subjects, one image each.")] = 4,
     hole: Annotated[int, typer.Option("--hole", min=1, help="Side of the block that is missing, in voxels.")] = 24,
@@ -415,6 +409,10 @@ def impute(
     """Take a block out of test subjects' images, fill it in by a generative model, and score that."""
     from medwvae import stages
 
+    if missing_slices is None:
+        _refuse(context, ["axis"], "that is the axis of missing slices; add --missing-slices")
+    else:
+        _refuse(context, ["hole"], "slices are missing, no block; leave it out with --missing-slices")
     stages.impute(
         _load(files, overrides),
         model,
@@ -430,10 +428,25 @@ def impute(
     )
 
 
+def _refuse(context: typer.Context, options: Sequence[str], why: str) -> None:
+    """Refuse options that were given and say nothing here: who gives one believes that it does."""
+    given = [name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if given:
+        flags = {one.name: one.opts[0] for one in context.command.params}
+        raise InputError(f"{', '.join(flags[name] for name in given)}: {why}")
+
+
+OF_TRANSFORM = ("wavelet", "levels", "mode", "dims", "axis")
+OF_MODEL = ("label", "files", "overrides")
+
+
 @app.command()
 def edit(
+    context: typer.Context,
     source: VolumeIn,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New NIfTI volume, float32, on the same grid.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="New NIfTI volume, float32, on the same grid (--model: the model's).")
+    ],
     gain: Annotated[
         list[str],
         typer.Option("--gain", metavar="NAME=FACTOR", help="level1=0, dd2=1.5, details=0.5, ...; outside the mask."),
@@ -445,7 +458,8 @@ def edit(
         Path | None, typer.Option("--mask", help="NIfTI on the volume's grid; what is not zero lies inside.")
     ] = None,
     protect: Annotated[
-        bool, typer.Option("--protect", help="Leave every voxel of the mask as it is, and more around it.")
+        bool,
+        typer.Option("--protect", help="Leave the mask as it is, and more around it (--model: its coefficients)."),
     ] = False,
     wavelet: WaveletName = "db4",
     levels: LevelCount = "3",
@@ -464,7 +478,10 @@ def edit(
 
     for place, path in (("volume", source), ("out", out), *((("mask", mask),) if mask else ())):
         hide(path, place)
-    if model is not None:
+    if model is None:
+        _refuse(context, OF_MODEL, "that is for a trained model's own latent; add --model")
+    else:
+        _refuse(context, OF_TRANSFORM, "the transform is the model's own; leave it out with --model")
         stages.edit_latent(
             _load(files, overrides),
             model,
@@ -495,6 +512,7 @@ def edit(
 
 @app.command()
 def heatmap(
+    context: typer.Context,
     source: VolumeIn,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="PNG.")],
     wavelet: WaveletName = "db4",
@@ -518,7 +536,10 @@ def heatmap(
 
     for place, path in (("volume", source), ("out", out)):
         hide(path, place)
-    if model is not None:
+    if model is None:
+        _refuse(context, OF_MODEL, "that is for a trained model's own latent; add --model")
+    else:
+        _refuse(context, OF_TRANSFORM, "the transform is the model's own; leave it out with --model")
         stages.heatmap_latent(_load(files, overrides), model, source, out, threads, index=index, label=label)
         return
     stages.heatmap(source, out, wavelet=wavelet, levels=levels, mode=mode, dims=dims, axis=axis, index=index)

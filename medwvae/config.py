@@ -546,16 +546,6 @@ def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str
     scored = {"fidelity": g["fidelity"], "samples": g["samples"]}
     if stage == "generative_report":
         return {"run": c["run"], "models": list(config.generative.models())}
-    if stage == "generative_plan":
-        made = ("kind", "parts", "widths", "steps")
-        systems = {name: {k: v for k, v in one.items() if k != "budget"} for name, one in g["systems"].items()}
-        return {
-            "data": g["data"],
-            "rates": g["rates"],
-            "seeds": g["seeds"],
-            "systems": systems,
-            "prior": {k: g["prior"][k] for k in made},
-        }
     if stage == "generative_references":
         return {"seed": c["seed"], "data": g["data"], **scored}
     if method is None:

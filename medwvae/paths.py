@@ -158,11 +158,6 @@ def generative_table(root: Path) -> Path:
     return root / "generative.csv"
 
 
-def generative_plan(root: Path) -> Path:
-    """Return the list of all generative models with their sizes, written before any of them trains."""
-    return root / "generative" / "plan.json"
-
-
 def generative_summary(root: Path) -> Path:
     """Return the table of generative models as JSON: means, intervals, ranges over seeds."""
     return root / "generative.json"

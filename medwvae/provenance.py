@@ -22,7 +22,6 @@ ENTRY = {
     "restore": "medwvae.restore",
     "evaluate": "medwvae.evaluate",
     "report": "medwvae.report.card",
-    "generative_plan": "medwvae.build",
     "train_generative": "medwvae.generative.sources",
     "train_prior": "medwvae.generative.sources",
     "score_generative": "medwvae.generative.scoring",
@@ -39,7 +38,8 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def imports_of(module: str) -> set[str]:
+@cache
+def imports_of(module: str) -> frozenset[str]:
     """Return the medwvae modules that a module imports anywhere in its text."""
     tree = ast.parse(_file_of(module).read_text(encoding="utf-8"))
     found: set[str] = set()
@@ -48,7 +48,7 @@ def imports_of(module: str) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.split(".")[0] == "medwvae" and _file_of(name).is_file()}
+    return frozenset(name for name in found if name.split(".")[0] == "medwvae" and _file_of(name).is_file())
 
 
 @cache

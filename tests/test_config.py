@@ -28,7 +28,6 @@ GENERATIVE = [
 ALL = [
     *STAGES,
     *GENERATIVE,
-    ("generative_plan",),
     ("generative_references",),
     ("generative_report",),
     *(("train", *pair) for pair in TRAINED),
@@ -397,8 +396,7 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         "tasks": {"train", "restore"},
         "networks": {"train", "restore"},
         "train": {"train", "train_generative", "train_prior"},
-        "generative": {stage for stage, *_ in GENERATIVE}
-        | {"generative_plan", "generative_references", "generative_report"},
+        "generative": {stage for stage, *_ in GENERATIVE} | {"generative_references", "generative_report"},
         "restore": {"restore"},
         "classical": {"restore"},
         "evaluate": {"evaluate"},

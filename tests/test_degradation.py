@@ -52,9 +52,9 @@ def images(batch=3, seed=0):
     return smooth * 1.2
 
 
-def measured(name, image, seed=0, shared=False, maximum=None):
+def measured(name, image, seed=0, run=1, maximum=None):
     generator = torch.Generator().manual_seed(seed)
-    return DEGRADATIONS[name](image, image.amax((1, 2, 3)) if maximum is None else maximum, generator, shared)
+    return DEGRADATIONS[name](image, image.amax((1, 2, 3)) if maximum is None else maximum, generator, run)
 
 
 @every
@@ -103,7 +103,7 @@ def test_a_part_of_the_batch_and_a_mirrored_one(name):
 @pytest.mark.parametrize("name", ["recon", "recon partial", "recon disc", "recon coils", "blocks", "streaks"])
 def test_a_volume_is_one_acquisition_and_training_draws_one_a_slice(name):
     image = images()
-    together, alone = (measured(name, image, shared=shared).measurement for shared in (True, False))
+    together, alone = (measured(name, image, run=run).measurement for run in (None, 1))
     assert len(together.mask) == 1
     assert len(alone.mask) == len(image)
     assert not torch.equal(alone.mask[0], alone.mask[1])

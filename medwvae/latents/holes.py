@@ -40,8 +40,8 @@ def missing_slices(shape: Sequence[int], indices: Sequence[int], axis: int = 2) 
     """
     if len(shape) != 3:
         raise ValueError(
-            f"slices are missing from volumes; an image of shape {tuple(shape)} is one, and a model of slices knows "
-            "nothing of its neighbours: use a 3D model"
+            f"slices are missing from volumes; an image of {' x '.join(map(str, shape))} is one slice, and a model of "
+            "slices knows nothing of its neighbours: use a 3D model"
         )
     if any(not 0 <= k < shape[axis] for k in indices):
         raise ValueError(f"there are slices 0 to {shape[axis] - 1} along axis {axis}; got {list(indices)}")

@@ -57,7 +57,7 @@ def sample(
     if len(shape) != model.dims or min(shape) < 1:
         raise ValueError(f"the model makes images with {model.dims} spatial axes, not of shape {shape}")
     if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"the temperature is {temperature}; it has to be at least 0")
+        raise ValueError(f"the temperature is {temperature}; it has to be a number from 0 on")
     labels = labels_for(model, label, 1)
     device = model.log_sigma.device
     images = []

@@ -6,7 +6,6 @@ from medwvae.stages.comparing import compare
 from medwvae.stages.export import export
 from medwvae.stages.generation import (
     REFERENCES,
-    generative_plan,
     generative_references,
     generative_report,
     score_generative,
@@ -42,7 +41,6 @@ __all__ = [
     "edit_latent",
     "evaluate",
     "export",
-    "generative_plan",
     "generative_references",
     "generative_report",
     "generative_uses",

@@ -190,6 +190,8 @@ def gains_in(texts: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        if name.strip() in found:
+            raise InputError(f"there are two gains for {name.strip()}; give one")
         try:
             found[name.strip()] = float(value)
         except ValueError:

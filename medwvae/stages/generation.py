@@ -27,35 +27,13 @@ REFERENCES = "references"
 """Stands in the place of a model's id for lossless codecs and training images."""
 
 
-def generative_plan(config: Config) -> None:
-    """Build every model of the study, and its prior, once, and list how large they are.
-
-    What cannot be is refused here, before anything trains.
-    """
-    from medwvae import build
-
-    sizes: dict[tuple[str, int], dict[str, int]] = {}
-    for model in config.generative.models().values():
-        if (model.system, model.rate) in sizes:
-            continue
-        untrained = build.latent_model(config, model.system, model.rate)
-        values = untrained.latent_values(tuple(build.generative_data(config).shape[1:]))
-        learned = sum(p.numel() for p in untrained.parameters() if p.requires_grad)
-        sizes[model.system, model.rate] = {"latent_values": values, "parameters": learned}
-        if getattr(config.generative.systems[model.system], "prior", False):
-            network = build.prior(config, untrained).diffusion.unet
-            sizes[model.system, model.rate]["prior_parameters"] = sum(p.numel() for p in network.parameters())
-    models = {name: sizes[one.system, one.rate] for name, one in config.generative.models().items()}
-    _write_json(paths.generative_plan(config.root), {"models": models})
-    say(f"plan: {len(models)} generative models, {len(sizes)} of different make")
-
-
 def train_generative(config: Config, model: str, threads: int) -> None:
     """Train one generative model, from its last checkpoint if there is one; validation PSNR chooses the weights."""
     one = _named(config, model)
     system = config.generative.systems[one.system]
     if not system.trained:
         raise ConfigError(f"{one.system} is a control: nothing in it is trained")
+    _buildable(config)
     import torch
 
     from medwvae import build
@@ -253,6 +231,24 @@ def _autoencoder(config: Config, model: GenerativeModel) -> "LatentModel":
     else:
         built.measure(_training_batches(config))
     return built.eval()
+
+
+def _buildable(config: Config) -> None:
+    """Build every model of the study, and its prior, so that what cannot be is refused before anything trains.
+
+    Seconds, in every training job. One job for all of them, before the trainings, would start those anew whenever it
+    runs, and with `ancient` around its file Snakemake 9.27 leaves out what hangs on them.
+    """
+    from medwvae import build
+
+    seen = set()
+    for model in config.generative.models().values():
+        if (model.system, model.rate) in seen:
+            continue
+        seen.add((model.system, model.rate))
+        untrained = build.latent_model(config, model.system, model.rate)
+        if getattr(config.generative.systems[model.system], "prior", False):
+            build.prior(config, untrained)
 
 
 def _training_batches(config: Config) -> "Iterator[Tensor]":

@@ -58,6 +58,11 @@ def edit_latent(
         volume, affine = nifti.read(source)
         inner, _ = to_ras(on_grid(mask, volume, affine), affine)
         fitted = torch.from_numpy(np.ascontiguousarray(cohort.fitted_mask(case, np.asarray(inner, bool))))
+        if inner.any() and not fitted.any():
+            raise InputError(
+                "nothing of the mask is left on the model's grid: it lies outside, or fills no more than half of any "
+                "voxel there; widen it, or edit the plain transform (without --model)"
+            )
         where = fitted[None, None] if built.dims == 3 else fitted[:, None]
     answers = []
     with said():
@@ -117,6 +122,8 @@ def heatmap_latent(
     own = cohort.fitted(case)
     x = _images(own, built)
     where = "the middle slices"
+    if built.dims == 3 and index is not None:
+        raise InputError("--index is of slices; of a model of volumes the middle ones along each axis are shown")
     if built.dims == 2:
         size = len(x)
         chosen = middle(own.prepared.head.sum((1, 2)), own.prepared.axis) if index is None else index

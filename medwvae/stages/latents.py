@@ -50,7 +50,7 @@ def sample(
     built = _load_model(config, model)
     if not built.can_draw:
         raise InputError(f"{model} has no prior to draw from; train one: `prior: true` under generative.systems")
-    size = numbers(shape, "--shape") if shape else _source(config).shape[1:]
+    size = numbers(shape, "--size") if shape else _source(config).shape[1:]
     with said():
         seeds = config.seed if seed is None else seed
         number = class_number(config, built, label)
@@ -162,7 +162,10 @@ def impute(
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
-    chosen = examples(_source(config))[:count]
+    every = examples(_source(config))
+    if count > len(every):
+        say(f"{len(every)} test subjects, not {count}: all of them")
+    chosen = every[:count]
     truth = torch.cat([example.image for example in chosen])
     with said():
         if missing_slices is None:

@@ -245,6 +245,7 @@ def test_edit_takes_gains_inside_and_refuses_what_does_not_fit(scan):
     for arguments, options, words in (
         ((source, out, ["level9=0"]), {}, "'level9'; have: details"),
         ((source, out, ["level1"]), {}, "NAME=FACTOR"),
+        ((source, out, ["level1=0", "level1=2"]), {}, "two gains for level1"),
         ((source, out, []), {"inside": ["level1=0"]}, "--mask"),
         ((source, out, []), {"mask": folder / "moved.nii.gz"}, "lie elsewhere"),
         ((source, out, []), {"mask": folder / "small.nii.gz"}, "39x36x12 voxels, the volume 40x36x12"),
@@ -307,9 +308,35 @@ def test_a_models_own_latent_is_edited_and_mapped(study, scan, monkeypatch, dims
     ):
         with pytest.raises(InputError, match=words):
             stages.edit_latent(config, model_name, source, out, gains, **options)
-    if dims == 2:
-        with pytest.raises(InputError, match="--index is 99"):
-            stages.heatmap_latent(config, "wavelet", source, folder / "maps.png", index=99)
+    with pytest.raises(InputError, match="--index is 99" if dims == 2 else "--index is of slices"):
+        stages.heatmap_latent(config, "wavelet", source, folder / "maps.png", index=99)
+    if dims == 3:
+        small = np.zeros_like(nifti.read(mask)[0])
+        small[20, 18, 6] = 1  # a quarter of a voxel of the model's
+        nifti.write(folder / "small.nii.gz", small, AFFINE)
+        with pytest.raises(InputError, match="nothing of the mask is left"):
+            stages.edit_latent(config, "wavelet", source, out, ["details=0"], mask=folder / "small.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["edit", "a.nii", "b.nii", "--gain", "d=0", "--model", "m", "--levels", "2", "--axis", "1"],
+            "--levels, --axis: ",
+        ),
+        (["edit", "a.nii", "b.nii", "--gain", "d=0", "--label", "t1w"], "--label: that is for a trained model"),
+        (["heatmap", "a.nii", "b.png", "--model", "m", "--wavelet", "haar"], "--wavelet: the transform is the model's"),
+        (["heatmap", "a.nii", "b.png", "-c", "none.yaml"], "--config: that is for a trained model"),
+        (["impute", "--model", "m", "--axis", "1"], "--axis: that is the axis of missing slices"),
+        (["impute", "--model", "m", "--missing-slices", "3", "--hole", "9"], "--hole: slices are missing"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_that_would_say_nothing_are_refused(arguments, words):
+    answer = CliRunner().invoke(app, arguments)
+    assert isinstance(answer.exception, InputError)
+    assert str(answer.exception).startswith(words)
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):

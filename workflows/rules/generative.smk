@@ -36,30 +36,9 @@ def models_in_use(wildcards):
     return [wildcards.model, rival] if rival else [wildcards.model]
 
 
-rule generative_plan:
-    input:
-        IMAGES,
-    output:
-        paths.generative_plan(root),
-    log:
-        paths.log(root, "generative-plan"),
-    benchmark:
-        paths.benchmark(root, "generative-plan")
-    priority: 2  # what cannot be is refused first
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        reads=reads_images("generative_plan"),
-    shell:
-        medwvae("generative-plan")
-
-
 rule train_generative:
     input:
         IMAGES,
-        # Of another system it says nothing: a newer plan is no reason to train again.
-        plan=ancient(paths.generative_plan(root)),
     output:
         model=paths.generative_model(root, "{model}"),
         history=paths.generative_history(root, "{model}"),
