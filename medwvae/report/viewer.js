@@ -31,13 +31,26 @@ viewer.addEventListener("keydown", (event) => {
   show();
 });
 viewer.addEventListener("click", () => viewer.close());
-// On paper nothing can be opened; the configuration as a file says again what the list under it says.
+// On paper nothing can be opened.
 for (const [moment, open] of [["beforeprint", true], ["afterprint", false]]) {
   addEventListener(moment, () => {
-    for (const one of document.querySelectorAll("details:not(:has(pre))")) {
+    for (const one of document.querySelectorAll("details")) {
       if (open && !one.open) one.dataset.closed = "";
       if ("closed" in one.dataset) one.open = open;
       if (!open) delete one.dataset.closed;
     }
   });
 }
+// What scrolls sideways can be reached by the tab key, and nothing else of its kind.
+const reach = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = target.scrollWidth > target.clientWidth;
+    if (!scrolls) { target.removeAttribute("tabindex"); continue; }
+    target.tabIndex = 0;
+    if (target.hasAttribute("aria-label")) continue;
+    const name = target.querySelector("caption, svg") ?? target.closest("section").querySelector("h2");
+    target.setAttribute("role", "region");
+    target.setAttribute("aria-label", name.getAttribute("aria-label") ?? name.textContent);
+  }
+});
+document.querySelectorAll(".scroll").forEach((one) => reach.observe(one));

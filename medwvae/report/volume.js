@@ -67,6 +67,8 @@
       screen.imageSmoothingEnabled = false;
       screen.drawImage(small, 0, 0, wide, high);
       screen.font = `${13 * scale}px sans-serif`;
+      screen.lineWidth = 3 * scale; // a dark rim: a head is as bright as the letter
+      screen.strokeText(canvas.dataset.plane === "sagittal" ? "A" : "R", 5 * scale, high / 2);
       screen.fillStyle = "#fff";
       screen.fillText(canvas.dataset.plane === "sagittal" ? "A" : "R", 5 * scale, high / 2);
       if (!one(".cross").checked) return;
@@ -123,7 +125,7 @@
     const widths = ["axial", "coronal", "sagittal"].map((plane) => shape[AXES[plane][0]] * spacing[AXES[plane][0]]);
     one(".planes").style.gridTemplateColumns = widths.map((mm) => `minmax(0, ${mm}fr)`).join(" ");
     const tallest = Math.max(shape[1] * spacing[1], shape[2] * spacing[2]); // two rows should fit a laptop's window
-    one(".planes").style.maxWidth = `max(300px, ${(37 * widths.reduce((sum, mm) => sum + mm)) / tallest}vh)`;
+    one(".planes").style.maxWidth = `max(300px, ${(33 * widths.reduce((sum, mm) => sum + mm)) / tallest}vh)`;
     const move = (canvas, event) => {
       const [across, up] = AXES[canvas.dataset.plane], box = canvas.getBoundingClientRect();
       const part = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];

@@ -50,7 +50,8 @@ class VolumeView:
     shape, spacing : voxels and mm of the stored grid.
     window : the values of the lowest and the highest grey level; what lies beyond is cut off.
     levels, factor : grey levels, and how many voxels along each axis were averaged into one.
-    start : voxel of the stored grid where the viewer begins: where the reference errs most.
+    start : voxel of the stored grid where the viewer begins: where the reference errs most within the middle half of
+        every axis, so that all three planes show something (the rim of the head errs most in most volumes).
     error_top, uncertainty_top : ends of the colour bars, in the unit of the volume.
     images : "truth" and every method that has a volume on this grid, packed; see `pack`.
     uncertainties : method to its map, packed: 0 to 255 for 0 to `uncertainty_top`.
@@ -111,7 +112,9 @@ def volume_view(
     errors = {name: np.abs(scaled(v, *window) - scaled(images["truth"], *window)) for name, v in images.items()}
     tops = [float(np.percentile(error, _ERROR_PERCENTILE)) for name, error in errors.items() if name != "truth"]
     worst = errors[reference if reference in found else next(iter(found))]
-    peak = np.unravel_index(np.argmax(ndimage.uniform_filter(worst, 5, mode="constant")), worst.shape)
+    middle = tuple(slice(n // 4, max(n // 4 + 1, n - n // 4)) for n in worst.shape)
+    inner = ndimage.uniform_filter(worst, 5, mode="constant")[middle]
+    peak = [int(k) + s.start for k, s in zip(np.unravel_index(np.argmax(inner), inner.shape), middle, strict=True)]
     nx, ny, nz = images["truth"].shape
     return VolumeView(
         shape=(nx, ny, nz),
@@ -119,7 +122,7 @@ def volume_view(
         window=window,
         levels=levels,
         factor=factor,
-        start=(int(peak[0]), int(peak[1]), int(peak[2])),
+        start=(peak[0], peak[1], peak[2]),
         error_top=max(float(np.median(tops)), 4 / (levels - 1)) * (window[1] - window[0]),
         uncertainty_top=top,
         images=packed,

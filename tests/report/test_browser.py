@@ -209,6 +209,36 @@ def test_axe_finds_nothing_serious(opened, theme):
     keep(opened, theme)
 
 
+def test_a_phone_has_large_pictures_and_all_that_scrolls_is_in_reach(opened):
+    """On a narrow window a plane is half as wide as it, its slider below, and the tab key reaches every wide table."""
+    try:
+        opened.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+        begin(opened)
+        boxes = opened.run(
+            f"[...{VIEWER}.querySelectorAll('canvas, input[data-plane]')].map((c) => {{"
+            " const b = c.getBoundingClientRect(); return [b.left, b.top, b.width]; })"
+        )
+        above, below, sliders = boxes[:3], boxes[3:6], boxes[6:]
+        for one, other, slider in zip(above, below, sliders, strict=True):
+            assert one[2] > 150 and one[0] < other[0] and one[1] == other[1] < slider[1]
+        opened.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        wide = "[...document.querySelectorAll('.scroll')].filter((s) => s.scrollWidth > s.clientWidth)"
+        assert opened.run(f"{wide}.length") > 3
+        wait(opened, f"{wide}.every((s) => s.tabIndex === 0 && s.getAttribute('aria-label'))")
+        assert opened.run("document.documentElement.scrollWidth <= innerWidth")
+        keep(opened, "phone")
+    finally:
+        opened.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_signs_of_the_summary_follow_their_own_outcome(opened):
+    """A metric that is ahead has the colour of that, also where the task as a whole is behind."""
+    sign = "getComputedStyle(document.querySelector('.others .won .sign')).color"
+    before = opened.run(sign)
+    opened.run("document.querySelectorAll('.verdict.won').forEach((task) => { task.className = 'verdict behind'; })")
+    assert opened.run(sign) == before
+
+
 def test_print_has_the_pictures_and_no_controls(opened, tmp_path):
     begin(opened)
     opened.call("Emulation.setEmulatedMedia", media="print")
