@@ -1,7 +1,7 @@
 """Figures and table of a finished run for the docs: python benchmarks/figures.py results/ixi docs/ixi.
 
-Writes scores-<task>.svg, training-<task>.svg, table.md and headline.md. Plots only: no image of a subject leaves the
-run's own folder.
+Writes scores-<task>.svg, training-<task>.svg, table.md and headline.md; of a study of generative models, with --scales
+MODEL ..., noise-scales-<model>.svg. Plots only: no image of a subject leaves the run's own folder.
 """
 
 import argparse
@@ -68,7 +68,8 @@ def headline(summary: dict[str, Any]) -> str:
 
     def best_classical(task: dict[str, Any]) -> str:
         methods = task["regions"]["head"]["psnr"]["methods"]
-        return max((m for m in methods if methods[m]["kind"] == "classical"), key=lambda m: methods[m]["mean"])
+        names = [name for name in methods if methods[name]["kind"] == "classical"]
+        return max(names, key=lambda name: float(methods[name]["mean"]))
 
     lines.append("| Input | " + " | ".join(cell(task, "input") for task in tasks.values()) + " |")
     classical = [cell(task, best_classical(task), named=True) for task in tasks.values()]
@@ -83,24 +84,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, help="folder of a finished run")
     parser.add_argument("out", type=Path, help="folder for the figures and the table")
+    parser.add_argument("--scales", nargs="*", default=[], metavar="MODEL", help="generative models, as elbo-r8-s1")
     options = parser.parse_args()
-    summary = json.loads((options.root / "summary.json").read_text())
-    metrics = pd.read_csv(options.root / "metrics.csv")
+    texts = {}
+    for model in options.scales:
+        history = pd.read_csv(options.root / "generative" / model / "history.csv")
+        drawn = figures.noise_scales(model, history)
+        if drawn is None:
+            parser.error(f"{model} learned no noise scale")
+        texts[f"noise-scales-{model}.svg"] = standalone(drawn)
+    if not options.scales:
+        texts |= of_restoration(options.root)
+    for name, text in texts.items():
+        with atomic(options.out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def of_restoration(root: Path) -> dict[str, str]:
+    """Return the files of the tasks by name."""
+    summary = json.loads((root / "summary.json").read_text())
+    metrics = pd.read_csv(root / "metrics.csv")
     texts = {"table.md": table(summary), "headline.md": headline(summary)}
     for name, task in summary["tasks"].items():
         title, rows = task_label(name), metrics[metrics["task"] == name]
         histories = {
-            path.parent.name: pd.read_csv(path)
-            for path in (options.root / "models" / family(name)).glob("*/history.csv")
+            path.parent.name: pd.read_csv(path) for path in (root / "models" / family(name)).glob("*/history.csv")
         }
         order = sorted(task["kinds"], key=lambda method: task["regions"]["head"]["psnr"]["methods"][method]["mean"])
         texts[f"scores-{name}.svg"] = standalone(figures.strips(title, rows, task, "head", order))
         curves = figures.training_curves(title, histories)
         if curves:
             texts[f"training-{name}.svg"] = standalone(curves)
-    for name, text in texts.items():
-        with atomic(options.out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    return texts
 
 
 if __name__ == "__main__":
