@@ -19,7 +19,12 @@ for (const figure of document.querySelectorAll("figure.panel")) {
     picture.addEventListener("click", () => { [tiles, column, row] = [columns, c, r]; show(); viewer.showModal(); });
     if (r) return; // one stop of the tab key per method is enough
     picture.tabIndex = 0;
-    picture.addEventListener("keydown", (event) => { if (event.key === "Enter") picture.click(); });
+    picture.setAttribute("role", "button");
+    picture.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      picture.click();
+    });
   }));
 }
 viewer.addEventListener("keydown", (event) => {

@@ -239,6 +239,21 @@ def test_signs_of_the_summary_follow_their_own_outcome(opened):
     assert opened.run(sign) == before
 
 
+@pytest.mark.parametrize(("key", "code"), [("Enter", 13), (" ", 32)])
+def test_a_picture_opens_flips_and_closes_from_the_keyboard(opened, key, code):
+    shown = "document.querySelector('dialog img').alt"
+    opened.run("document.querySelector('figure.panel img').focus()")
+    opened.key(key, code)
+    wait(opened, "document.querySelector('dialog').open")
+    assert opened.run(shown).startswith("Input: ")
+    opened.key("ArrowRight", 39)
+    opened.key("ArrowDown", 40)
+    wait(opened, f"{shown}.endsWith('enlarged detail') && !{shown}.startsWith('Input')")
+    opened.key("Escape", 27)
+    wait(opened, "!document.querySelector('dialog').open")
+    assert complaints(opened) == []
+
+
 def test_print_has_the_pictures_and_no_controls(opened, tmp_path):
     begin(opened)
     opened.call("Emulation.setEmulatedMedia", media="print")
