@@ -143,9 +143,9 @@ class Allowance:
 
 
 def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance: Allowance) -> dict[str, Any] | None:
-    """Return the worst subject's volume for the interactive viewer; None where there is none to show."""
+    """Return the worst subject's volume for the interactive viewer; None without one or if none is wanted."""
     share = allowance.share()
-    if ranked is None or not ranked.cases:
+    if not inputs.viewer or ranked is None or not ranked.cases:
         return None
     case = ranked.cases[0]
     maps = inputs.uncertainties.get(problem, {})

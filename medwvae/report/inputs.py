@@ -31,6 +31,7 @@ class ReportInputs:
     uncertainties : as `volumes`, the maps of uncertainty that there are (same grid, unit of the volume).
     volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
     reference : our method. figures_per_task : subjects shown per task (worst, median, best of `reference`, ...).
+    viewer : whether the page holds the worst subject's volumes.
     """
 
     run: str
@@ -54,3 +55,4 @@ class ReportInputs:
     uncertainties: dict[str, dict[str, dict[str, Path]]] = field(default_factory=dict)
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
+    viewer: bool = True

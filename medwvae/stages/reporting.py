@@ -160,6 +160,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         generative=_generative_inputs(config),
         volume_scores=_volume_scores(config),
         figures_per_task=config.report.subjects_shown,
+        viewer=config.report.viewer,
     )
 
 

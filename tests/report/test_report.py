@@ -334,6 +334,17 @@ def test_what_comes_from_data_is_escaped(inputs):
     assert sum("type" not in attributes for attributes in scripts) == 2  # the page's own
 
 
+def test_whole_volumes_are_in_the_page_unless_they_are_not_wanted(inputs):
+    def held(**changes):
+        elements = Elements(build(dataclasses.replace(inputs, **changes))).found
+        links = [a["href"] for tag, a in elements if tag == "a" and a["href"].endswith("-volume")]
+        return sum("data-volume" in attributes for _, attributes in elements), len(links)
+
+    volumes, links = held()
+    assert volumes > 2 and links == 2  # tasks
+    assert held(viewer=False) == (0, 0)
+
+
 def test_missing_pieces_are_no_obstacle(inputs):
     bare = dataclasses.replace(
         inputs,
