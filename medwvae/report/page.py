@@ -101,11 +101,12 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
         if len(h)
     }
     if budgets:
-        times = sorted(time for time, _ in budgets)
+        seconds = sorted(float(h["seconds"].max()) for h in inputs.histories.values() if len(h))
+        times = [duration(seconds[0]), duration(seconds[-1])]
         about["Budget"] = (
             f"{' in '.join(reversed(next(iter(budgets))))} for every network"
             if len(budgets) == 1
-            else f"{' to '.join(dict.fromkeys((times[0], times[-1])))} of training per network (table below)"
+            else f"{' to '.join(dict.fromkeys(times))} of training per network (table below)"
         )
     if machine := inputs.provenance.get("machine"):
         about["Machine"] = ", ".join(f"{name.replace('_', ' ')} {value}".strip() for name, value in _flat(machine))

@@ -53,9 +53,9 @@ const reach = new ResizeObserver((entries) => {
     if (!scrolls) { target.removeAttribute("tabindex"); continue; }
     target.tabIndex = 0;
     if (target.hasAttribute("aria-label")) continue;
-    const name = target.querySelector("caption, svg") ?? target.closest("section").querySelector("h2");
+    const names = [target.closest("section").querySelector("h2"), target.querySelector("caption, svg")].filter(Boolean);
     target.setAttribute("role", "region");
-    target.setAttribute("aria-label", name.getAttribute("aria-label") ?? name.textContent);
+    target.setAttribute("aria-label", names.map((one) => one.getAttribute("aria-label") ?? one.textContent).join(": "));
   }
 });
 document.querySelectorAll(".scroll").forEach((one) => reach.observe(one));

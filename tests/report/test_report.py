@@ -345,6 +345,12 @@ def test_whole_volumes_are_in_the_page_unless_they_are_not_wanted(inputs):
     assert held(viewer=False) == (0, 0)
 
 
+def test_the_budget_runs_from_the_shortest_to_the_longest_training(inputs):
+    slow, fast = (history("unet").assign(seconds=lambda h, n=n: h["step"] * n) for n in (2.26, 1.08))
+    text = build(dataclasses.replace(inputs, histories={("denoise", "unet"): slow, ("denoise", "wavelet_vae"): fast}))
+    assert "54 s to 1 min 53 s of training per network" in text
+
+
 def test_missing_pieces_are_no_obstacle(inputs):
     bare = dataclasses.replace(
         inputs,
