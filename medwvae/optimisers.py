@@ -64,14 +64,22 @@ class Muon(torch.optim.AdamW):
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     """Return a matrix with about the same singular vectors whose singular values are about 1 (0.7 to 1.2).
 
-    Newton-Schulz iteration; a zero matrix stays one.
+    Newton-Schulz iteration x ← (a + bG + cG²) x with G = x xᵀ; a zero matrix stays one. The polynomials are multiplied
+    as square matrices, and meet the matrix once: kernels have nine times as many columns as rows, or 27.
     """
     a, b, c = QUINTIC
     wide = matrix.float() if len(matrix) <= matrix.shape[1] else matrix.float().T
     x: Tensor = wide / (wide.norm() + 1e-12)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
+    gram = x @ x.T
+    product: Tensor | None = None
+    for step in range(steps):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step + 1 < steps:
+            gram = polynomial @ gram @ polynomial
+    if product is not None:
+        x = product @ x
     return x if len(matrix) <= matrix.shape[1] else x.T
 
 

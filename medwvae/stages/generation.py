@@ -272,7 +272,7 @@ def _weights(path: Path, stage: str) -> Any:
 def _named(config: Config, model: str) -> GenerativeModel:
     models = config.generative.models()
     if model not in models:
-        have = ", ".join(models) or "none; name some under generative.systems"
+        have = ", ".join(models) or "none; name some under generative.systems, or add -c FILE of a study that does"
         raise ConfigError(f"the study has no generative model {model!r}; have: {have}")
     return models[model]
 

@@ -146,6 +146,8 @@ def impute(
     A model with classes is told `label`, or each image's own class.
     Writes imputed.npz, imputed.json (RMSE in the hole beside mean and biharmonic filling) and imputed.png.
     """
+    if method not in ("chain", "map"):
+        raise InputError(f"--method is {method}, expected chain or map")
     import torch
 
     from medwvae.latents import figures
@@ -157,8 +159,6 @@ def impute(
     from medwvae.seeding import seed_for
 
     way: Method = "chain" if method == "chain" else "map"
-    if method != way:
-        raise InputError(f"--method is {method}, expected chain or map")
     _use(threads)
     folder = out or paths.latent_uses(config.root, model)
     built = _load_model(config, model)
