@@ -1,8 +1,7 @@
 """How sure a method is, and whether it is right to be: calibration plot, map of widths, and the outcome in words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -27,12 +26,10 @@ class IntervalInputs:
     Attributes
     ----------
     calibration : what the validation subjects said. draws : posterior draws of a volume.
-    maps : volume to the NIfTI of half the width of its intervals.
     """
 
     calibration: Calibration
     draws: int
-    maps: Mapping[str, Path] = field(default_factory=dict)
 
 
 def interval_section(
@@ -40,7 +37,6 @@ def interval_section(
     inputs: IntervalInputs,
     blocks: Mapping[str, Any],
     metrics: pd.DataFrame,
-    shown: Mapping[str, Any] | None,
     title: str,
 ) -> dict[str, Any] | None:
     """Return what the page shows of a method's intervals; None if they were not scored.
@@ -51,18 +47,12 @@ def interval_section(
         `summary()["tasks"][key]["regions"]["head"]`.
     metrics
         The rows of the task.
-    shown
-        Arguments of `panels.interval_panel` but for the map, and `volume`, `subject` and `unit`; None for no picture.
     """
     found = {name: block["methods"][method] for name, block in blocks.items() if method in block["methods"]}
     levels = [level for level in INTERVAL_LEVELS if _coverage(level) in found]
     if not levels:
         return None
     rows = metrics[(metrics["method"] == method) & (metrics["region"] == "head")]
-    picture = None
-    if shown is not None and (half := inputs.maps.get(shown["volume"])) is not None and half.is_file():
-        chosen = {key: value for key, value in shown.items() if key not in ("volume", "subject", "unit")}
-        picture = panels.interval_panel(half=half, **chosen)
     return {
         "name": label(method),
         "level": percent(inputs.calibration.level),
@@ -73,9 +63,6 @@ def interval_section(
             for name in STRATA
             if (key := f"coverage_{name}") in found
         ],
-        "panel": picture,
-        "subject": "" if shown is None else shown["subject"],
-        "unit": "" if shown is None else shown["unit"],
         "gradient": panels.gradient(panels.WIDTH_MAP),
     }
 

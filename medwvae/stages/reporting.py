@@ -100,7 +100,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
     from medwvae.data.loaders import load_cases
     from medwvae.data.manifest import COLUMNS
     from medwvae.protocols import PROTOCOLS
-    from medwvae.report.page import ReportInputs
+    from medwvae.report.inputs import ReportInputs
 
     root, problems = config.root, [problem.id for problem in config.problems()]
     cohort = config.has_cohort
@@ -138,6 +138,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
             }
             for problem in problems
         },
+        uncertainties={problem: _uncertainties(config, problem, names) for problem in problems},
         truths={v: root / files[v] for v in names},
         subjects={case.volume: case.subject for case in cases},
         slice_axis={case.volume: case.prepared.axis for case in cases},
@@ -158,12 +159,13 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         },
         generative=_generative_inputs(config),
         volume_scores=_volume_scores(config),
-        intervals=_interval_inputs(config, records, names),
+        intervals=_interval_inputs(records),
         figures_per_task=config.report.subjects_shown,
+        viewer=config.report.viewer,
     )
 
 
-def _interval_inputs(config: Config, records: dict[tuple[str, str], Any], names: list[str]) -> Any:
+def _interval_inputs(records: dict[tuple[str, str], Any]) -> Any:
     """Gather what the page shows of intervals: problem to method, of those that have some."""
     from medwvae.report.uncertainty import IntervalInputs
     from medwvae.statistics import Calibration
@@ -171,10 +173,17 @@ def _interval_inputs(config: Config, records: dict[tuple[str, str], Any], names:
     found: dict[str, dict[str, IntervalInputs]] = {}
     for (problem, method), record in records.items():
         if known := record["details"].get("uncertainty"):
-            folder = paths.restored(config.root, problem, method)
-            maps = {name: paths.uncertainty(folder, name) for name in names}
-            found.setdefault(problem, {})[method] = IntervalInputs(Calibration.from_dict(known), known["draws"], maps)
+            found.setdefault(problem, {})[method] = IntervalInputs(Calibration.from_dict(known), known["draws"])
     return found
+
+
+def _uncertainties(config: Config, problem: str, names: list[str]) -> dict[str, dict[str, Path]]:
+    """Return the maps of uncertainty that there are, by method and volume."""
+    maps = {
+        m: {v: paths.uncertainty(paths.restored(config.root, problem, m), v) for v in names}
+        for m in methods_of(config, problem)
+    }
+    return {m: found for m, of in maps.items() if (found := {v: p for v, p in of.items() if p.is_file()})}
 
 
 def _volume_scores(config: Config) -> Any:

@@ -35,8 +35,9 @@ def unsure(inputs, tmp_path_factory):
         truth = nib.load(path)
         maps[volume] = folder / f"{volume}_uncertainty.nii.gz"
         nib.save(nib.Nifti1Image(30 + 0.1 * truth.get_fdata().astype(np.float32), truth.affine), maps[volume])
-    intervals = {"denoise": {"wavelet_vae": IntervalInputs(KNOWN, 16, maps)}}
-    return dataclasses.replace(inputs, metrics=rows(inputs.metrics), intervals=intervals)
+    intervals = {"denoise": {"wavelet_vae": IntervalInputs(KNOWN, 16)}}
+    maps_of = {"denoise": {"wavelet_vae": maps}}
+    return dataclasses.replace(inputs, metrics=rows(inputs.metrics), intervals=intervals, uncertainties=maps_of)
 
 
 def test_the_page_says_how_sure_the_method_is(unsure, inputs):
@@ -52,8 +53,7 @@ def test_the_page_says_how_sure_the_method_is(unsure, inputs):
 
 
 def test_without_a_map_there_is_no_picture(unsure):
-    bare = {"denoise": {"wavelet_vae": IntervalInputs(KNOWN, 16, {})}}
-    page = build(dataclasses.replace(unsure, intervals=bare))
+    page = build(dataclasses.replace(unsure, uncertainties={}))
     assert "How sure" in page and "Half-width" not in page
 
 
@@ -73,4 +73,4 @@ def test_words_follow_the_numbers(inputs, off, held):
 
 def test_what_was_not_scored_has_no_section(inputs):
     blocks = summary(inputs.metrics)["tasks"]["denoise"]["regions"]["head"]
-    assert interval_section("wavelet_vae", IntervalInputs(KNOWN, 16), blocks, inputs.metrics, None, "t") is None
+    assert interval_section("wavelet_vae", IntervalInputs(KNOWN, 16), blocks, inputs.metrics, "t") is None
