@@ -413,7 +413,10 @@ class ReportConfig(Section):
     """The page."""
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
-    subjects_shown: Positive = Field(2, description="subjects with pictures per task (median and worst first)")
+    subjects_shown: Positive = Field(2, description="subjects with pictures per task (worst and median first)")
+    viewer: bool = Field(
+        True, description="hold the worst test subject's volumes in the page, to scroll through; a head shows a face"
+    )
     intended_use: str = Field(
         "Research on the restoration of MR and CT images.",
         description="first sentence of the model card's intended use",

@@ -169,10 +169,16 @@ def _people(source: Path, demographics: Path | None) -> dict[str, Person]:
     return read_demographics(path) if path else {}
 
 
+_NOT_KEPT = (
+    "its subject's name is too long for a folder, or cannot be told from another by letters and digits alone; "
+    "use pseudonyms"
+)
+
+
 def _labelled(image: Image, labels: dict[str, str]) -> Image:
     if image.refusal or not image.subject or image.subject in labels:
         return image
-    return replace(image, refusal="its subject cannot be told from another by letters and digits alone; use pseudonyms")
+    return replace(image, refusal=_NOT_KEPT)
 
 
 def _without_twins(volumes: list[_Volume]) -> list[_Volume]:

@@ -79,9 +79,16 @@ def sanitised(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub-", "", text.strip()))
 
 
+_LONGEST = 64
+"""Letters of a subject's label: what DICOM allows a patient ID (VR LO)."""
+
+
 def kept_labels(originals: Iterable[str]) -> dict[str, str]:
-    """Return `sub-<letters and digits>` per original; those that would be confused with another are left out."""
-    labels = {original: f"sub-{sanitised(original)}" for original in originals if sanitised(original)}
+    """Return `sub-<letters and digits>` per original.
+
+    Those that would be confused with another are left out, and those too long for the name of a folder.
+    """
+    labels = {o: f"sub-{sanitised(o)}" for o in originals if 0 < len(sanitised(o)) <= _LONGEST}
     taken: dict[str, list[str]] = defaultdict(list)
     for original, label in labels.items():
         taken[label.casefold()].append(original)  # some file systems do not tell case apart

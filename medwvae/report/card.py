@@ -11,7 +11,7 @@ from medwvae.names import PARTS
 from medwvae.provenance import digest_of
 from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.document import NOT_FOR_DIAGNOSIS, Document, Section, Table
-from medwvae.report.page import ReportInputs
+from medwvae.report.inputs import ReportInputs
 from medwvae.report.tables import RIVALS, main_and_more, subgroup_cells
 from medwvae.report.words import (
     CONTRAST_LABELS,

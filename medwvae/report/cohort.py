@@ -14,7 +14,7 @@ PART_LABELS: Final = {"train": "training", "val": "validation", "test": "test", 
 def cohort_rows(manifest: pd.DataFrame, splits: Mapping[str, str]) -> list[dict[str, str]]:
     """Return one row of text per part that has usable volumes."""
     usable = manifest[manifest["status"] == "ok"]
-    part_of = usable["subject"].astype(str).map(dict(splits)).fillna("none")
+    part_of = usable["subject"].astype(str).map(lambda subject: splits.get(subject, "none"))
     rows = []
     for part in (*PARTS, "none"):
         of_part = usable[part_of == part]
@@ -45,9 +45,10 @@ def _ages(ages: pd.Series, n: int) -> str:
 
 
 def _sexes(sexes: pd.Series) -> str:
-    letters = sexes.fillna("").astype(str).replace({"nan": ""})
-    known = ", ".join(f"{n} {sex}" for sex, n in letters[letters != ""].value_counts().sort_index().items())
-    unknown = int((letters == "").sum())
+    letters = sexes.dropna().astype(str)
+    letters = letters[letters != ""]
+    known = ", ".join(f"{n} {sex}" for sex, n in letters.value_counts().sort_index().items())
+    unknown = len(sexes) - len(letters)
     return ", ".join(filter(None, (known, f"{unknown} not known" if unknown and known else ""))) or "not known"
 
 

@@ -2,24 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import yaml
 
 from medwvae.metrics.definitions import OF_INTERVALS, definition
 from medwvae.names import PARTS
-from medwvae.report import figures, panels
+from medwvae.report import cases, failures, figures, panels
 from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
-from medwvae.report.generative import GenerativeInputs, about_models, generative_section
+from medwvae.report.generative import about_models, generative_section
+from medwvae.report.inputs import ReportInputs
 from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
-from medwvae.report.text import environment
-from medwvae.report.uncertainty import IntervalInputs, interval_section
+from medwvae.report.text import environment, one_line
+from medwvae.report.uncertainty import interval_section
 from medwvae.report.uses import uses_section
 from medwvae.report.words import (
-    CONTRAST_LABELS,
     KIND_LABELS,
     METRIC_LABELS,
     REGION_LABELS,
@@ -34,57 +33,6 @@ from medwvae.report.words import (
 
 __all__ = ["ReportInputs", "build", "summary"]
 
-_PIXELS = 5_000_000  # of all panels together; with about 0.8 byte a pixel the page stays well under 8 MB
-_PLACES = ("median", "worst", "best")
-
-
-@dataclass(frozen=True)
-class ReportInputs:
-    """All that a report shows.
-
-    Attributes
-    ----------
-    run, title : name of the study and the page's headline.
-    metrics : long format, see `medwvae.report.tables.summary`.
-    manifest : one row per image found, see `medwvae.data.manifest`; none in a study of photographs.
-    splits : subject to train, val or test.
-    histories : (task, network) to a table with the columns step, seconds, loss, val_psnr (NaN between validations),
-        lr, images_per_s and, where noise scales are learned, `s/<subband>`.
-    volumes : problem (task, or setting of one) to method to volume to restored NIfTI; the method "input" is what every
-        method saw.
-    truths, subjects, slice_axis : by volume: canonical NIfTI, its subject, the axis along which slices were restored.
-    tuning : columns task (the problem), method, params, seconds: how classical methods were tuned on validation
-        subjects.
-    settings, protocols, durations : in plain words by problem and by protocol; seconds by rule.
-    provenance : configuration, digests, versions, seeds, machine; nested as it comes.
-    parameters : (task, network) to the number of parameters.
-    intervals : problem to method to its calibrated intervals, of methods that have some.
-    volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
-    reference : our method. figures_per_task : subjects shown per task (median, worst, best of `reference`, ...).
-    """
-
-    run: str
-    title: str
-    metrics: pd.DataFrame
-    manifest: pd.DataFrame
-    splits: dict[str, str]
-    histories: dict[tuple[str, str], pd.DataFrame]
-    volumes: dict[str, dict[str, dict[str, Path]]]
-    truths: dict[str, Path]
-    subjects: dict[str, str]
-    slice_axis: dict[str, int]
-    tuning: pd.DataFrame
-    settings: dict[str, str]
-    protocols: dict[str, str]
-    durations: dict[str, float]
-    provenance: dict[str, object]
-    parameters: dict[tuple[str, str], int]
-    generative: GenerativeInputs | None = None
-    volume_scores: pd.DataFrame | None = None
-    reference: str = "wavelet_vae"
-    figures_per_task: int = 2
-    intervals: dict[str, dict[str, IntervalInputs]] = field(default_factory=dict)
-
 
 def build(inputs: ReportInputs) -> str:
     """Return the report as HTML: no script, style, font or picture is loaded from anywhere.
@@ -97,7 +45,8 @@ def build(inputs: ReportInputs) -> str:
     result = summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     templates = environment()
     templates.filters.update(duration=duration, task_label=task_label)
-    tasks = [_task(inputs, key, task, result) for key, task in result["tasks"].items()]
+    allowance = cases.Allowance(len(result["tasks"]))
+    tasks = [_task(inputs, key, task, result, allowance) for key, task in result["tasks"].items()]
     return str(
         templates.get_template("template.html").render(
             title=inputs.title,
@@ -114,7 +63,11 @@ def build(inputs: ReportInputs) -> str:
             protocols=inputs.protocols,
             durations=inputs.durations,
             provenance={str(key): list(_flat(value)) for key, value in inputs.provenance.items()},
+            failed=failures.of_study(inputs),
+            configuration=_configuration(inputs),
+            revision=_revision(inputs),
             gradient=panels.gradient(),
+            uncertainty_gradient=panels.gradient("viridis"),
             reference=label(inputs.reference),
             metric_labels=METRIC_LABELS,
             region_labels=REGION_LABELS,
@@ -150,11 +103,12 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
         if len(h)
     }
     if budgets:
-        times = sorted(time for time, _ in budgets)
+        seconds = sorted(float(h["seconds"].max()) for h in inputs.histories.values() if len(h))
+        times = [duration(seconds[0]), duration(seconds[-1])]
         about["Budget"] = (
             f"{' in '.join(reversed(next(iter(budgets))))} for every network"
             if len(budgets) == 1
-            else f"{' to '.join(dict.fromkeys((times[0], times[-1])))} of training per network (table below)"
+            else f"{' to '.join(dict.fromkeys(times))} of training per network (table below)"
         )
     if machine := inputs.provenance.get("machine"):
         about["Machine"] = ", ".join(f"{name.replace('_', ' ')} {value}".strip() for name, value in _flat(machine))
@@ -175,7 +129,9 @@ def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return families
 
 
-def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+def _task(
+    inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any], allowance: cases.Allowance
+) -> dict[str, Any]:
     metrics = inputs.metrics
     task, more = main_and_more(whole)
     more = _without_intervals(more)
@@ -188,15 +144,16 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
     metric = next(iter(blocks))
     rows = result_rows(task)
     shown = [row["method"] for row in rows]
+    ranked = cases.ranking(inputs, task["task"], mine, task, shown)
     name = family(task["task"])
     others = [other for other, entry in result["tasks"].items() if family(entry["task"]) == name]
     # One training serves all settings: its curves stand once, with the first.
     trained = key == others[0]
     histories = {n: h for (of, n), h in inputs.histories.items() if trained and of == name}
     block = blocks[metric]
-    title = key if key != task["task"] else task_label(key)
+    title = one_line(key) if key != task["task"] else task_label(key)
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
-    examples = list(_panels(inputs, task["task"], mine, task, shown))
+    examples = list(cases.pictures(inputs, ranked))
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
         "name": task_label(task["task"]),
@@ -225,6 +182,8 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
         "strips": figures.strips(title, mine, task, region, shown),
         "panels": examples,
         "intervals": list(_intervals(inputs, whole, mine, examples, title)),
+        "viewer": cases.viewer(inputs, task["task"], ranked, allowance),
+        "failed": failures.of_task(inputs, task, mine, ranked),
         "curves": figures.training_curves(title, histories),
         "scales": {
             label(n): svg
@@ -247,13 +206,13 @@ def _intervals(
     for method, intervals in inputs.intervals.get(task["task"], {}).items():
         shown = None
         if examples and (restored := inputs.volumes[task["task"]].get(method)):
-            example = examples[0]
-            shown = {name: example[name] for name in ("volume", "modality", "side", "subject", "unit")}
-            volume = shown["volume"]
+            case, side = examples[0]["case"], examples[0]["side"]
+            shown = {name: getattr(case, name) for name in ("volume", "modality", "subject", "unit")}
             shown |= {
-                "truth": inputs.truths[volume],
-                "restored": restored.get(volume, Path()),
-                "axis": inputs.slice_axis.get(volume, 2),
+                "truth": inputs.truths[case.volume],
+                "restored": restored.get(case.volume, Path()),
+                "axis": inputs.slice_axis.get(case.volume, 2),
+                "side": side,
             }
         section = interval_section(method, intervals, task["regions"].get("head", {}), metrics, shown, title)
         if section is not None:
@@ -282,54 +241,6 @@ def _others(task: Mapping[str, Any], region: str, metric: str) -> Iterator[dict[
                 "outcome": found["outcome"],
                 "text": difference + rival,
             }
-
-
-def _panels(
-    inputs: ReportInputs, name: str, metrics: pd.DataFrame, task: Mapping[str, Any], methods: list[str]
-) -> Iterator[dict[str, Any]]:
-    region, blocks = next(iter(task["regions"].items()))
-    metric, block = next(iter(blocks.items()))
-    ranked_by = inputs.reference if inputs.reference in methods else block["best"]
-    rows = metrics[(metrics["region"] == region) & (metrics["metric"] == metric)]
-    wide = rows.pivot_table(index="subject", columns="method", values="value")
-    if ranked_by not in wide:
-        return
-    ranked = wide[ranked_by].sort_values(ascending=block["better"] == "higher").index.astype(str).tolist()
-    places = {"median": len(ranked) // 2, "worst": 0, "best": len(ranked) - 1}
-    picked = list(dict.fromkeys([places[place] for place in _PLACES] + list(range(len(ranked)))))
-    restored = inputs.volumes.get(name, {})
-    columns = [method for method in methods if method in restored]
-    tiles = 2 * (len(columns) + 1) * max(1, inputs.figures_per_task) * max(1, len(inputs.volumes))
-    side = int(np.clip((_PIXELS / tiles) ** 0.5, 128, 320))
-    for rank in picked[: inputs.figures_per_task]:
-        subject = ranked[rank]
-        of_subject = [v for v in sorted(inputs.truths) if inputs.subjects.get(v) == subject]
-        if not of_subject or not columns or not inputs.truths[of_subject[0]].is_file():
-            continue
-        volume = of_subject[0]
-        paths = {method: restored[method].get(volume, Path()) for method in columns}
-        known = inputs.manifest[inputs.manifest["volume"] == volume]
-        modality, contrast = (str(known[column].iloc[0]) if len(known) else "" for column in ("modality", "contrast"))
-        place = next((p for p in _PLACES if places[p] == rank), f"rank {rank + 1}")
-        unit = "HU" if modality == "CT" else "intensity units"
-        values = {
-            method: f"{number(value, metric)} {block['unit']}".strip() for method, value in wide.loc[subject].items()
-        }
-        yield {
-            "panel": panels.panel(inputs.truths[volume], paths, inputs.slice_axis.get(volume, 2), modality, side),
-            "volume": volume,
-            "modality": modality,
-            "side": side,
-            "subject": subject,
-            "volumes": len(of_subject),
-            "place": "only" if len(ranked) == 1 else place,
-            "contrast": CONTRAST_LABELS.get(contrast, modality),
-            "ranked_by": label(ranked_by),
-            "names": {method: label(method) for method in columns} | {"truth": "Truth"},
-            "values": values,
-            "metric": f"{label(metric, METRIC_LABELS)} {label(region, REGION_LABELS)}",
-            "unit": unit,
-        }
 
 
 def _tuning(tuning: pd.DataFrame) -> list[dict[str, str]]:
@@ -364,6 +275,17 @@ def _networks(inputs: ReportInputs) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _configuration(inputs: ReportInputs) -> str:
+    """Return the study's configuration as the file that would run it again; '' if it is not known."""
+    found = inputs.provenance.get("configuration")
+    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True) if isinstance(found, dict) else ""
+
+
+def _revision(inputs: ReportInputs) -> str:
+    found = inputs.provenance.get("versions")
+    return str(found.get("revision") or "") if isinstance(found, Mapping) else ""
 
 
 def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:

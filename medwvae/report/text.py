@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 MOST = 200
 """Characters that a text from data may take."""
@@ -15,9 +16,23 @@ def one_line(text: object, most: int = MOST) -> str:
 
     What turns the direction of writing could make a sentence say something else to its reader than to a search.
     """
-    line = re.sub(r"\s+", " ", str(text)[: 4 * most]).strip()
-    line = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else "\ufffd" for c in line)
+    line = _seen(re.sub(r"\s+", " ", str(text)[: 4 * most]).strip())
     return line if len(line) <= most and len(str(text)) <= 4 * most else line[: most - 1].rstrip() + "…"
+
+
+def _seen(text: str, keep: str = "") -> str:
+    if text.isprintable():  # at once, for a picture's address is long
+        return text
+    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    return "".join("\ufffd" if unicodedata.category(c) in hidden and c not in keep else c for c in text)
+
+
+def finalized(value: object) -> object:
+    """Return what a template is about to write, every control and direction character of it shown as �.
+
+    Markup and numbers go through. A new line, a tab and the word joiner, which the report itself writes, stay.
+    """
+    return _seen(value, "\n\t\u2060") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def markdown(text: object, most: int = MOST) -> str:
@@ -35,6 +50,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -19,7 +19,12 @@ for (const figure of document.querySelectorAll("figure.panel")) {
     picture.addEventListener("click", () => { [tiles, column, row] = [columns, c, r]; show(); viewer.showModal(); });
     if (r) return; // one stop of the tab key per method is enough
     picture.tabIndex = 0;
-    picture.addEventListener("keydown", (event) => { if (event.key === "Enter") picture.click(); });
+    picture.setAttribute("role", "button");
+    picture.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      picture.click();
+    });
   }));
 }
 viewer.addEventListener("keydown", (event) => {
@@ -31,3 +36,26 @@ viewer.addEventListener("keydown", (event) => {
   show();
 });
 viewer.addEventListener("click", () => viewer.close());
+// On paper nothing can be opened.
+for (const [moment, open] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(moment, () => {
+    for (const one of document.querySelectorAll("details")) {
+      if (open && !one.open) one.dataset.closed = "";
+      if ("closed" in one.dataset) one.open = open;
+      if (!open) delete one.dataset.closed;
+    }
+  });
+}
+// What scrolls sideways can be reached by the tab key, and nothing else of its kind.
+const reach = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const scrolls = target.scrollWidth > target.clientWidth;
+    if (!scrolls) { target.removeAttribute("tabindex"); continue; }
+    target.tabIndex = 0;
+    if (target.hasAttribute("aria-label")) continue;
+    const names = [target.closest("section").querySelector("h2"), target.querySelector("caption, svg")].filter(Boolean);
+    target.setAttribute("role", "region");
+    target.setAttribute("aria-label", names.map((one) => one.getAttribute("aria-label") ?? one.textContent).join(": "));
+  }
+});
+document.querySelectorAll(".scroll").forEach((one) => reach.observe(one));

@@ -100,7 +100,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
     from medwvae.data.loaders import load_cases
     from medwvae.data.manifest import COLUMNS
     from medwvae.protocols import PROTOCOLS
-    from medwvae.report.page import ReportInputs
+    from medwvae.report.inputs import ReportInputs
 
     root, problems = config.root, [problem.id for problem in config.problems()]
     cohort = config.has_cohort
@@ -138,6 +138,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
             }
             for problem in problems
         },
+        uncertainties={problem: _uncertainties(config, problem, names) for problem in problems},
         truths={v: root / files[v] for v in names},
         subjects={case.volume: case.subject for case in cases},
         slice_axis={case.volume: case.prepared.axis for case in cases},
@@ -160,6 +161,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         volume_scores=_volume_scores(config),
         intervals=_interval_inputs(config, records, names),
         figures_per_task=config.report.subjects_shown,
+        viewer=config.report.viewer,
     )
 
 
@@ -175,6 +177,15 @@ def _interval_inputs(config: Config, records: dict[tuple[str, str], Any], names:
             maps = {name: paths.uncertainty(folder, name) for name in names}
             found.setdefault(problem, {})[method] = IntervalInputs(Calibration.from_dict(known), known["draws"], maps)
     return found
+
+
+def _uncertainties(config: Config, problem: str, names: list[str]) -> dict[str, dict[str, Path]]:
+    """Return the maps of uncertainty that there are, by method and volume."""
+    maps = {
+        m: {v: paths.uncertainty(paths.restored(config.root, problem, m), v) for v in names}
+        for m in methods_of(config, problem)
+    }
+    return {m: found for m, of in maps.items() if (found := {v: p for v, p in of.items() if p.is_file()})}
 
 
 def _volume_scores(config: Config) -> Any:

@@ -36,7 +36,7 @@ def groups(people: pd.DataFrame) -> dict[str, dict[str, str]]:
         if variable == "age":
             names = pd.to_numeric(column, errors="coerce").map(age_band)
         else:
-            names = column.fillna("").astype(str).replace({"nan": "", "unknown": ""})
+            names = column.astype(object).where(column.notna(), "").astype(str).replace({"nan": "", "unknown": ""})
         known = {str(key): str(name) for key, name in names.items() if name}
         if len(set(known.values())) > 1:
             found[variable] = known

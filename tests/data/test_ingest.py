@@ -168,6 +168,14 @@ def test_names_that_would_merge_are_refused_if_kept(tmp_path):
     assert sum("cannot be told from another" in row.reason for row in rows) == 2
 
 
+def test_a_name_too_long_for_a_folder_is_refused_if_kept(tmp_path):
+    for k, name in enumerate(["x" * 65, "x" * 64]):
+        put(tmp_path / "in" / f"{name}_T1.nii.gz", k)
+    rows, _ = run(tmp_path / "in", tmp_path, subjects="keep")
+    assert [row.subject for row in rows if row.status == "ok"] == [f"sub-{'x' * 64}"]
+    assert sum("too long" in row.reason for row in rows) == 1
+
+
 def test_one_image_under_two_subjects_is_refused(tmp_path):
     """It would lie on both sides of a split."""
     for name, seed in (("p1", 0), ("p2", 0), ("p3", 1)):

@@ -97,7 +97,11 @@ def history(network):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
+    return study(tmp_path_factory.mktemp("report"))
+
+
+def study(folder):
+    """Return the inputs of a report on eight test subjects and two tasks, whose volumes lie in a folder."""
     rng = np.random.default_rng(1)
     metrics = table(tasks=("denoise", "superres"))
     subjects = sorted(metrics["subject"].unique())
@@ -326,7 +330,25 @@ def test_what_comes_from_data_is_escaped(inputs):
         )
     )
     assert "<script>alert" not in text and text.count("&lt;script&gt;") >= 10
-    assert sum(tag == "script" for tag, _ in Elements(text).found) == 1
+    scripts = [attributes for tag, attributes in Elements(text).found if tag == "script"]
+    assert sum("type" not in attributes for attributes in scripts) == 2  # the page's own
+
+
+def test_whole_volumes_are_in_the_page_unless_they_are_not_wanted(inputs):
+    def held(**changes):
+        elements = Elements(build(dataclasses.replace(inputs, **changes))).found
+        links = [a["href"] for tag, a in elements if tag == "a" and a["href"].endswith("-volume")]
+        return sum("data-volume" in attributes for _, attributes in elements), len(links)
+
+    volumes, links = held()
+    assert volumes > 2 and links == 2  # tasks
+    assert held(viewer=False) == (0, 0)
+
+
+def test_the_budget_runs_from_the_shortest_to_the_longest_training(inputs):
+    slow, fast = (history("unet").assign(seconds=lambda h, n=n: h["step"] * n) for n in (2.26, 1.08))
+    text = build(dataclasses.replace(inputs, histories={("denoise", "unet"): slow, ("denoise", "wavelet_vae"): fast}))
+    assert "54 s to 1 min 53 s of training per network" in text
 
 
 def test_missing_pieces_are_no_obstacle(inputs):
@@ -359,12 +381,14 @@ def test_a_restored_volume_that_is_missing_or_off_grid_says_so(inputs, tmp_path)
     assert "no image" in text and "other grid" in text
 
 
-def test_median_and_worst_subject_are_shown(inputs, page):
+def test_worst_subject_comes_first_then_the_median(inputs, page):
     psnr = inputs.metrics.query(
         "task == 'denoise' and region == 'head' and metric == 'psnr' and method == 'wavelet_vae'"
     )
     ranked = psnr.sort_values("value")["subject"].tolist()
-    assert f"Median subject {ranked[4]}" in words(page) and f"Worst subject {ranked[0]}" in words(page)
+    text = words(page)
+    assert text.index(f"Worst subject {ranked[0]}") < text.index(f"Median subject {ranked[4]}")
+    assert f"Worst case of Wavelet-VAE (ours): {ranked[0]} with" in text
 
 
 def test_a_mean_over_a_subjects_volumes_is_called_one(inputs, page):

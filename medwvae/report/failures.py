@@ -1,0 +1,83 @@
+"""What failed, in words: the worst case of each task, worse than the input, volumes that are missing, refusals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from medwvae.metrics.definitions import definition
+from medwvae.report.cases import Ranking
+from medwvae.report.inputs import ReportInputs
+from medwvae.report.text import one_line
+from medwvae.report.words import METRIC_LABELS, REGION_LABELS, count, label, listed, number
+
+_NAMED = 3
+
+
+def of_task(inputs: ReportInputs, task: Mapping[str, Any], metrics: pd.DataFrame, ranked: Ranking | None) -> list[str]:
+    """Return what a reader has to know before using our method on one task, a sentence each."""
+    if ranked is None:
+        return []
+    sentences = [_worst(task, ranked), _worse_than_input(metrics, ranked)]
+    sentences += _missing(inputs, task["task"])
+    return [sentence for sentence in sentences if sentence]
+
+
+def of_study(inputs: ReportInputs) -> list[str]:
+    """Return what was refused and what was never scored, a sentence each."""
+    refused = inputs.manifest[inputs.manifest["status"] != "ok"]
+    sentences = []
+    if len(refused):
+        reasons = refused["reason"].astype(str).value_counts()
+        most = f"{one_line(reasons.index[0])} ({reasons.iloc[0]})"
+        others = f" and {count(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
+        sentences.append(
+            f"{len(refused)} of {count(len(inputs.manifest), 'image')} were refused and are in no number here: "
+            f"{most}{others}; the table of the cohort lists them."
+        )
+    tested = {subject for subject, part in inputs.splits.items() if part == "test"}
+    scored = set(inputs.metrics["subject"].astype(str))
+    if scored and (silent := sorted(tested - scored)):
+        sentences.append(f"{_subjects(silent)} of the test part {'has' if len(silent) == 1 else 'have'} no score.")
+    return sentences
+
+
+def _worst(task: Mapping[str, Any], ranked: Ranking) -> str:
+    scores = ranked.scores.dropna()
+    if len(scores) < 2:
+        return ""
+    unit = task["regions"][ranked.region][ranked.metric]["unit"]
+    value, middle = (f"{number(float(v), ranked.metric)} {unit}".strip() for v in (scores.iloc[0], scores.median()))
+    what = f"{label(ranked.metric, METRIC_LABELS)} {label(ranked.region, REGION_LABELS)}"
+    return f"Worst case of {label(ranked.by)}: {one_line(scores.index[0])} with {value} {what} (median {middle})."
+
+
+def _worse_than_input(metrics: pd.DataFrame, ranked: Ranking) -> str:
+    rows = metrics[(metrics["region"] == ranked.region) & (metrics["metric"] == ranked.metric)]
+    wide = rows.pivot_table(index="subject", columns="method", values="value")
+    if "input" not in wide or ranked.by == "input":
+        return ""
+    gain = wide[ranked.by] - wide["input"]
+    meaning = definition(ranked.metric)
+    worse = gain > 0 if meaning.direction == "lower is better" else gain < 0
+    names = [str(name) for name in wide.index[worse]]
+    if not names:
+        return ""
+    return f"In {len(names)} of {count(len(wide), 'subject')} it is worse than its own input: {_subjects(names)}."
+
+
+def _missing(inputs: ReportInputs, problem: str) -> list[str]:
+    missing = {
+        method: sum(not path.is_file() for path in of.values())
+        for method, of in inputs.volumes.get(problem, {}).items()
+    }
+    return [
+        f"{label(method)}: {n} of {count(len(inputs.volumes[problem][method]), 'restored volume')} not found."
+        for method, n in missing.items()
+        if n
+    ]
+
+
+def _subjects(names: list[str]) -> str:
+    shown = [one_line(name) for name in names[:_NAMED]]
+    return listed(shown if len(names) <= _NAMED else [*shown, f"{len(names) - _NAMED} more"])
