@@ -122,7 +122,6 @@ def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str,
         yield {
             "panel": panels.panel(inputs.truths[case.volume], case.paths, axis, case.modality, side),
             "case": case,
-            "side": side,
             "ranked_by": label(ranked.by),
             "names": _names(case),
             "metric": f"{label(ranked.metric, METRIC_LABELS)} {label(ranked.region, REGION_LABELS)}",
