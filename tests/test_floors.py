@@ -144,7 +144,7 @@ def test_the_ground_floor_is_light(module):
 def test_the_ground_floor_imports_neither_torch_nor_numpy():
     rooms = ", ".join(module for module in ROOMS if FLOOR_OF[module] == 0)
     code = f"import {rooms}, sys; assert not {{'torch', 'numpy', 'monai'}} & set(sys.modules), sorted(sys.modules)[:9]"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
 
 
 def test_the_package_itself_is_empty():

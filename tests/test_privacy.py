@@ -31,7 +31,7 @@ def medwvae(tmp_path, *arguments, code=RUN):
     settings += ["ingest.demographics=" + str(source / f"{GIVEN}.csv")] if arguments[0] == "ingest" else []
     command = [sys.executable, "-c", code, "--log", tmp_path / "logs" / f"{arguments[0]}.log", *arguments]
     sets = [word for setting in settings for word in ("--set", setting)]
-    return subprocess.run([*map(str, command), *sets], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    return subprocess.run([*map(str, command), *sets], capture_output=True, text=True, timeout=600, cwd=tmp_path)
 
 
 def head(seed, shape=(32, 30, 12)):
@@ -200,16 +200,16 @@ def test_deidentify_from_the_command_line(tmp_path):
     (source / f"{planted.NAME}.txt").write_text(planted.NAME)
     log, out = tmp_path / "log", tmp_path / "out"
     command = [sys.executable, "-c", RUN, "--log", log, "deidentify", source, out]
-    answer = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
     assert answer.returncode == 0, answer.stderr
     assert "12 files written, 0 refused" in answer.stderr
     assert planted.leaks(out) == []
     assert planted.leaks(answer.stdout, answer.stderr, log.read_text(encoding="utf-8")) == []
     assert (tmp_path / "out-private" / "key").is_file()
-    answer = subprocess.run([*map(str, command), "--dates", "guess"], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([*map(str, command), "--dates", "guess"], capture_output=True, text=True, timeout=600)
     assert (answer.returncode, answer.stderr) == (2, "medwvae: error: --dates is guess, expected shift or remove\n")
     command[-1] = source / "out"
-    answer = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=60)
+    answer = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
     assert answer.returncode == 2
     assert "lie within each other" in answer.stderr
     assert planted.leaks(answer.stderr) == []

@@ -49,7 +49,7 @@ def training(results):
 
 
 def finished(process):
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
 
 
@@ -65,7 +65,7 @@ def test_killed_and_started_again(tmp_path):
         time.sleep(0.01)
     time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL
     model = paths.model(parts, "superres", "wavelet_vae")
     assert not model.exists()

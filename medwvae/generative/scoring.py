@@ -13,7 +13,6 @@ from medwvae.generative import likelihood
 from medwvae.generative.images import Images
 from medwvae.generative.likelihood import Quantisation, on_device
 from medwvae.generative.reconstruction import Score, per_subject, reconstructed, score_details, score_reconstruction
-from medwvae.nets.diffusion_prior import DiffusionPrior
 from medwvae.nets.latent import LatentModel
 from medwvae.seeding import seed_for
 
@@ -98,6 +97,8 @@ def score_references(test: Images, train: Images, settings: Settings) -> dict[st
 
 def sizes(model: LatentModel, size: tuple[int, ...]) -> dict[str, Any]:
     """Return the number of latent values, of parameters that learn, and of those that the posterior depends on."""
+    from medwvae.nets.diffusion_prior import DiffusionPrior  # MONAI's networks, which the report has no use for
+
     if isinstance(model, DiffusionPrior):
         prior = sum(p.numel() for p in model.diffusion.unet.parameters())
         return sizes(model.model, size) | {"prior_parameters": prior}

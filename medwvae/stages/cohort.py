@@ -97,6 +97,8 @@ def preprocess(config: Config, threads: int) -> None:
     jobs = partial(_prepare_one, root, config.preprocess.plane, config.preprocess.percentile)
     work = [(row.volume, row.file, row.modality or config.ingest.default_modality) for row in rows]
     failed: set[str] = set()
+    if threads > 1:  # before the workers fork: the import takes each of them as long as several volumes
+        import monai.transforms.spatial.dictionary  # noqa: F401
     with counter("preprocess", len(work)) as advance:
         for name, reason in each(jobs, work, threads):
             advance()

@@ -26,7 +26,7 @@ pytestmark = [
 
 def errors(path):
     """Return the errors of a file, without the values that they quote."""
-    answer = subprocess.run([DCIODVFY, "-new", path], capture_output=True, text=True, errors="replace", timeout=60)
+    answer = subprocess.run([DCIODVFY, "-new", path], capture_output=True, text=True, errors="replace", timeout=600)
     lines = (answer.stdout + answer.stderr).splitlines()
     assert lines  # it says at least which object it sees
     return Counter(re.sub(r"= (<[^/].*|'.')", "=", line) for line in lines if line.startswith("Error"))

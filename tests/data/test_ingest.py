@@ -457,7 +457,7 @@ def test_a_killed_ingest_leaves_nothing_half_written(tmp_path):
         cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    state, deadline = tmp_path / "run" / "state" / "ingest", time.monotonic() + 60
+    state, deadline = tmp_path / "run" / "state" / "ingest", time.monotonic() + 600
     while len(list(state.glob("[!.]*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)

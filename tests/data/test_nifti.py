@@ -327,5 +327,5 @@ def test_what_nibabel_repairs_is_not_told_on_the_terminal(tmp_path):
     struct.pack_into("<h", raw, 254, 99)  # sform_code
     path.write_bytes(raw)
     code = f"from pathlib import Path; from medwvae.data import nifti; nifti.read(Path({str(path)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=600)
     assert (done.stdout, done.stderr) == (b"", b"")

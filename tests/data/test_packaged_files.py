@@ -20,7 +20,8 @@ IMAGES = sorted(path for path in PYDICOM.rglob("*") if path.is_file() and path.s
 VOLUMES = sorted(
     path for path in NIBABEL.glob("**/data/*") if path.is_file() and path.suffix not in (".py", ".pyc", ".m")
 )
-SECONDS = 20.0
+SECONDS = 60.0
+"""Of processor time, which does not count what else the machine does; together the files take five."""
 CONVERTED = {"anatomical.nii", "reoriented_anat_moved.nii", "standard.nii.gz"}
 
 
@@ -42,13 +43,13 @@ def ingested(source, folder):
     """Ingest `source` and check all that it wrote; return its rows, or none and its words."""
     before = {path: path.stat().st_size for path in source.rglob("*")}
     out, rows, words = folder / "run" / "volumes", [], ""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         rows = ingest(source, out, key_file=folder / "private" / "key", pattern=r"(?P<subject>\w+)")
     except InputError as error:
         words = str(error)
         assert len(words) > 30
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert {path: path.stat().st_size for path in source.rglob("*")} == before
     good = [row for row in rows if row.status == "ok"]
     expected = {row.file.removesuffix(".nii.gz") + suffix for row in good for suffix in (".nii.gz", ".json")}

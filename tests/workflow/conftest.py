@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 import yaml
 
 from medwvae.data.phantom.cohort import make_cohort
+from tests.workflow.planner import REPOSITORY, plan
 
-REPOSITORY = Path(__file__).parents[2]
+HANGS = 3600
+"""Seconds that a run may take before it counts as hanging; on a machine with other work it takes minutes."""
 
 STUDY = """
 run: tiny
 phantom: {subjects: 5, shape: [48, 56, 16], spacing: [4.0, 4.0, 9.0]}
+split: {train: 0.4, val: 0.2, test: 0.4} # test_generative.py walks from one test subject to another
 tasks:
   enabled: [superres, denoise]
   superres: {crop: [48, 48]}
@@ -47,14 +51,19 @@ class Workflow:
     def results(self) -> Path:
         return self.folder / "results" / "tiny"
 
-    def snakemake(self, *arguments: str, configfile: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--directory",
-            str(self.folder), "--cores", "2", "--configfile", str(configfile or self.folder / "study.yaml"),
-            *map(str, self.overlays), *arguments,
+    def snakemake(
+        self, *arguments: str, configfile: Path | None = None, start: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run snakemake; plans are made by the planner, unless `start` has options of a Python of their own."""
+        options = [
+            "--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(self.folder), "--cores", "2",
+            "--configfile", str(configfile or self.folder / "study.yaml"), *map(str, self.overlays), *arguments,
         ]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        if "--dry-run" in arguments and not start:
+            return plan(options, environment)
+        command = [sys.executable, *start, "-m", "snakemake", *options]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANGS)
 
     def jobs(self, *config: str) -> dict[str, int]:
         """Rules that a dry run with other configuration would start, and how many jobs of each."""

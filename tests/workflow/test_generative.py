@@ -12,7 +12,6 @@ from tests.workflow.conftest import Workflow
 pytestmark = pytest.mark.slow
 
 GENERATIVE = """
-split: {train: 0.4, val: 0.2, test: 0.4} # a walk goes from one test subject to another
 tasks: {enabled: []}
 train: {threads: 1}
 generative:

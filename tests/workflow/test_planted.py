@@ -16,7 +16,7 @@ from tests import planted
 from tests.data.series import write_series
 from tests.data.test_deidentify import identified
 from tests.test_privacy import FAMILY, GIVEN, head, make_clinic, put_nifti
-from tests.workflow.conftest import Workflow
+from tests.workflow.conftest import HANGS, Workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -66,7 +66,7 @@ class Clinic(Workflow):
     def medwvae(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         code = "from medwvae.cli import main; main()"
         command = [sys.executable, "-c", code, "--log", "logs/by-hand.log", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self.folder)
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANGS, cwd=self.folder)
 
     def leaks(self) -> list[str]:
         """Return what is found in the folder, but in the source, the user's own file and the private folder."""
