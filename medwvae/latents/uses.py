@@ -145,10 +145,11 @@ def walked(setting: Setting) -> Use:
 def smoothed(setting: Setting) -> Use:
     """Take the finest level out of an image outside a region; no trained weight has a part in it."""
     example = setting.examples[0]
-    mask = _region(example.places)
+    far = reach(WAVELET, 1)
+    mask = _region(example.places, far)
     x = example.image.double()
     after = edit(x, {"level1": 0.0}, torch.from_numpy(mask), levels=LEVELS, spatial_dims=mask.ndim, wavelet=WAVELET)
-    change, far = (after - x)[0].numpy(), reach(WAVELET, 1)
+    change = (after - x)[0].numpy()
     deep = ndimage.minimum_filter(mask, 2 * far + 1, mode="constant", cval=True)
     inside, outside = (change[:, place] for place in (deep, ~mask))
     shown = setting.shown(torch.cat([x, after]))
@@ -156,7 +157,7 @@ def smoothed(setting: Setting) -> Use:
     return Use(
         figures.edited(shown[0], shown[1], outline),
         f"Image of test subject {example.subject} before and after its finest {WAVELET} details were taken out outside "
-        f"an outlined {_REGIONS[mask.ndim]}, and the difference: none deep inside it",
+        f"an outlined {_REGIONS[mask.ndim]}, and the difference" + (": none deep inside it" if inside.size else ""),
         {
             "region": _REGIONS[mask.ndim],
             "subject": example.subject,
@@ -253,11 +254,16 @@ def _ends(setting: Setting) -> list[Example] | None:
     return next((list(ends) for ends in pairs if not setting.model.classes or ends[0].label == ends[1].label), None)
 
 
-def _region(places: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a disc (a ball) about the middle of the head, a fifth of the shortest side in radius."""
+def _region(places: NDArray[np.bool_], far: int) -> NDArray[np.bool_]:
+    """Return a disc (a ball) about the middle of the head, a fifth of the shortest side in radius.
+
+    Larger where the image has room, so that some of it lies farther than `far` voxels, along every axis, from its edge.
+    """
+    side = min(places.shape)
+    radius = max(side / 5, min(math.sqrt(places.ndim) * (far + 2), 0.4 * side))
     centre = ndimage.center_of_mass(places)
     grids = np.meshgrid(*(np.arange(n) - c for n, c in zip(places.shape, centre, strict=True)), indexing="ij")
-    return np.asarray(np.sum(np.square(grids), axis=0) <= (min(places.shape) / 5) ** 2)
+    return np.asarray(np.sum(np.square(grids), axis=0) <= radius**2)
 
 
 def _holes(shape: Sequence[int]) -> list[tuple[str, str, Callable[[Example, int], Tensor]]]:

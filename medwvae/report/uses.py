@@ -97,11 +97,15 @@ def _walk(inputs: UsesInputs, facts: Facts) -> tuple[str, Table]:
 
 def _edit(inputs: UsesInputs, facts: Facts) -> tuple[str, None]:
     voxels, changed, region = facts["voxels_deep_inside"], facts["changed_deep_inside"], facts["region"]
+    deep = f"farther than the filter's reach ({facts['reach']} voxels) from its edge"
+    kept = (
+        f"Of {count(voxels, 'voxel')} of the {region} {deep}, {changed or 'none'} changed"
+        if voxels
+        else f"The {region} is too small for voxels {deep}"
+    )
     caption = (
         f"Gain 0 on the finest level of the {facts['wavelet']} coefficients outside the outlined {region}: the "
-        f"surroundings are smoothed, what lies in the {region} is left. Of {count(voxels, 'voxel')} of the {region} "
-        f"farther than the filter's reach ({facts['reach']} voxels) from its edge, {changed or 'none'} changed; "
-        "outside it the change is "
+        f"surroundings are smoothed, what lies in the {region} is left. {kept}; outside it the change is "
         f"{facts['rms_change_outside']:.3g} (root mean square, network units). Test subject {facts['subject']}; the "
         "coefficients are the image's own, no trained weight has a part in this."
     )
