@@ -257,6 +257,15 @@ class WaveletVAEByTask(Section):
     ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
     inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _the_rest_is_the_tasks_own(cls, data: Any) -> Any:
+        """Fill what is left out of a task's network from that task's defaults, not from those of any network."""
+        if not isinstance(data, dict):
+            return data
+        own = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
+        return {k: own[k] | v if k in own and isinstance(v, dict) else v for k, v in data.items()}
+
 
 class ConvVAEConfig(Section):
     """The conventional VAE."""
@@ -449,8 +458,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _laws(self) -> Self:
-        multiple = 2 ** max(len(self.networks.wavelet_vae.model_dump()[task]["widths"]) for task in TASKS)
         for task in TASKS:
+            multiple = 2 ** len(getattr(self.networks.wavelet_vae, task).widths)
             crop = getattr(self.tasks, task).crop
             if crop is not None and any(size % multiple for size in crop):
                 raise ValueError(f"tasks.{task}.crop {list(crop)} must be multiples of 2^levels = {multiple}")

@@ -168,7 +168,7 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
             {"tasks": {"denoise": {"crop": [88, 90]}}},
             r"tasks.denoise.crop \[88, 90\] must be multiples of 2\^levels = 8",
         ),
-        ({"networks": {"wavelet_vae": {"recon": {"widths": [8] * 6}}}}, r"must be multiples of 2\^levels = 64"),
+        ({"networks": {"wavelet_vae": {"superres": {"widths": [8] * 6}}}}, r"must be multiples of 2\^levels = 64"),
         ({"networks": {"enabled": ["unet"]}}, "must hold wavelet_vae"),
         ({"tasks": {"enabled": []}}, "tasks.enabled and generative.systems are both empty"),
         ({"run": "../elsewhere"}, "run: String should match pattern"),
@@ -340,6 +340,13 @@ def test_a_walk_stands_beside_the_conventional_model_of_its_rate():
     assert (
         load(overrides={"generative": {"systems": {"w": {"kind": "wavelet"}}}}).generative.rival_of("w-r4-s1") is None
     )
+
+
+def test_what_a_tasks_network_leaves_out_is_the_tasks_own_default():
+    changed = load(overrides={"networks": {"wavelet_vae": {"recon": {"initial_noise": 0.2}}}}).networks.wavelet_vae
+    plain = Config().networks.wavelet_vae
+    assert changed.recon == plain.recon.model_copy(update={"initial_noise": 0.2})
+    assert changed.recon.rounds != plain.denoise.rounds and changed.ct == plain.ct
 
 
 # --- the files beside the code ---------------------------------------------------------------------------------------
