@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medwvae.degradation import Neighbourhoods, Recon, Simulated, TaskDegradation
-from medwvae.operators import CoilSampling, FourierSampling, Masking, Measurement, remove_rician_bias
+from medwvae.operators import CoilSampling, FourierSampling, Masking, Measurement, remove_rician_bias, rician_mean
 
 Answer = Callable[[Measurement], Tensor]
 """Measurement to the magnitude image."""
@@ -30,7 +30,18 @@ SPREAD = 0.25
 
 
 @dataclass(frozen=True)
-class Noise2Self:
+class SelfSupervised:
+    """A degradation whose measurements are split in two."""
+
+    degrade: TaskDegradation | Neighbourhoods
+
+    @property
+    def count(self) -> int:
+        """Slices on either side that are measured as well."""
+        return self.degrade.count if isinstance(self.degrade, Neighbourhoods) else 0
+
+
+class Noise2Self(SelfSupervised):
     """Pixels on a grid are replaced by the mean of their neighbours, and the answer is compared with them there.
 
     J-invariant masking (Batson and Royer, ICML 2019): where noise is independent from pixel to pixel, the squared error
@@ -43,13 +54,6 @@ class Noise2Self:
         Noise of a known level; of slices between their neighbours also `Neighbourhoods`, which are seen as they are.
     """
 
-    degrade: TaskDegradation | Neighbourhoods
-
-    @property
-    def count(self) -> int:
-        """Slices on either side that are measured as well."""
-        return _count(self.degrade)
-
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`; the truth is the noisy image."""
         seen = self.degrade(image, maximum, generator, run).measurement
@@ -60,8 +64,7 @@ class Noise2Self:
         return Simulated(replace(seen, start=masked), seen.start, target)
 
 
-@dataclass(frozen=True)
-class SSDU:
+class SSDU(SelfSupervised):
     """Samples of k-space are split in two: networks reconstruct from one part, the loss is taken in the other.
 
     Yaman et al., Magn Reson Med 84 (2020). Held-out samples are drawn with a Gaussian density about the centre of
@@ -73,13 +76,6 @@ class SSDU:
     degrade : Degradation
         `Recon`; of slices between their neighbours `Neighbourhoods` of it, which are seen as they are.
     """
-
-    degrade: TaskDegradation | Neighbourhoods
-
-    @property
-    def count(self) -> int:
-        """Slices on either side that are measured as well."""
-        return _count(self.degrade)
 
     def __call__(self, image: Tensor, maximum: Tensor, generator: torch.Generator, run: int | None) -> Simulated:
         """See `Degradation`; the truth is the start image of all that was measured."""
@@ -225,21 +221,10 @@ def held_ratio(image: Tensor, held: Measurement) -> float:
 
 
 def expected(image: Tensor, held: Measurement) -> Tensor:
-    """Return the expected measurement of an image: the mean magnitude under Rician noise, else the image itself.
-
-    σ√(π/2) L_{1/2}(−x²/2σ²), as `medwvae.operators.rician_mean`, differentiable.
-    """
+    """Return the expected measurement of an image: the mean magnitude under Rician noise, else the image itself."""
     if held.sigma is None or held.law != "rician":
         return image
-    image = image.float()
-    z = image.square() / (4 * held.sigma.square())
-    mean = (1 + 2 * z) * torch.special.i0e(z) + 2 * z * torch.special.i1e(z)
-    magnitude: Tensor = held.sigma * (torch.pi / 2) ** 0.5 * mean
-    return magnitude
-
-
-def _count(degrade: TaskDegradation | Neighbourhoods) -> int:
-    return degrade.count if isinstance(degrade, Neighbourhoods) else 0
+    return rician_mean(image.float(), held.sigma)
 
 
 def _of(held: Measurement) -> tuple[Masking | FourierSampling | CoilSampling, Tensor]:

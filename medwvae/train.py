@@ -24,7 +24,7 @@ from medwvae.optimisers import Muon, OptimiserName, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
 from medwvae.progress import say
 from medwvae.seeding import seed_for
-from medwvae.self_supervision import SSDU, Noise2Self, held_loss, held_ratio
+from medwvae.self_supervision import SelfSupervised, held_loss, held_ratio
 from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
@@ -133,7 +133,7 @@ class Validation:
                 own = chosen[turns == turn]
                 if not len(own):
                     continue
-                count = setting.count if isinstance(setting, Neighbourhoods | Noise2Self | SSDU) else 0
+                count = setting.count if isinstance(setting, Neighbourhoods | SelfSupervised) else 0
                 simulated = setting(case.slices(count)[own], case.maximum(), generator, None)
                 if len(classes) > 1:
                     label = torch.full((len(own),), class_of(case, classes))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.conv_bodies import conv_decoder, conv_encoder
-from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.nets.restorer import Estimate, Restorer, channels_read
 from medwvae.operators import Measurement
 
 
@@ -43,7 +43,7 @@ class ConvVAE(Restorer):
         super().__init__()
         self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
         self.beta, self.multiple = beta, 2 ** (len(widths) - 1)
-        self.encoder = conv_encoder(dims, channels * (1 + 2 * neighbours) + conditions, 2 * latent, widths, blocks)
+        self.encoder = conv_encoder(dims, channels_read(channels, conditions, neighbours), 2 * latent, widths, blocks)
         self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
 
     def alignment(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from medwvae.nets.blocks import conv
-from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.nets.restorer import Estimate, Restorer, channels_read
 from medwvae.operators import Measurement
 
 _NORMS: dict[int, type[nn.BatchNorm2d | nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -43,7 +43,7 @@ class DnCNN(Restorer):
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
-        layers: list[nn.Module] = [conv(dims, channels * (1 + 2 * neighbours) + conditions, width), nn.ReLU()]
+        layers: list[nn.Module] = [conv(dims, channels_read(channels, conditions, neighbours), width), nn.ReLU()]
         for _ in range(depth - 2):
             layers += [conv(dims, width, width), *([_NORMS[dims](width)] if normalise else []), nn.ReLU()]
         self.body = nn.Sequential(*layers, conv(dims, width, channels))

@@ -17,6 +17,11 @@ ROUNDING = 1e-6
 """A spread below this, in network units, is rounding: the voxel is known."""
 
 
+def channels_read(channels: int, conditions: int, neighbours: int) -> int:
+    """Return the number of channels of `Measurement.conditioned` for images of `channels` with so many neighbours."""
+    return channels * (1 + 2 * neighbours) + conditions
+
+
 @dataclass
 class Estimate:
     """A network's answer.

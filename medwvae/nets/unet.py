@@ -4,7 +4,7 @@ from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor
 
 from medwvae.nets.blocks import crop_to, pad_to_multiple
-from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.nets.restorer import Estimate, Restorer, channels_read
 from medwvae.operators import Measurement
 
 MULTIPLE = 16
@@ -37,7 +37,7 @@ class UNet(Restorer):
         self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
         self.body = BasicUNet(
             spatial_dims=dims,
-            in_channels=channels * (1 + 2 * neighbours) + conditions,
+            in_channels=channels_read(channels, conditions, neighbours),
             out_channels=channels,
             features=features,
         )

@@ -7,7 +7,7 @@ from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor, nn
 
 from medwvae.nets.blocks import crop_to, pad_to_multiple
-from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.nets.restorer import Estimate, Restorer, channels_read
 from medwvae.nets.unet import MULTIPLE
 from medwvae.operators import Measurement
 
@@ -49,7 +49,7 @@ class UnrolledUNet(Restorer):
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours, self.rounds = dims, conditions, neighbours, rounds
-        inputs = channels * (1 + 2 * neighbours) + conditions
+        inputs = channels_read(channels, conditions, neighbours)
         self.bodies = nn.ModuleList(
             BasicUNet(spatial_dims=dims, in_channels=inputs, out_channels=channels, features=features)
             for _ in range(1 if shared else rounds)

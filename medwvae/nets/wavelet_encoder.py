@@ -171,23 +171,24 @@ class CoefficientEncoder(nn.Module):
         approximations, details = self._transformed(x)
         coefficients = self._coefficients(approximations, details, tuple(x.shape[2:]))
         features: list[Tensor] = []
-        above = None if self.fine is None else self.fine.down(x, condition)
+        full = above = None if self.fine is None else self.fine.down(x, condition)
         for j in range(self.levels):
             inputs = [approximations[j], details[j].flatten(1, 2)]
             if condition is not None:
                 inputs.append(condition.expand(len(x), -1, *inputs[0].shape[2:]))
-            if features or above is not None:
-                low, high = _split(features[-1] if above is None or features else above, self.axes[j])
+            if above is not None:
+                low, high = _split(above, self.axes[j])
                 inputs += [low.float(), high.flatten(1, 2).float()]
-            features.append(self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1)))))
+            above = self.downs[j](F.relu(self.stems[j](torch.cat(inputs, dim=1))))
+            features.append(above)
         for j in range(self.levels - 2, -1, -1):
             features[j] = self.ups[j](
                 features[j] + _lifted(self.joins[j], features[j + 1], features[j], self.axes[j + 1])
             )
         corrections = [head(feature).float() for head, feature in zip(self.heads, features, strict=True)]
         coefficients = _corrected(coefficients, corrections)
-        if self.fine is not None and above is not None:
-            change = self._transformed(self.fine.up(above, features[0]))
+        if self.fine is not None and full is not None:
+            change = self._transformed(self.fine.up(full, features[0]))
             coefficients = coefficients.replace(
                 coefficients.approximation + change[0][-1],
                 tuple(d + own for d, own in zip(coefficients.details, change[1][::-1], strict=True)),

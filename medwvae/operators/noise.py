@@ -1,9 +1,14 @@
 """Noise: Gaussian, Rician and Poisson in the image, photons in the sinogram; what they do to a mean."""
 
+import math
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
 
 
 def gaussian(image: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
@@ -82,12 +87,16 @@ def inverse_anscombe(mean: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(np.maximum(counts, 0), mean.dtype)
 
 
-def rician_mean(signal: NDArray[np.floating], sigma: float) -> NDArray[np.floating]:
-    """Return the expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²)."""
-    from scipy.special import i0e, i1e
+def rician_mean(signal: Signal, sigma: float | Tensor) -> Signal:
+    """Return the expected magnitude of a Rician variable with true `signal`: σ√(π/2) L_{1/2}(−signal²/2σ²).
 
-    z = signal**2 / (4 * sigma**2)
-    mean: NDArray[np.floating] = sigma * np.sqrt(np.pi / 2) * ((1 + 2 * z) * i0e(z) + 2 * z * i1e(z))
+    Of an array, or of a tensor, differentiable.
+    """
+    from scipy import special as of_arrays
+
+    special: Any = torch.special if isinstance(signal, Tensor) else of_arrays
+    z: Any = signal**2 / (4 * sigma**2)
+    mean: Signal = sigma * math.sqrt(math.pi / 2) * ((1 + 2 * z) * special.i0e(z) + 2 * z * special.i1e(z))
     return mean
 
 

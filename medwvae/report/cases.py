@@ -54,6 +54,8 @@ class Ranking:
 
     Attributes
     ----------
+    table : pandas.DataFrame
+        Score by subject and method.
     scores : pandas.Series
         Score by subject, the worst first.
     """
@@ -61,6 +63,7 @@ class Ranking:
     by: str
     metric: str
     region: str
+    table: pd.DataFrame
     scores: pd.Series
     cases: list[Case]
 
@@ -107,7 +110,7 @@ def ranking(
                 },
             )
         )
-    return Ranking(by, metric, region, scores, cases)
+    return Ranking(by, metric, region, wide, scores, cases)
 
 
 def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str, Any]]:

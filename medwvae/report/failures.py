@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from medwvae.metrics.definitions import definition
 from medwvae.report.cases import Ranking
 from medwvae.report.inputs import ReportInputs
@@ -14,11 +12,11 @@ from medwvae.report.words import METRIC_LABELS, REGION_LABELS, count, label, lis
 _NAMED = 3
 
 
-def of_task(inputs: ReportInputs, task: Mapping[str, Any], metrics: pd.DataFrame, ranked: Ranking | None) -> list[str]:
+def of_task(inputs: ReportInputs, task: Mapping[str, Any], ranked: Ranking | None) -> list[str]:
     """Return what a reader has to know before using our method on one task, a sentence each."""
     if ranked is None:
         return []
-    sentences = [_worst(task, ranked), _worse_than_input(metrics, ranked)]
+    sentences = [_worst(task, ranked), _worse_than_input(ranked)]
     sentences += _missing(inputs, task["task"])
     return [sentence for sentence in sentences if sentence]
 
@@ -52,9 +50,8 @@ def _worst(task: Mapping[str, Any], ranked: Ranking) -> str:
     return f"Worst case of {label(ranked.by)}: {one_line(scores.index[0])} with {value} {what} (median {middle})."
 
 
-def _worse_than_input(metrics: pd.DataFrame, ranked: Ranking) -> str:
-    rows = metrics[(metrics["region"] == ranked.region) & (metrics["metric"] == ranked.metric)]
-    wide = rows.pivot_table(index="subject", columns="method", values="value")
+def _worse_than_input(ranked: Ranking) -> str:
+    wide = ranked.table
     if "input" not in wide or ranked.by == "input":
         return ""
     gain = wide[ranked.by] - wide["input"]

@@ -183,7 +183,7 @@ def _task(
         "strips": figures.strips(title, mine, task, region, shown),
         "panels": list(cases.pictures(inputs, ranked)),
         "viewer": cases.viewer(inputs, task["task"], ranked, allowance),
-        "failed": failures.of_task(inputs, task, mine, ranked),
+        "failed": failures.of_task(inputs, task, ranked),
         "intervals": list(_intervals(inputs, whole, mine, ranked, title)),
         "curves": figures.training_curves(title, histories),
         "scales": {
