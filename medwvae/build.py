@@ -267,7 +267,7 @@ def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
-    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "batch": config.batch(task)}
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, config.budget(task), rate, **changes)

@@ -118,6 +118,7 @@ class SuperresConfig(TaskSection):
     profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -130,6 +131,7 @@ class DenoiseConfig(TaskSection):
     )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -146,6 +148,7 @@ class ReconConfig(TaskSection):
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
     @model_validator(mode="after")
@@ -171,6 +174,7 @@ class CTConfig(TaskSection):
     )
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -185,6 +189,7 @@ class InpaintConfig(TaskSection):
     adjacent: Positive = Field(1, description="slices that are lost in a row")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -283,6 +288,7 @@ class UNetConfig(Section):
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (16, 32, 64, 96, 128, 16), description="channels of the five levels and of the last layer"
     )
+    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
 
 
 class DnCNNConfig(Section):
@@ -299,6 +305,7 @@ class UnrolledUNetConfig(Section):
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (12, 24, 36, 48, 64, 12), description="channels of the five levels and of the last layer"
     )
+    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
     rounds: Positive = Field(5, description="unrolled rounds of network and data consistency")
     shared: bool = Field(False, description="whether the rounds share their weights")
 
@@ -576,6 +583,11 @@ class Config(Section):
         own: str | None = getattr(self.tasks, task).budget
         return parse_budget(own or self.train.budget)
 
+    def batch(self, task: Task) -> int:
+        """Slices (or patches) per training step and device of a task's networks."""
+        own: int | None = getattr(self.tasks, task).batch
+        return own or self.train.batch
+
     def generative_budget(self, system: str) -> Budget:
         """Training budget of a generative model."""
         own: str | None = getattr(self.generative.systems[system], "budget", None)
@@ -611,7 +623,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
             raise KeyError(f"{stage} needs a task and a method")
         task = task_of(problem)
         measured = config.problems_of(task) if stage == "train" else (config.problem(problem),)
-        parts = [one.section.model_dump(mode="json", exclude={"budget", "settings"}) for one in measured]
+        parts = [one.section.model_dump(mode="json", exclude={"budget", "batch", "settings"}) for one in measured]
         out: dict[str, Any] = {"seed": c["seed"], "task": parts[0] if len(parts) == 1 else parts}
         if method in NETWORKS:
             network = c["networks"][method]
@@ -621,7 +633,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
         if stage == "train":
             return out | {
                 "levels": levels,
-                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
+                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD} | {"batch": config.batch(task)},
                 "budget": config.budget(task)._asdict(),
             }
         how = {k: v for k, v in c["restore"].items() if k not in ("max_memory", "uncertainty", "unsupported")}

@@ -28,8 +28,7 @@ def network(task, dims, seed=0, neighbours=0):
         dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
         widths=(4,), blocks=1, neighbours=neighbours,
     ).eval()  # fmt: skip
-    for head in encoder_of(model).heads:
-        nn.init.normal_(head.weight, std=0.05)
+    nn.init.normal_(encoder_of(model).head.weight, std=0.05)
     return model
 
 
