@@ -1,10 +1,10 @@
 """A whole volume restored by the Wavelet-VAE and by MONAI's U-Net: seconds, and of a finished run the quality beside.
 
-120 × 120 × 90 voxels, measured as configs/benchmark.yaml says, restored as `medwvae restore` does (mirrored copies, data
-consistency, tiles), the measurement itself not counted. Networks take turns, so that a disturbance of the machine hits
-all of them; the ratio is the median over the turns. Weights are drawn by chance, for time does not depend on them; with
---run DIR they are those of a finished run of that configuration, the volume is that of one of its test subjects, and its
-scores over all test subjects stand beside.
+120 × 120 × 90 voxels, measured as configs/benchmark.yaml says, restored as `medwvae restore` does (mirrored copies,
+data consistency, tiles), the measurement itself not counted. Networks take turns, so that a disturbance of the machine
+hits all of them; the ratio is the median over the turns. Weights are drawn by chance, for time does not depend on them;
+with --run DIR they are those of a finished run of that configuration, the volume is that of one of its test subjects,
+and its scores over all test subjects stand beside.
 """
 
 import argparse
