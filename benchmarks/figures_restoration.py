@@ -12,6 +12,7 @@ import base64
 import io
 import json
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,12 @@ def coverage(root: Path, tasks: dict[str, Task]) -> str | None:
             continue
         strata = {one: e["mean"] for one in STRATA if (e := found.get(f"coverage_{one}")) and e["mean"] is not None}
         worst = min(strata, key=strata.__getitem__)
-        low, high = ("–" if held[end] is None else f"{100 * held[end]:.1f}" for end in ("low", "high"))
+        share = f"{100 * held['mean']:.1f}"
+        if held["low"] is not None:
+            share += f" [{100 * held['low']:.1f}, {100 * held['high']:.1f}]"
         rank, width = found.get("width_error_rank"), found["interval_width"]
         cells = [
-            task_label(name), task["setting"], f"{100 * held['mean']:.1f} [{low}, {high}]",
+            task_label(name), task["setting"], share,
             f"{100 * width['mean']:.1f}" if width else "–", interval(rank, "width_error_rank") if rank else "–",
             f"{100 * strata[worst]:.1f} ({worst})", str(calibration["subjects"]),
         ]  # fmt: skip
@@ -151,7 +154,7 @@ def dots(name: str, tasks: dict[str, Task], metric: str = "psnr") -> str:
                 if entry["low"] is not None:
                     axis.plot([entry["low"], entry["high"]], [height] * 2, color=colour, linewidth=1.6)
                 axis.plot(entry["mean"], height, "o", color=colour, markersize=5)
-            axis.set_title(figures.plain(task["setting"]), loc="left", wrap=True)
+            axis.set_title(figures.plain(textwrap.fill(task["setting"], 26)), loc="left")
             axis.set_xlabel(f"PSNR ({block['unit']}), ↑" if metric == "psnr" else f"{label(metric)}, ↑")
             axis.grid(axis="x")
             axis.set_axisbelow(True)
