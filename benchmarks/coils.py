@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from _table import arguments, publish
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from medwvae.config_io import load
@@ -88,17 +87,19 @@ def zero_filled(kspace: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
     return torch.complex(both[:, :1], both[:, 1:])
 
 
-def l1_wavelet(kspace: Tensor, mask: Tensor, maps: Tensor, weight: float) -> Tensor:
-    """Return SigPy's reconstruction: SENSE with the L1 norm of wavelet coefficients (Lustig 2007, Uecker 2014)."""
+def l1_wavelet(centred: Tensor, mask: Tensor, maps: Tensor, weight: float) -> Tensor:
+    """Return SigPy's reconstruction: SENSE with the L1 norm of wavelet coefficients (Lustig 2007, Uecker 2014).
+
+    From k-space as the file has it, (1, coils, H, W): so the head lies in the middle, and wavelets meet it whole.
+    """
     from sigpy.mri.app import L1WaveletRecon
 
-    axes = (-2, -1)
-    scale = float(zero_filled(kspace, mask, maps).abs().max())
-    centred = [torch.fft.fftshift(x, dim=axes)[0].numpy() for x in (torch.where(mask, kspace, 0) / scale, maps)]
-    given = torch.fft.fftshift(mask, dim=axes)[0, 0].numpy().astype(np.float32)
-    app = L1WaveletRecon(centred[0], centred[1], weight, weights=given, max_iter=ITERATIONS, show_pbar=False)
-    image: NDArray[np.complex64] = app.run()
-    return torch.fft.ifftshift(torch.from_numpy(np.asarray(image)), dim=axes)[None, None] * scale
+    given = torch.fft.fftshift(mask, dim=(-2, -1))
+    scale = float(zero_filled(from_centred(centred), mask, maps).abs().max())
+    data = (torch.where(given, centred, 0) / scale)[0].numpy()
+    sampled = given[0, 0].numpy().astype(np.float32)
+    image = L1WaveletRecon(data, maps[0].numpy(), weight, sampled, max_iter=ITERATIONS, show_pbar=False).run()
+    return torch.from_numpy(np.asarray(image))[None, None] * scale
 
 
 def by_network(options: argparse.Namespace, name: str, maps: Tensor, width: int) -> Recon:
@@ -150,7 +151,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    kspace = from_centred(torch.from_numpy(np.load(options.kspace).astype(np.complex64))[None])
+    centred = torch.from_numpy(np.load(options.kspace).astype(np.complex64))[None]
+    kspace = from_centred(centred)
     mask = (kspace != 0).any(1, keepdim=True)
     width = calibration_width(mask)
     given, tuned, held = parts_of(mask, width)
@@ -158,11 +160,11 @@ def main() -> None:
     maps = espirit_maps(kspace, width)
     of_maps = time.perf_counter() - started
     weights = WEIGHTS[1:4] if options.quick else WEIGHTS
-    errors = {weight: error(l1_wavelet(kspace, given, maps, weight), kspace, maps, tuned) for weight in weights}
+    errors = {weight: error(l1_wavelet(centred, given, maps, weight), kspace, maps, tuned) for weight in weights}
     chosen = min(errors, key=errors.__getitem__)
     methods: dict[str, Recon] = {
         "Zero-filled": lambda y, m: zero_filled(y, m, maps),
-        "L1-wavelet ESPIRiT": lambda y, m: l1_wavelet(y, m, maps, chosen),
+        "L1-wavelet ESPIRiT": lambda y, m: l1_wavelet(centred, m, maps, chosen),
     }
     if options.run is not None:
         methods |= {label(name): by_network(options, name, maps, width) for name in options.network}
