@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from medwvae import paths
 from medwvae.data import nifti
@@ -68,7 +68,7 @@ def network_method(
     `max_memory` is in bytes; see `medwvae.inference.whole.infer`.
     """
     flips = mirrored(model.dims) if self_ensemble else ((),)
-    model = _ready(model, device)
+    model = model.to(torch.device(device)).eval()
     mixed = _mixed(precision)
     known: list[Footprint] = []
 
@@ -94,7 +94,7 @@ def network_spread_method(
 ) -> SpreadMethod:
     """Return the restoration of a trained network that is `uncertain`, with its spread; see `network_method`."""
     flips = mirrored(model.dims) if self_ensemble else ((),)
-    model = _ready(model, device)
+    model = model.to(torch.device(device)).eval()
     mixed = _mixed(precision)
     known: list[Footprint] = []
 
@@ -114,15 +114,6 @@ def network_spread_method(
         )
 
     return restore
-
-
-def _ready(model: Restorer, device: str) -> Restorer:
-    """Move a network to where it computes, its kernels laid out as is fastest there."""
-    model = model.to(torch.device(device)).eval()
-    # Measured on a CPU: the Wavelet-VAE gains 6 to 20 %; instance norm, and so a U-Net, loses as much.
-    if device == "cpu" and model.dims == 2 and not any(isinstance(part, nn.InstanceNorm2d) for part in model.modules()):
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-    return model
 
 
 def _mixed(precision: str) -> torch.dtype | None:
