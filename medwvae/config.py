@@ -85,7 +85,9 @@ class IngestConfig(Section):
 class SplitConfig(Section):
     """Subjects to parts; always by subject."""
 
-    train: Fraction = Field(0.6, description="fraction of subjects for training")
+    train: float = Field(
+        0.6, ge=0, lt=1, description="fraction of subjects for training; 0 = none, with networks.from_run"
+    )
     val: Fraction = Field(0.2, description="fraction for validation (model choice, classical tuning)")
     test: Fraction = Field(0.2, description="fraction for the report")
     file: str | None = Field(None, description="CSV with columns subject, part, instead of a random split")
@@ -316,6 +318,9 @@ class NetworksConfig(Section):
     enabled: Several[Network] = Field(
         USUAL_NETWORKS, description="any of wavelet_vae conv_vae unet dncnn unrolled_unet"
     )
+    from_run: str | None = Field(
+        None, description="folder of a finished run whose networks restore, as they are there: nothing is trained"
+    )
     dims: Literal[2, 3] = Field(2, description="2 = slices; 3 = volumes")
     neighbours: int = Field(0, ge=0, le=8, description="slices on either side that networks on slices see as well")
     wavelet_vae: WaveletVAEByTask = WaveletVAEByTask()
@@ -479,6 +484,8 @@ class Config(Section):
                             "preprocess.plane: coronal or sagittal"
                         )
         self._supervision_fits()
+        if not self.split.train and self.networks.from_run is None:
+            raise ValueError("split.train: 0 leaves nothing to train on; name a run with networks.from_run")
         if self.networks.dims == 3 and self.networks.neighbours:
             raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
@@ -533,6 +540,7 @@ class Config(Section):
             "input": self.input,
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
+            "networks.from_run": self.networks.from_run,
             "evaluate.lesions": self.evaluate.lesions,
             "generative.fidelity.weights": self.generative.fidelity.weights,
             "generative.data.path": getattr(self.generative.data, "path", None),
@@ -629,6 +637,8 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
             out |= {key: c["networks"][key] for key in ("dims", "neighbours")}
+            if stage == "restore" and c["networks"]["from_run"]:
+                out["network"] = {"from_run": c["networks"]["from_run"]}
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {

@@ -106,6 +106,14 @@ def test_slices_between_their_neighbours_by_the_same_code(count, task, neighbour
     assert changed.nonzero().flatten().tolist() == [*range(20 - neighbours, 21 + neighbours)]
 
 
+def test_neighbours_are_read_and_not_restored_with_every_step():
+    model, measurement = network("denoise", 2, neighbours=3), measured("denoise")
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0].start)))
+    restore_volume(model, measurement, slices=10)
+    assert sum(seen[1:]) == 37 and max(seen) <= 10  # the first counts the memory of a slice
+
+
 @pytest.mark.parametrize("neighbours", [1, 2])
 def test_a_whole_volume_is_measured_as_its_neighbourhoods_are(neighbours):
     one = case(shape=(7, 18, 14))
