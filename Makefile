@@ -40,7 +40,7 @@ test-slurm: $(VENV)/.dev
 	OMP_NUM_THREADS=1 MEDWVAE_TEST_SLURM=1 python -m pytest -s tests/slurm
 
 docs: $(VENV)/.dev
-	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 mkdocs build --config-file docs/site/mkdocs.yml
 	@echo "Open build/site/index.html in a browser."
 
 lint: $(VENV)/.dev

@@ -7,11 +7,13 @@ reference lists every package, its public names from the docstrings, and what ea
 import ast
 import re
 from pathlib import Path
+from typing import cast
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from typer.core import TyperGroup
 
 from medwvae import cli
 
@@ -56,7 +58,7 @@ def packages() -> list[str]:
 
 
 def _page(package: str) -> str:
-    return f"api/{package}.md"
+    return f"{package}.md"  # beside the others, for docstrings name these
 
 
 def _package(name: str) -> str:
@@ -76,11 +78,11 @@ def _package(name: str) -> str:
 
 def _commands() -> str:
     """Return the help of every subcommand."""
-    group = typer.main.get_command(cli.app)
+    group = cast(TyperGroup, typer.main.get_command(cli.app))
     lines = ["# Commands", "", "What `medwvae <name> --help` says.", ""]
     with typer.Context(group, info_name="medwvae") as above:
-        for name in group.list_commands(above):  # type: ignore[attr-defined]
-            command = group.get_command(above, name)  # type: ignore[attr-defined]
+        for name in group.list_commands(above):
+            command = group.get_command(above, name)
             with typer.Context(command, info_name=name, parent=above, max_content_width=100) as context:
                 lines += [f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(lines)

@@ -23,7 +23,7 @@ REPORT = {
     "viewer": "#denoise figure.volume",
     "subjects": "#denoise figure:has(svg)",
 }
-PAGES = ("index", "quickstart", "tutorial", "wavelets", "api/medwvae.wavelets")
+PAGES = ("index", "quickstart", "tutorial", "wavelets", "medwvae.wavelets")
 
 
 def take(driven: Browser, path: Path, selector: str | None = None) -> None:
@@ -59,7 +59,9 @@ def of_report(driven: Browser, report: Path, folder: Path) -> None:
             driven.run(
                 f"new Promise((done) => {{const viewer = document.querySelector({selector!r});"
                 "const look = () => { if (!viewer.dataset.ready) return setTimeout(look, 100);"
-                "viewer.querySelector('input[value=error]').click(); setTimeout(done, 3000) }; look()})"
+                "viewer.querySelector('input[value=error]').click(); const strength = viewer.querySelector('.opacity');"
+                "strength.value = 50; strength.dispatchEvent(new Event('input', {bubbles: true}));"
+                "setTimeout(done, 3000) }; look()})"
             )
         take(driven, folder / f"{name}.png", selector)
 

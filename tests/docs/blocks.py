@@ -13,10 +13,8 @@ from medwvae.config import Config
 REPOSITORY = Path(__file__).parents[2]
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 KINDS = ("bash", "yaml", "python", "text")
-PROGRAMS = frozenset(
-    ("medwvae", "snakemake", ".venv/bin/snakemake", "make", "python", "python3", "pip", "export", ".", "cp", "ls")
-    + ("cut", "head", "grep", "apptainer", "docker")
-)
+OURS = ("medwvae", "snakemake", ".venv/bin/snakemake", "make", "python", "pip")
+PROGRAMS = frozenset((*OURS, "python3", "export", ".", "cp", "ls", "cut", "head", "grep", "apptainer", "docker"))
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<tag>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 
 

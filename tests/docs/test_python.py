@@ -5,6 +5,7 @@ What a page takes for given (an image, a trained network, a finished demo) is ma
 
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def physics() -> Namespace:
 
 def tutorial() -> Namespace:
     volume, _ = head_like((24, 26, 12))
-    nifti.write("results/demo/restored/denoise/wavelet_vae/sub-PHANTOM003_ses-1_t1w.nii.gz", volume, np.eye(4))
+    folder = Path("results/demo/restored/denoise/wavelet_vae")
+    nifti.write(folder / "sub-PHANTOM003_ses-1_t1w.nii.gz", volume, np.eye(4))
     rows = [("denoise", method, "head", "psnr", 30.0 + k) for k, method in enumerate(("nlm", "unet", "wavelet_vae"))]
     columns = ["task", "method", "region", "metric", "value"]
     pd.DataFrame(rows, columns=columns).to_csv("results/demo/metrics.csv", index=False)
