@@ -98,9 +98,10 @@ def of_make(words: list[str]) -> None:
 def of_python(words: list[str]) -> None:
     if words[1] == "-m":
         return
-    text = (REPOSITORY / words[1]).read_text(encoding="utf-8")
+    script = REPOSITORY / words[1]
+    beside = "".join(file.read_text(encoding="utf-8") for file in script.parent.glob("*.py"))
     for option in words[2:]:
-        assert not option.startswith("--") or f'"{option}"' in text, f"{words[1]} has no {option}"
+        assert not option.startswith("--") or f'"{option}"' in beside, f"{words[1]} has no {option}"
 
 
 def of_pip(words: list[str]) -> None:

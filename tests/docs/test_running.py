@@ -49,7 +49,7 @@ def here(tmp_path, monkeypatch) -> Path:
         Path(file).write_text(text, encoding="utf-8")
     Path("small.yaml").write_text(next(b.text for b in blocks("yaml") if "run: small" in b.text), encoding="utf-8")
     (tmp_path / "results/mystudy/private").mkdir()
-    (tmp_path / "results/mystudy/private/key").write_bytes(bytes(range(32)))
+    (tmp_path / "results/mystudy/private/key").write_text(bytes(range(32)).hex(), encoding="ascii")
     wavelet = tiny_wavelet_vae(2)
     models = {"elbo-r8-s1": wavelet, "elbo-r16-s1": wavelet, "conv_vae-r8-s1": Waves()}
     stand_in(monkeypatch, models, SlicesInMemory([case(f"v{k}", (9, *SIZE), k, 0, f"s{k}") for k in range(2)], SIZE))
