@@ -28,7 +28,7 @@ ELSEWHERE = {"/data/export": "data/export", "/data/export-clean": "data/export-c
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     volume, head = head_like((*SIZE, 12))
