@@ -263,8 +263,10 @@ def _limits(given: CardInputs) -> Iterator[str]:
     if unseen := tested - seen:
         yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
     yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
-    if "site" not in used:
-        yield "The manifest does not say from which sites the images come: nothing is known about a change of scanner."
+    sites = set(used["site"].dropna().astype(str)) - {""} if "site" in used else set()
+    if len(sites) < 2:
+        said = "All images come from one site" if sites else "The manifest does not say from which sites images come"
+        yield f"{said}: nothing is known about a change of scanner."
     families = {family(task["task"]) for task in tasks.values()}
     if (used["modality"] == "CT").any() and (of_mr := families - {"ct"}):
         names = ", ".join(sorted(map(task_label, of_mr)))

@@ -66,6 +66,8 @@ def named(tables: Sequence[pd.DataFrame]) -> list[Run]:
     for place, table in enumerate(tables):
         if missing := [column for column in COLUMNS if column not in table]:
             raise InputError(f"run {place + 1} has no column {', '.join(missing)}; run `medwvae report` there again")
+        if not pd.api.types.is_numeric_dtype(table["value"]):
+            raise InputError(f"run {place + 1} has values that are no numbers; run `medwvae report` there again")
         if table.empty:
             raise InputError(f"run {place + 1} has no scores; run `medwvae evaluate` and `medwvae report` there")
         study = one_line(table["run"].iloc[0], 40) if "run" in table else ""
@@ -278,7 +280,7 @@ def words(result: dict[str, Any]) -> list[str]:
 
 
 def _place(row: dict[str, Any]) -> str:
-    return f"{task_label(row['task'])}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}"
+    return one_line(f"{task_label(row['task'])}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}")
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
@@ -286,8 +288,8 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     metric, unit = row["metric"], row["unit"]
     low, high = row["low"], row["high"]
     return {
-        "task": task_label(row["task"]),
-        "method": label(row["method"]),
+        "task": one_line(task_label(row["task"])),
+        "method": one_line(label(row["method"])),
         "metric": label(metric, METRIC_LABELS) + (f" ({unit})" if unit else ""),
         "candidate": row["candidate"],
         "n": str(row["n"]),
