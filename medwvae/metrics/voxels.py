@@ -88,7 +88,8 @@ def _sums(x: Image, ref: Image, mask: Mask | None) -> tuple[float, float, int]:
     if compiled_kernels(a, b):
         from medwvae.metrics.kernels import square_sums
 
-        return *square_sums(*(as_float(f).contiguous().numpy() for f in (a, b)), region), count
+        error, energy = square_sums(as_float(a).contiguous().numpy(), as_float(b).contiguous().numpy(), region)
+        return error, energy, count
     inside = None if region is None else torch.from_numpy(region).to(a.device)
     error = energy = 0.0
     step = _CHUNK.get(a.device.type, max(1, len(a)))

@@ -105,6 +105,7 @@ def data_sheet(given: CardInputs) -> Document:
         ("Volumes", str(len(usable))),
         ("Modality", listed(usable["modality"])),
         ("Contrasts", ", ".join(label(c, CONTRAST_LABELS) for c in sorted(set(usable["contrast"].astype(str))))),
+        ("Sites", ", ".join(_sites(usable)) or "not known"),
         ("Voxels", listed(usable["shape"])),
         ("Spacing, mm", listed(usable["spacing"])),
         ("Parts", ", ".join(f"{parts.count(part)} {PART_LABELS[part]}" for part in PARTS)),
@@ -263,8 +264,7 @@ def _limits(given: CardInputs) -> Iterator[str]:
     if unseen := tested - seen:
         yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
     yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
-    sites = set(used["site"].dropna().astype(str)) - {""} if "site" in used else set()
-    if len(sites) < 2:
+    if len(sites := _sites(used)) < 2:
         said = "All images come from one site" if sites else "The manifest does not say from which sites images come"
         yield f"{said}: nothing is known about a change of scanner."
     families = {family(task["task"]) for task in tasks.values()}
@@ -280,6 +280,10 @@ def _limits(given: CardInputs) -> Iterator[str]:
         if block["verdict"]["outcome"] in ("behind", "lost"):
             rival = label(block["verdict"]["best_rival"])
             yield f"{task_label(task['task'])}: {rival} does better on average."
+
+
+def _sites(used: pd.DataFrame) -> list[str]:
+    return sorted(set(used["site"].dropna().astype(str)) - {""}) if "site" in used else []
 
 
 def _terms(given: CardInputs) -> str:
