@@ -14,6 +14,11 @@ from medwvae.wavelets.jit import compiled, inlined, share
 # ruff: noqa: D103
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
+_REACH: Final = 5
+"""Voxels on either side of the centre that the longest window reaches; a shorter one has weights of 0 there."""
+_ROWS: Final = 8
+"""Rows that are weighted across the slices at once."""
+_VECTOR: Final = 32
 _RUN: Final = 1 << 16
 """Voxels that are summed up by themselves first, so that rounding does not grow with the size of a volume."""
 
@@ -32,8 +37,8 @@ def structural_similarity(
     Parameters
     ----------
     window : array (taps,)
-        Of the window along H and W: odd, symmetric; no axis is shorter. Borders are mirrored with the edge voxel
-        repeated.
+        Of the window along H and W: odd, at most 11, symmetric; no axis is shorter. Borders are mirrored with the edge
+        voxel repeated.
     across : array (taps,)
         Along D; one weight of 1 compares slice by slice.
     constants : (float, float)
@@ -41,7 +46,9 @@ def structural_similarity(
     unbiased : float
         N / (N − 1) for a sample covariance, or 1.
     """
-    share(similar_planes, x.shape[0] * x.shape[1], x.size, x, ref, window, across, *constants, unbiased, out)
+    flat = [image.reshape(*image.shape[:2], -1) for image in (x, ref)]
+    longer = np.pad(window, _REACH - len(window) // 2)
+    share(similar_planes, x.shape[0] * x.shape[1], x.size, *flat, longer, across, *constants, unbiased, out)
 
 
 def square_sums(x: NDArray[Any], ref: NDArray[Any], inside: NDArray[np.bool_] | None) -> tuple[float, float]:
@@ -77,25 +84,30 @@ def sums_of_runs(start, stop, x, ref, inside, sums):  # pragma: no cover
 
 @compiled
 def similar_planes(start, stop, x, ref, window, across, c1, c2, unbiased, out):  # pragma: no cover
-    """Items are (volume, slice).
+    """Items are (volume, slice); images are (B, D, H · W), the map is (B, D, H, W).
 
     The four images whose local means make an SSIM (x, ref, x·ref, x² + ref²) exist only as rows: weighted across the
-    slices, then along the row, then kept for as long as a window along the columns is high.
+    slices, a few rows at once, then along the row, then kept for as long as a window along the columns is high.
     """
-    depth, height, width = x.shape[1], x.shape[2], x.shape[3]
-    r, deep = len(window) // 2, len(across) // 2
-    row, ring, means = np.empty((4, width + 2 * r)), np.empty((2 * r + 1, 4, width)), np.empty((4, width))
+    depth, height, width = out.shape[1], out.shape[2], out.shape[3]
+    wide = -(-width // _VECTOR) * _VECTOR  # rows of our own leave the compiler's loops no remainder
+    sums, row = np.empty((4, _ROWS * width)), np.zeros(wide + 2 * _REACH)
+    ring, means = np.empty((2 * _REACH + 1, 4, wide)), np.empty((4, wide))
     for item in range(start, stop):
         batch, z = item // depth, item % depth
         ready = 0
         for y in range(height):
-            while ready < min(height, y + r + 1):
-                weighted_rows(x[batch], ref[batch], z, ready, across, deep, row[:, r : r + width])
+            while ready < min(height, y + _REACH + 1):
+                if ready % _ROWS == 0:
+                    end = min(ready + _ROWS, height)
+                    weighted(x[batch], ref[batch], z, ready * width, end * width, across, sums)
+                first = ready % _ROWS * width
                 for c in range(4):
-                    along_row(row[c], window, r, ring[ready % (2 * r + 1), c])
+                    mirror(sums[c, first : first + width], row)
+                    along_row(row, window, ring[ready % (2 * _REACH + 1), c])
                 ready += 1
             for c in range(4):
-                down_columns(ring, c, y, height, window, r, means[c])
+                down_columns(ring, c, y, height, window, means[c])
             ratio(means[0], means[1], means[2], means[3], c1, c2, unbiased, out[batch, z, y])
 
 
@@ -105,86 +117,110 @@ def mirrored(k, size):  # pragma: no cover
 
 
 @inlined
-def weighted_rows(x, ref, z, y, across, deep, rows):  # pragma: no cover
-    """Sum the four images of row y over the slices around z."""
-    rows[:] = 0
-    add_images(x[z, y], ref[z, y], across[deep], rows[0], rows[1], rows[2], rows[3])
+def weighted(x, ref, z, begin, end, across, sums):  # pragma: no cover
+    """Sum the four images of voxels `begin` to `end` of a slice over the slices around it."""
+    deep, n = len(across) // 2, end - begin
+    a, b, w = x[z, begin:end], ref[z, begin:end], across[deep]
+    put(a, w, sums[0, :n])
+    put(b, w, sums[1, :n])
+    put_product(a, b, w, sums[2, :n])
+    put_squares(a, b, w, sums[3, :n])
     for k in range(deep):
-        a, b = mirrored(z + k - deep, len(x)), mirrored(z - k + deep, len(x))
-        add_two_images(x[a, y], ref[a, y], x[b, y], ref[b, y], across[k], rows[0], rows[1], rows[2], rows[3])
+        low, high, w = mirrored(z + k - deep, len(x)), mirrored(z - k + deep, len(x)), across[k]
+        a, b, c, d = x[low, begin:end], x[high, begin:end], ref[low, begin:end], ref[high, begin:end]
+        add_sum(a, b, w, sums[0, :n])
+        add_sum(c, d, w, sums[1, :n])
+        add_products(a, b, c, d, w, sums[2, :n])
+        add_squares(a, b, c, d, w, sums[3, :n])
 
 
-@inlined
-def add_images(a, b, w, first, second, product, squares):  # pragma: no cover
-    for i in range(len(first)):
-        p, q = np.float64(a[i]), np.float64(b[i])
-        first[i] += w * p
-        second[i] += w * q
-        product[i] += w * (p * q)
-        squares[i] += w * (p * p + q * q)
-
-
-@inlined
-def add_two_images(a, b, c, d, w, first, second, product, squares):  # pragma: no cover
-    for i in range(len(first)):
-        p, q, s, t = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
-        first[i] += w * (p + s)
-        second[i] += w * (q + t)
-        product[i] += w * (p * q + s * t)
-        squares[i] += w * ((p * p + q * q) + (s * s + t * t))
-
-
-@inlined
-def along_row(row, window, r, out):  # pragma: no cover
-    """Filter a row that has room for r mirrored voxels at both ends."""
-    size = len(out)
-    for k in range(r):
-        row[k], row[size + r + k] = row[2 * r - 1 - k], row[size + r - 1 - k]
-    put(row[r : r + size], window[r], out)
-    k = 0
-    while k + 1 < r:
-        w, v, end = window[k], window[k + 1], 2 * r - k
-        for i in range(size):
-            out[i] += w * (row[i + k] + row[i + end]) + v * (row[i + k + 1] + row[i + end - 1])
-        k += 2
-    if k < r:
-        w, end = window[k], 2 * r - k
-        for i in range(size):
-            out[i] += w * (row[i + k] + row[i + end])
-
-
-@inlined
-def down_columns(ring, c, y, height, window, r, out):  # pragma: no cover
-    """Filter image c down the columns at row y; row k lies at place k of the ring, modulo its length."""
-    taps = 2 * r + 1
-    put(ring[y % taps, c], window[r], out)
-    k = 0
-    while k + 1 < r:
-        a, b = ring[mirrored(y + k - r, height) % taps, c], ring[mirrored(y - k + r, height) % taps, c]
-        d, e = ring[mirrored(y + k + 1 - r, height) % taps, c], ring[mirrored(y - k - 1 + r, height) % taps, c]
-        add_four(a, b, window[k], d, e, window[k + 1], out)
-        k += 2
-    if k < r:
-        a, b = ring[mirrored(y + k - r, height) % taps, c], ring[mirrored(y - k + r, height) % taps, c]
-        add_two(a, b, window[k], out)
+# One output each: with more the compiler would give up proving that nothing overlaps.
 
 
 @inlined
 def put(a, w, out):  # pragma: no cover
     for i in range(len(out)):
-        out[i] = w * a[i]
+        out[i] = w * np.float64(a[i])
 
 
 @inlined
-def add_two(a, b, w, out):  # pragma: no cover
+def put_product(a, b, w, out):  # pragma: no cover
     for i in range(len(out)):
-        out[i] += w * (a[i] + b[i])
+        out[i] = w * (np.float64(a[i]) * np.float64(b[i]))
 
 
 @inlined
-def add_four(a, b, w, c, d, v, out):  # pragma: no cover
+def put_squares(a, b, w, out):  # pragma: no cover
     for i in range(len(out)):
-        out[i] += w * (a[i] + b[i]) + v * (c[i] + d[i])
+        p, q = np.float64(a[i]), np.float64(b[i])
+        out[i] = w * (p * p + q * q)
+
+
+@inlined
+def add_sum(a, b, w, out):  # pragma: no cover
+    for i in range(len(out)):
+        out[i] += w * (np.float64(a[i]) + np.float64(b[i]))
+
+
+@inlined
+def add_products(a, b, c, d, w, out):  # pragma: no cover
+    for i in range(len(out)):
+        out[i] += w * (np.float64(a[i]) * np.float64(c[i]) + np.float64(b[i]) * np.float64(d[i]))
+
+
+@inlined
+def add_squares(a, b, c, d, w, out):  # pragma: no cover
+    for i in range(len(out)):
+        p, q, s, t = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
+        out[i] += w * ((p * p + q * q) + (s * s + t * t))
+
+
+@inlined
+def mirror(a, row):  # pragma: no cover
+    """Copy a row to the middle of a longer one, mirrored beyond both ends."""
+    n = len(a)
+    for i in range(n):
+        row[i + _REACH] = a[i]
+    for k in range(_REACH):
+        row[k], row[n + _REACH + k] = a[_REACH - 1 - k], a[n - 1 - k]
+
+
+@inlined
+def along_row(row, window, out):  # pragma: no cover
+    w0, w1, w2, w3, w4, w5 = window[0], window[1], window[2], window[3], window[4], window[5]
+    for i in range(len(out)):
+        outer = w0 * (row[i] + row[i + 10]) + w1 * (row[i + 1] + row[i + 9])
+        middle = w2 * (row[i + 2] + row[i + 8]) + w3 * (row[i + 3] + row[i + 7])
+        out[i] = outer + middle + (w4 * (row[i + 4] + row[i + 6]) + w5 * row[i + 5])
+
+
+@inlined
+def down_columns(ring, c, y, height, window, out):  # pragma: no cover
+    """Filter image c down the columns at row y; row k lies at place k of the ring, modulo its length."""
+    first_six(row_at(ring, c, y - 5, height), row_at(ring, c, y + 5, height), row_at(ring, c, y - 4, height),
+              row_at(ring, c, y + 4, height), row_at(ring, c, y - 3, height), row_at(ring, c, y + 3, height),
+              window, out)  # fmt: skip
+    last_five(row_at(ring, c, y - 2, height), row_at(ring, c, y + 2, height), row_at(ring, c, y - 1, height),
+              row_at(ring, c, y + 1, height), row_at(ring, c, y, height), window, out)  # fmt: skip
+
+
+@inlined
+def row_at(ring, c, k, height):  # pragma: no cover
+    return ring[mirrored(k, height) % len(ring), c]
+
+
+@inlined
+def first_six(a, b, c, d, e, f, window, out):  # pragma: no cover
+    w0, w1, w2 = window[0], window[1], window[2]
+    for i in range(len(out)):
+        out[i] = w0 * (a[i] + b[i]) + w1 * (c[i] + d[i]) + w2 * (e[i] + f[i])
+
+
+@inlined
+def last_five(a, b, c, d, e, window, out):  # pragma: no cover
+    w3, w4, w5 = window[3], window[4], window[5]
+    for i in range(len(out)):
+        out[i] += w3 * (a[i] + b[i]) + w4 * (c[i] + d[i]) + w5 * e[i]
 
 
 @inlined

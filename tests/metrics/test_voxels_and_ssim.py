@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import metrics as reference
 
-from medwvae.metrics import SsimKind, nmse, psnr, ssim, ssim_map, voxels
+from medwvae.metrics import SsimKind, nmse, psnr, ssim, ssim_map, ssim_tensor, voxels
 
 SKIMAGE = {
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
@@ -122,12 +123,11 @@ def test_compiled_sums_are_those_in_pytorch(size, dtype, masked, seed):
 
 def test_integers_and_views_are_as_their_values():
     rng = np.random.default_rng(0)
-    x, ref = (rng.integers(0, 99, (24, 14, 30), dtype=np.int16) for _ in range(2))
-    views = x.transpose(2, 0, 1), ref.transpose(2, 0, 1)
-    copies = [view.astype(float, order="C") for view in views]
-    assert psnr(*views, data_range=99.0) == psnr(*copies, data_range=99.0)
-    options = {"data_range": 99.0, "kind": "gaussian", "dims": 2}
-    np.testing.assert_array_equal(ssim_map(*views, **options), ssim_map(*copies, **options))
+    x, ref = (torch.from_numpy(rng.integers(0, 99, (24, 14, 30))).permute(2, 0, 1) for _ in range(2))
+    a, b = (view.double().contiguous() for view in (x, ref))
+    assert psnr(x, ref, data_range=99.0) == psnr(a, b, data_range=99.0)
+    found, expected = (ssim_tensor(*pair, data_range=99.0, kind="gaussian", dims=2) for pair in ((x, ref), (a, b)))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_perfect_image_has_infinite_psnr_and_no_error():
