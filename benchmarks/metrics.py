@@ -45,7 +45,7 @@ class Timed:
 def ratio(theirs: list[list[float]], ours: list[list[float]]) -> float:
     """Return the median over the turns of the ratio of the sums over functions."""
     sums = (map(sum, zip(*times, strict=True)) for times in (theirs, ours))
-    return statistics.median(a / b for a, b in zip(*sums, strict=True))
+    return float(statistics.median(a / b for a, b in zip(*sums, strict=True)))
 
 
 def main() -> None:
