@@ -79,7 +79,7 @@ class IngestConfig(Section):
     on_tilt: Literal["refuse", "shear"] = Field(
         "refuse", description="DICOM of a tilted gantry; shear = move its slices back, interpolated, recorded"
     )
-    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex")
+    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex, site")
 
 
 class SplitConfig(Section):
