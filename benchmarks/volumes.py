@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _device_limits import asked, busy, limits, timed
+from _device_limits import asked, busy, by_processor_time, limits, timed
 from _table import arguments, publish, save
 from _volume_networks import NETWORKS, OURS, RIVAL, SIGMA, answering, mixed, network, stepping
 
@@ -273,8 +273,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, help="each training of the quality; default 120, quick 0: none")
     parser.add_argument("--ceiling", help="memory for the volumes in files; default 2 GiB, quick 1.25 GiB")
     parser.add_argument("--shapes", type=shapes, help="volumes under the ceiling, as 256x256x192,512x512x512")
+    parser.add_argument("--busy", action="store_true", help="beside other jobs: one thread, and its own time counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
+    if options.busy:
+        options.threads = 1
+        by_processor_time()
     torch.set_num_threads(options.threads)
     options.ceiling = options.ceiling or ("1.25 GiB" if options.quick else "2 GiB")
     if options.child:

@@ -350,6 +350,9 @@ class TrainConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
     devices: Positive = Field(1, description="devices of a node (data-parallel)")
     nodes: Positive = Field(1, description="nodes (data-parallel), under srun or torchrun")
+    deterministic: bool = Field(
+        False, description="the same result to the bit on a card too, by its slower algorithms (on a CPU it is anyway)"
+    )
     checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
     threads: Positive = Field(8, description="CPU threads of one training; fewer than the cores trains several at once")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")

@@ -201,7 +201,7 @@ def jobs() -> list[dict[str, str]]:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if check and answer.returncode:
         raise RuntimeError(f"{command[0]}: {answer.stderr.strip()}")
     return answer.stdout + answer.stderr
