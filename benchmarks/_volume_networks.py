@@ -25,7 +25,9 @@ class DynamicUNet(UNet):
         from monai.networks.nets.dynunet import DynUNet
 
         strides = (1, 2, 2, 2, 2)
-        self.body = DynUNet(3, 1 + conditions, 1, kernel_size=(3,) * 5, strides=strides, upsample_kernel_size=strides[1:])
+        self.body = DynUNet(
+            3, 1 + conditions, 1, kernel_size=(3,) * 5, strides=strides, upsample_kernel_size=strides[1:]
+        )
 
 
 class Autoencoder(Restorer):

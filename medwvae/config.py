@@ -481,8 +481,10 @@ class Config(Section):
             thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
             if thick:
                 raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
-        if self.networks.dims == 3 and self.train.depth % multiple:
-            raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
+        for task in self.tasks.enabled if self.networks.dims == 3 else ():
+            multiple = 2 ** len(getattr(self.networks.wavelet_vae, task).widths)
+            if self.train.depth % multiple:
+                raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple} ({task})")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:

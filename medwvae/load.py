@@ -25,7 +25,7 @@ class Load:
                 self._percent = float(torch.cuda.utilization(self.device))
             except (ImportError, RuntimeError, OSError):
                 self._silent, self._percent = True, None
-            except Exception as error:  # noqa: BLE001 -- NVML's own errors have no base that is known without it
+            except Exception as error:
                 if type(error).__module__ != "pynvml":
                     raise
                 self._silent, self._percent = True, None

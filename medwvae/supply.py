@@ -16,7 +16,7 @@ class Supply(Generic[T]):
     """Batches one after another, in pinned memory where there is a card.
 
     On a CPU nothing is drawn ahead: a thread would take the training's own cores. The batches are the same either way,
-    and so is `state`: where draws stand without the batch that was drawn ahead, so that a resumed training draws it again.
+    and so is `state`: where draws stand without the batch that was drawn ahead, which a resumed training draws again.
 
     Parameters
     ----------

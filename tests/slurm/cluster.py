@@ -130,7 +130,7 @@ def client(process: int) -> None:
 
 
 def stop() -> None:
-    """Stop the daemons that `start` started, here or in a run that was killed, with their jobs; leave nothing behind."""
+    """Stop the daemons that `start` started, here or in a run that was killed, and their jobs."""
     if not (STATE / "ours").exists():
         return
     _end(_read(STATE / "client.pid", "python"))
