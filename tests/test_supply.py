@@ -59,7 +59,7 @@ def test_a_training_that_draws_ahead_resumes_to_the_bit(tmp_path, monkeypatch):
 
 
 def test_deterministic_algorithms_are_asked_for(tmp_path, monkeypatch):
-    asked = []
+    asked: list[bool] = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     run(tmp_path / "usual", steps=1)
