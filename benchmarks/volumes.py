@@ -205,8 +205,7 @@ def quality(options: argparse.Namespace) -> tuple[Rows, Claims]:
 def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) -> dict[str, Any]:
     """Restore a volume in files under the ceiling; `check` compares it with the same without tiles, at the end."""
     model = network(OURS).eval().to(options.device)
-    for head in model.encoders[0].heads:  # untrained heads are silent
-        torch.nn.init.normal_(head.weight, std=0.02)
+    torch.nn.init.normal_(model.encoders[0].head.weight, std=0.02)  # an untrained head is silent
     options.precision = "32-true"
     answer = answering(model, options)
     with tempfile.TemporaryDirectory() as folder:

@@ -174,6 +174,8 @@ def _model_facts(given: CardInputs) -> Iterator[tuple[str, str]]:
         if len(history) and {"step", "seconds"} <= set(history.columns):
             words.append(f"{int(history['step'].max()):,} steps in {duration(float(history['seconds'].max()))}")
         yield task_label(task), ", ".join(filter(None, words))
+    if study.trained_elsewhere:
+        yield "Training", study.trained_elsewhere
     yield "Libraries", ", ".join(f"{k} {v}" for k, v in known.items() if k not in ("medwvae", "revision"))
 
 
@@ -258,11 +260,7 @@ def _limits(given: CardInputs) -> Iterator[str]:
             "cannot be told from chance."
         )
     used = study.manifest[study.manifest["status"] == "ok"]
-    part = used["subject"].astype(str).map(dict(study.splits))
-    seen, tested = (set(used[part == p]["contrast"].astype(str)) for p in ("train", "test"))
-    if unseen := tested - seen:
-        yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
-    yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
+    yield from _training_limits(study, used)
     if "site" not in used:
         yield "The manifest does not say from which sites the images come: nothing is known about a change of scanner."
     families = {family(task["task"]) for task in tasks.values()}
@@ -278,6 +276,17 @@ def _limits(given: CardInputs) -> Iterator[str]:
         if block["verdict"]["outcome"] in ("behind", "lost"):
             rival = label(block["verdict"]["best_rival"])
             yield f"{task_label(task['task'])}: {rival} does better on average."
+
+
+def _training_limits(study: ReportInputs, used: pd.DataFrame) -> Iterator[str]:
+    if study.trained_elsewhere:
+        yield study.trained_elsewhere
+        return
+    part = used["subject"].astype(str).map(dict(study.splits))
+    seen, tested = (set(used[part == p]["contrast"].astype(str)) for p in ("train", "test"))
+    if unseen := tested - seen:
+        yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
+    yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
 
 
 def _terms(given: CardInputs) -> str:

@@ -50,8 +50,7 @@ def net(dims, levels=2, seed=0, heads=0.05):
     """Return a Wavelet-VAE whose corrections are not nought."""
     torch.manual_seed(seed)
     model = WaveletVAE(dims=dims, widths=(4,) * levels, blocks=1).eval()
-    for head in encoder_of(model).heads:
-        nn.init.normal_(head.weight, std=heads)
+    nn.init.normal_(encoder_of(model).head.weight, std=heads)
     return model
 
 
