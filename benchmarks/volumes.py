@@ -34,7 +34,7 @@ from _volume_networks import NETWORKS, OURS, RIVAL, SIGMA, answering, mixed, net
 from medwvae.errors import MedwvaeError
 from medwvae.inference import memory
 from medwvae.inference.footprint import measure
-from medwvae.inference.whole import from_array, infer
+from medwvae.inference.whole import from_array, infer, release
 
 PARTS = ("speed", "memory", "quality", "ceiling")
 SIZES = {"cpu": (64, 96), "cuda": (128, 256)}
@@ -216,6 +216,7 @@ def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) ->
         rng = np.random.default_rng(0)
         for section in source[0]:
             section[:] = rng.random(section.shape, np.float32)
+        release(source)  # what was written is the file's, not this process's
         footprint = measure(lambda x: answer(x.to(options.device)), model.alignment())
         started = time.perf_counter()
         try:
