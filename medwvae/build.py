@@ -330,5 +330,6 @@ def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> 
         devices=c.devices,
         nodes=c.nodes,
         accumulate=c.accumulate,
+        deterministic=c.deterministic,
     )
     return replace(settings, **changes)

@@ -362,6 +362,9 @@ class TrainConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
     devices: Positive = Field(1, description="devices of a node (data-parallel)")
     nodes: Positive = Field(1, description="nodes (data-parallel), under srun or torchrun")
+    deterministic: bool = Field(
+        False, description="the same result to the bit on a card too, by its slower algorithms (on a CPU it is anyway)"
+    )
     checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
     threads: Positive = Field(8, description="CPU threads of one training; fewer than the cores trains several at once")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")
@@ -492,8 +495,10 @@ class Config(Section):
             thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
             if thick:
                 raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
-        if self.networks.dims == 3 and self.train.depth % multiple:
-            raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
+        for task in self.tasks.enabled if self.networks.dims == 3 else ():
+            multiple = 2 ** len(getattr(self.networks.wavelet_vae, task).widths)
+            if self.train.depth % multiple:
+                raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple} ({task})")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:

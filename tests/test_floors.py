@@ -58,10 +58,10 @@ FLOORS = (
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.coefficients latents.edit "
         "latents.examples latents.figures latents.fillings latents.heatmap latents.holes latents.impute "
-        "latents.interpolate latents.places latents.sample latents.uses parallel report report.card report.cases "
+        "latents.interpolate latents.places latents.sample latents.uses load parallel report report.card report.cases "
         "report.cohort report.compare report.compare_page report.document report.failures report.figures "
         "report.generative report.inputs report.page report.panels report.tables report.text report.uncertainty "
-        "report.uses report.volumes report.words restore train",
+        "report.uses report.volumes report.words restore supply train",
         "work on the data",
     ),
     (
