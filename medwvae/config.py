@@ -260,7 +260,7 @@ class WaveletVAEByTask(Section):
 
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
-    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
+    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(32, 48, 64, 96), blocks=1, rounds=3, fine=16)
     ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
     inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
