@@ -29,12 +29,6 @@ def named(cases):
 def copied(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study once more, under the names that the pages give it."""
     here = tmp_path_factory.mktemp("copied")
-    (here / "scans").symlink_to(finished.source)
-    yaml = {
-        name: block.text for name in ("small", "mystudy") for block in blocks("yaml") if f"run: {name}" in block.text
-    }
-    for name, text in yaml.items():
-        (here / f"{name}.yaml").write_text(text.replace("/path/to/folder", "scans"))
     shutil.copytree(finished.source, here / finished.source.name)
     for run in ("mystudy", "small"):
         root = here / "results" / run
@@ -68,9 +62,11 @@ def test_a_command_on_a_finished_study_runs(
 
 
 @pytest.mark.parametrize(("block", "words"), named(PLANNED))
-def test_a_workflow_is_planned(block: Block, words: list[str], copied: Path, tmp_path: Path) -> None:
-    for own in ("scans", "small.yaml", "mystudy.yaml"):
-        (tmp_path / own).symlink_to(copied / own)
+def test_a_workflow_is_planned(block: Block, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for name in ("small", "mystudy"):
+        text = next(given.text for given in blocks("yaml") if f"run: {name}" in given.text)
+        (tmp_path / f"{name}.yaml").write_text(text.replace("/path/to/folder", "scans"))
     arguments = [_here(word, tmp_path) for word in words if word != "--quiet"]
     options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
     answer = plan([*options, *arguments], os.environ | {"OMP_NUM_THREADS": "1"})
