@@ -92,8 +92,16 @@ def methods_of(config: Config, problem: str) -> dict[str, Kind]:
 
 
 def networks_trained(config: Config) -> list[tuple[Task, Network]]:
-    """Return every (task, network) that the study trains."""
+    """Return every (task, network) that the study trains; none where it takes those of another run."""
+    if config.networks.from_run is not None:
+        return []
     return [(task, network) for task in config.tasks.enabled for network in config.networks.enabled]
+
+
+def weights_of(config: Config, problem: str, method: str) -> Path:
+    """Return the trained weights that a network restores a problem with: the study's own, or those of another run."""
+    other = config.networks.from_run
+    return paths.model(config.root if other is None else Path(other), task_of(problem), method)
 
 
 def module_of(config: Config, method: str | None) -> str | None:

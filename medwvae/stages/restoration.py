@@ -12,7 +12,7 @@ from medwvae.errors import ConfigError, InputError
 from medwvae.names import NETWORKS
 from medwvae.progress import counter
 from medwvae.stages.plan import each, methods_of
-from medwvae.stages.training import trained
+from medwvae.stages.training import study_of_networks, trained
 
 if TYPE_CHECKING:
     from medwvae.degradation import Degradation
@@ -137,7 +137,7 @@ def _method(
         if config.restore.uncertainty.level is not None and model.uncertain:
             spread = restoration.network_spread_method(model, draws=config.restore.uncertainty.draws, **how)
         run = restoration.network_method(model, **how)
-        if config.train.supervision == "noise2self":
+        if study_of_networks(config).train.supervision == "noise2self":
             run = blended(run)
         return run, spread, record
     run, record = _tuned(config, problem, name, record)

@@ -2,9 +2,9 @@
 
 
 def model_of(wildcards):
-    """A network's weights, those of its task; a classical method needs none."""
+    """A network's weights, those of its task, here or in another run; a classical method needs none."""
     return (
-        paths.model(root, task_of(wildcards.problem), wildcards.method)
+        stages.weights_of(study, wildcards.problem, wildcards.method)
         if wildcards.method in NETWORKS
         else []
     )
