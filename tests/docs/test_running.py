@@ -40,10 +40,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lesion[18:22, 16:20, 5:7] = 1
     nifti.write(Path("lesion.nii.gz"), lesion * head, affine)
     write_series(Path("data/export"), image_of(3, 16, 16), PatientID="A")
-    for run in ("before", "after", "demo", "small"):
-        folder = Path("results") / run
+    for folder in {Path(word) for _, words in RUN if words[0] == "compare" for word in words if "results/" in word}:
         folder.mkdir(parents=True, exist_ok=True)
-        table().assign(run=run).to_csv(folder / "metrics.csv", index=False)
+        table().assign(run=folder.name).to_csv(folder / "metrics.csv", index=False)
     for file, text in {"results/mystudy/config.yaml": to_yaml(Config()), "mine.yaml": "run: mine\n"}.items():
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(text, encoding="utf-8")

@@ -1,6 +1,5 @@
-"""Commands of the documentation that need a finished study, run on the tiny one; first workflows, planned."""
+"""Commands of the documentation that need a finished study, run on the tiny one."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -9,16 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from medwvae import cli
-from tests.docs.blocks import REPOSITORY, Block, blocks, commands
+from tests.docs.blocks import Block, commands
 from tests.workflow.conftest import Workflow
-from tests.workflow.planner import plan
 
 pytestmark = pytest.mark.slow
 
 ON_A_STUDY = ("train", "restore", "card", "export")
 RUN = [(block, words[1:]) for block, words in commands() if words[0] == "medwvae" and words[1] in ON_A_STUDY]
-START = ("quickstart.md", "tutorial.md", "own-data.md")
-PLANNED = [(block, words[1:]) for block, words in commands() if words[0] == "snakemake" and block.page in START]
 
 
 def named(cases):
@@ -29,12 +25,6 @@ def named(cases):
 def copied(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished study once more, under the names that the pages give it."""
     here = tmp_path_factory.mktemp("copied")
-    (here / "scans").symlink_to(finished.source)
-    yaml = {
-        name: block.text for name in ("small", "mystudy") for block in blocks("yaml") if f"run: {name}" in block.text
-    }
-    for name, text in yaml.items():
-        (here / f"{name}.yaml").write_text(text.replace("/path/to/folder", "scans"))
     shutil.copytree(finished.source, here / finished.source.name)
     for run in ("mystudy", "small"):
         root = here / "results" / run
@@ -65,23 +55,3 @@ def test_a_command_on_a_finished_study_runs(
     if answer.exception is not None and not isinstance(answer.exception, SystemExit):
         raise answer.exception
     assert answer.exit_code == 0, answer.output
-
-
-@pytest.mark.parametrize(("block", "words"), named(PLANNED))
-def test_a_workflow_is_planned(block: Block, words: list[str], copied: Path, tmp_path: Path) -> None:
-    for own in ("scans", "small.yaml", "mystudy.yaml"):
-        (tmp_path / own).symlink_to(copied / own)
-    arguments = [_here(word, tmp_path) for word in words if word != "--quiet"]
-    options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
-    answer = plan([*options, *arguments], os.environ | {"OMP_NUM_THREADS": "1"})
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert ("ingest" if words[0].endswith("manifest.csv") else "report") in answer.stdout + answer.stderr
-
-
-def _here(word: str, folder: Path) -> str:
-    key, equals, value = word.rpartition("=")
-    if value.startswith("/path/to/"):
-        return f"{key}{equals}{folder / 'scans'}"
-    if (REPOSITORY / word).exists() and "/" in word:
-        return str(REPOSITORY / word)
-    return str(folder / word) if word.endswith(".yaml") else word
