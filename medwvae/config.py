@@ -261,7 +261,7 @@ class WaveletVAEByTask(Section):
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
     recon: WaveletVAEConfig = WaveletVAEConfig(widths=(32, 48, 64, 96), blocks=1, rounds=3, fine=16)
-    ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
+    ct: WaveletVAEConfig = WaveletVAEConfig(widths=(32, 48, 64, 96), blocks=1, rounds=2, fine=16)
     inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
     @model_validator(mode="before")
