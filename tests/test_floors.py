@@ -32,7 +32,8 @@ FLOORS = (
         "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.dncnn nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.posterior nets.rates nets.restorer "
-        "nets.unet nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae nets.zones",
+        "nets.shrinkage nets.unet nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae "
+        "nets.zones",
         "networks",
     ),
     (
@@ -59,7 +60,7 @@ FLOORS = (
         "latents.interpolate latents.places latents.sample latents.uses parallel report report.card report.cases "
         "report.cohort report.compare report.compare_page report.document report.failures report.figures "
         "report.generative report.inputs report.page report.panels report.tables report.text report.uncertainty "
-        "report.uses report.volumes report.words restore train",
+        "report.uses report.volumes report.words restore train zero_shot",
         "work on the data",
     ),
     (

@@ -13,7 +13,7 @@ from medwvae.config import Config
 from medwvae.config_generative import CohortDataConfig
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import CLASSICAL, EXTRAS, TASKS, Kind, Network, Task, task_of
+from medwvae.names import CLASSICAL, EXTRAS, NETWORKS, TASKS, ZERO_SHOT, Kind, Network, Task, task_of
 from medwvae.progress import say
 
 
@@ -86,9 +86,18 @@ def methods_of(config: Config, problem: str) -> dict[str, Kind]:
     methods: dict[str, Kind] = {"input": "input"}
     methods |= {name: "classical" for name in CLASSICAL[task_of(problem)] if wanted is None or name in wanted}
     methods |= {name: "classical" for name in EXTRAS[task_of(problem)] if name in config.classical.extras}
+    if config.restore.zero_shot is not None:
+        methods[ZERO_SHOT] = "ours"
     for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
+
+
+def weights_of_method(config: Config, problem: str, method: str) -> list[Path]:
+    """Return the files of weights that a method restores with; none of a classical one."""
+    if method == ZERO_SHOT and config.restore.zero_shot is not None:
+        return generative_weights(config, config.restore.zero_shot)
+    return [paths.model(config.root, task_of(problem), method)] if method in NETWORKS else []
 
 
 def networks_trained(config: Config) -> list[tuple[Task, Network]]:
