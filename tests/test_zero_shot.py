@@ -1,6 +1,7 @@
 """Restoration by the prior of a generative model: true to the data, the same again, of any task."""
 
-import pandas as pd
+import json
+
 import pytest
 import torch
 
@@ -74,16 +75,7 @@ def test_what_is_known_exactly_is_exact(name):
         assert torch.equal(found[mask], x[mask])
 
 
-def test_known_samples_of_k_space_are_exact_up_to_the_modulus():
-    x = images()
-    given = MEASURED["recon"][1](x, torch.full((3,), 1.2), torch.Generator().manual_seed(4), None).measurement
-    found = zero_shot(model(), "recon").run(given, **FEW)
-    truth = magnitude(given.project(torch.cat((x, torch.zeros_like(x)), dim=1)))
-    start = float((magnitude(given.start) - truth).square().mean())
-    assert float((found - truth).square().mean()) < start
-
-
-@pytest.mark.parametrize("name", ["td", "bd", "recon", "inpaint"])
+@pytest.mark.parametrize("name", ["recon", "inpaint"])
 def test_a_prior_of_smooth_images_brings_smooth_images_back(name):
     x = images()
     task, simulated, _ = measured(name, x)
@@ -142,7 +134,7 @@ def test_from_the_training_of_the_prior_to_scores(tmp_path):
     assert stages.methods_of(config, "inpaint")[ZERO_SHOT] == "ours"
     stages.train_generative(config, "prior-r1-s1", 1)
     stages.restore(config, "inpaint", ZERO_SHOT, 1)
-    record = pd.read_json(paths.record(config.root, "inpaint", ZERO_SHOT), typ="series")
+    record = json.loads(paths.record(config.root, "inpaint", ZERO_SHOT).read_text())
     assert record["details"]["model"] == "prior-r1-s1" and record["details"]["steps"] == 3
     assert record["details"]["params"] in [dict(params) for params in GRIDS["inpaint"]]
     assert len(record["details"]["tuning"]) == len(GRIDS["inpaint"])

@@ -1,5 +1,7 @@
 """What the prior of a Wavelet-VAE makes of a noisy image: the posterior mean of its coefficients, coarse to fine."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -8,6 +10,10 @@ from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.wavelet_latent import WaveletLatentVAE
 from medwvae.wavelets import dwt, synthesise
 
+_LEAST = -9.0
+"""Below it erfcx overflows single precision; the other half's weight is nought there."""
+_NARROW = 1e3
+"""Densities narrower than the noise by more than this are as good as a point, but would cost all digits."""
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -19,14 +25,16 @@ def gaussian_mean(noisy: Tensor, variance: Tensor, mean: Tensor, scale: Tensor) 
 def laplace_mean(noisy: Tensor, variance: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """E[c | c + n] for c ~ Laplace(location, scale), n ~ N(0, variance): a smooth soft threshold about the location.
 
-    With δ = noisy − location and r = variance / scale, the posterior is two halves of Gaussians about δ ∓ r, of weights
-    w± ∝ exp(∓δ / scale) Φ((±δ − r) / σ). What their cut tails add cancels: the mean is noisy − r (w₊ − w₋) / (w₊ + w₋)
-    (as Hansen and Yu, IEEE Trans Inf Theory 46, 2000, write it for location 0).
+    Johnstone and Silverman (Ann Stat 33, 2005) have it for location 0. With δ = noisy − location and r = variance / scale,
+    the posterior is two halves of Gaussians about δ ∓ r, of weights w± ∝ exp(∓δ / scale) Φ((±δ − r) / σ). What their cut
+    tails add cancels, and so does a common exponential: the mean is noisy − r (w₊ − w₋) / (w₊ + w₋) with
+    w± ∝ erfcx((r ∓ δ) / √2σ), where nothing is a difference of large numbers.
     """
-    delta, reach, deviation = noisy - location, variance / scale, variance.sqrt()
-    above = torch.special.log_ndtr((delta - reach) / deviation) - delta / scale
-    below = torch.special.log_ndtr((-delta - reach) / deviation) + delta / scale
-    return noisy - reach * torch.tanh((above - below) / 2)
+    deviation = variance.sqrt()
+    reach = variance / torch.maximum(scale, deviation / _NARROW)
+    delta, unit = noisy - location, deviation * math.sqrt(2)
+    above, below = (torch.special.erfcx(((reach - side) / unit).clamp(min=_LEAST)) for side in (delta, -delta))
+    return noisy - reach * (above - below) / (above + below)
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ def test_extremes_stay_finite_in_single_precision(variance, scale):
     noisy = torch.tensor([-40.0, -1.0, 0.0, 1e-9, 0.3, 40.0])
     found = laplace_mean(noisy, torch.tensor(variance), torch.tensor(0.1), torch.tensor(scale))
     assert found.isfinite().all()
-    assert ((found - 0.1).abs() <= (noisy - 0.1).abs() + 1e-4).all()
+    assert ((found - 0.1).abs() <= (noisy - 0.1).abs() + 2e-4 * max(1, math.sqrt(variance))).all()
 
 
 @settings(max_examples=15, deadline=None)
