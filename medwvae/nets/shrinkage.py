@@ -25,9 +25,9 @@ def gaussian_mean(noisy: Tensor, variance: Tensor, mean: Tensor, scale: Tensor) 
 def laplace_mean(noisy: Tensor, variance: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """E[c | c + n] for c ~ Laplace(location, scale), n ~ N(0, variance): a smooth soft threshold about the location.
 
-    Johnstone and Silverman (Ann Stat 33, 2005) have it for location 0. With δ = noisy − location and r = variance / scale,
-    the posterior is two halves of Gaussians about δ ∓ r, of weights w± ∝ exp(∓δ / scale) Φ((±δ − r) / σ). What their cut
-    tails add cancels, and so does a common exponential: the mean is noisy − r (w₊ − w₋) / (w₊ + w₋) with
+    Johnstone and Silverman (Ann Stat 33, 2005) have it for location 0. With δ = noisy − location and r = variance /
+    scale, the posterior is two halves of Gaussians about δ ∓ r, of weights w± ∝ exp(∓δ / scale) Φ((±δ − r) / σ). What
+    their cut tails add cancels, and so does a common exponential: the mean is noisy − r (w₊ − w₋) / (w₊ + w₋) with
     w± ∝ erfcx((r ∓ δ) / √2σ), where nothing is a difference of large numbers.
     """
     deviation = variance.sqrt()
