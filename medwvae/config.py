@@ -31,6 +31,7 @@ from medwvae.names import (
     TASKS,
     USUAL_METRICS,
     USUAL_NETWORKS,
+    ZERO_SHOT,
     Classical,
     Contrast,
     Extra,
@@ -404,6 +405,11 @@ class RestoreConfig(Section):
     unsupported: bool = Field(
         False, description="write maps of the detail that the measurement does not support, of every method"
     )
+    zero_shot: str | None = Field(
+        None,
+        description="generative model (as elbo-r1-s1: a Wavelet-VAE, ELBO mode, rate 1) whose prior restores every "
+        "task; null = none",
+    )
 
 
 class ClassicalConfig(Section):
@@ -489,6 +495,7 @@ class Config(Section):
         self._supervision_fits()
         if not self.split.train and self.networks.from_run is None:
             raise ValueError("split.train: 0 leaves nothing to train on; name a run with networks.from_run")
+        self._zero_shot_fits()
         if self.networks.dims == 3 and self.networks.neighbours:
             raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
@@ -527,6 +534,25 @@ class Config(Section):
             )
         if self.networks.dims == 3:
             raise ValueError(f"train.supervision: {own} is for networks on slices (networks.dims = 2)")
+
+    def _zero_shot_fits(self) -> None:
+        name, models = self.restore.zero_shot, self.generative.models()
+        if name is None:
+            return
+        if name not in models:
+            have = ", ".join(models) or "none, for there are no systems"
+            raise ValueError(f"restore.zero_shot: generative has no model {name}; have: {have}")
+        system = self.generative.systems[models[name].system]
+        whole = getattr(system, "objective", None) == "elbo" and getattr(system, "select", None) == "subbands"
+        if not whole or models[name].rate != 1:
+            raise ValueError(
+                f"restore.zero_shot: {name} has no prior of every coefficient; it takes a system of kind wavelet, "
+                "objective elbo, select subbands, at rate 1"
+            )
+        if self.generative.data.kind != "slices" or getattr(system, "conditional", False):
+            raise ValueError(
+                f"restore.zero_shot: {name} must be a model of slices (generative.data.kind) that is not conditional"
+            )
 
     @property
     def root(self) -> Path:
@@ -651,8 +677,14 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
                 "train": {k: v for k, v in c["train"].items() if k not in _UNREAD} | {"batch": config.batch(task)},
                 "budget": config.budget(task)._asdict(),
             }
-        how = {k: v for k, v in c["restore"].items() if k not in ("max_memory", "uncertainty", "unsupported")}
-        out |= {"restore": how} if method in NETWORKS else {"classical": c["classical"]}
+        if method == ZERO_SHOT:
+            tuning = {k: v for k, v in c["classical"].items() if k.startswith("tuning")}
+            out |= {"classical": tuning} | _generative_slice(config, c, stage, config.restore.zero_shot)
+        elif method in NETWORKS:
+            unread = ("max_memory", "uncertainty", "unsupported", "zero_shot")
+            out["restore"] = {k: v for k, v in c["restore"].items() if k not in unread}
+        else:
+            out["classical"] = c["classical"]
         # What is not asked for is not read: nothing is restored again for its sake.
         if method == "wavelet_vae" and c["restore"]["uncertainty"]["level"] is not None:
             out["uncertainty"] = c["restore"]["uncertainty"]
@@ -685,6 +717,8 @@ def _generative_slice(config: Config, c: dict[str, Any], stage: str, method: str
         "budget": config.generative_budget(model.system)._asdict(),
         "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
     }
+    if stage == "restore":
+        return {"model": {k: trained[k] for k in ("rate", "data", "system")}}
     if stage == "generative_uses":
         # The diffusion draws samples, and none of these uses is one.
         return {k: trained[k] for k in ("seed", "rate", "data", "system")} | {"images": g["fidelity"]["images"]}

@@ -49,6 +49,9 @@ CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
 }
 """Names of the classical methods by task; what they do is in `medwvae.baselines`."""
 
+ZERO_SHOT: Final = "zero_shot"
+"""The method that restores by the prior of a generative model, where `restore.zero_shot` names one."""
+
 Kind = Literal["input", "classical", "network", "ours"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 

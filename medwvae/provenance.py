@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from medwvae.names import ZERO_SHOT
+
 PACKAGE = Path(__file__).parent
 
 ENTRY = {
@@ -72,7 +74,7 @@ def stage_code(stage: str, method: str | None = None) -> str:
     network = f"medwvae.nets.{method}"
     modules = [ENTRY[stage]] + ([network] if method and _file_of(network).is_file() else [])
     if stage == "restore" and len(modules) == 1:
-        modules.append("medwvae.baselines")
+        modules.append("medwvae.zero_shot" if method == ZERO_SHOT else "medwvae.baselines")
     return code_digest(*modules)
 
 

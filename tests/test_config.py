@@ -14,7 +14,7 @@ from medwvae.config import Config, slice_for
 from medwvae.config_base import Budget, parse_budget
 from medwvae.config_io import load, schema_json, to_yaml
 from medwvae.errors import ConfigError
-from medwvae.names import NETWORKS, TASKS
+from medwvae.names import NETWORKS, TASKS, ZERO_SHOT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = [("phantom",), ("ingest",), ("split",), ("preprocess",), ("evaluate",), ("report",)]
@@ -32,18 +32,20 @@ ALL = [
     ("generative_report",),
     *(("train", *pair) for pair in TRAINED),
     *(("restore", *pair) for pair in TRAINED + CLASSICAL),
+    *(("restore", task, ZERO_SHOT) for task in TASKS),
 ]
+WHOLE: dict[str, Any] = {"kind": "wavelet", "rates": [1], "seeds": 1}
 STUDY = load(
     overrides={
-        "restore": {"uncertainty": {"level": 0.8}},
+        "restore": {"uncertainty": {"level": 0.8}, "zero_shot": "whole-r1-s1"},
         "generative": {
-            "systems": {"deep_2": {"kind": "wavelet", "prior": True}, "plain": {"kind": "ll_only"}},
+            "systems": {"deep_2": {"kind": "wavelet", "prior": True}, "plain": {"kind": "ll_only"}, "whole": WHOLE},
             "seeds": {4: 1, 8: 2, 16: 1},
             "prior": {"kind": "diffusion"},
         },
     }
 )
-"""Defaults, intervals, and two systems: without any, no stage reads `restore.uncertainty` and `generative`."""
+"""Defaults, intervals, zero-shot restoration, three systems: without them no stage reads some of their fields."""
 DECIDES_NO_RESULT = {
     "results",
     "networks.enabled",
@@ -101,6 +103,8 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         return 1
     if name == "steps":
         return 40
+    if name == "zero_shot":
+        return MODEL
     if name == "slice_levels":
         return 2
     if name == "rates":
@@ -328,6 +332,24 @@ def test_only_a_model_of_the_study_can_be_put_to_use():
             load(overrides={"generative": overrides})
 
 
+@pytest.mark.parametrize(
+    ("system", "data", "words"),
+    [
+        ({"rates": [4]}, {}, "zero_shot: generative has no model whole-r1-s1; have: whole-r4-s1"),
+        ({"objective": "sparse"}, {}, "whole-r1-s1 has no prior of every coefficient"),
+        ({"select": "zone"}, {}, "whole-r1-s1 has no prior of every coefficient"),
+        ({"conditional": True}, {}, "model of slices .* not conditional"),
+        ({}, {"kind": "volumes", "size": [32, 32, 32]}, "model of slices"),
+    ],
+)
+def test_zero_shot_takes_a_prior_of_every_coefficient_of_slices(system, data, words):
+    study = {"restore.zero_shot": "whole-r1-s1", "generative": {"systems": {"whole": WHOLE}}}
+    assert load(overrides=study).restore.zero_shot == "whole-r1-s1"
+    changed = {"systems": {"whole": WHOLE | system}} | ({"data": data} if data else {})
+    with pytest.raises(ConfigError, match=words):
+        load(overrides=study | {"generative": changed})
+
+
 def test_a_walk_stands_beside_the_conventional_model_of_its_rate():
     kinds = ("wavelet", "autoencoder_kl", "dense_vae", "conv_vae")
     systems: dict[str, Any] = {name: {"kind": name} for name in kinds}
@@ -405,7 +427,7 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
         "tasks": {"train", "restore"},
         "networks": {"train", "restore"},
         "train": {"train", "train_generative", "train_prior"},
-        "generative": {stage for stage, *_ in GENERATIVE} | {"generative_references", "generative_report"},
+        "generative": {stage for stage, *_ in GENERATIVE} | {"generative_references", "generative_report", "restore"},
         "restore": {"restore"},
         "classical": {"restore"},
         "evaluate": {"evaluate"},
@@ -430,7 +452,12 @@ def test_a_field_reaches_only_the_stages_of_its_section(leaf):
     if path[0] in ("restore", "classical"):
         networks = {stage for stage in readers if stage[2] in NETWORKS}
         both = path == ("restore", "unsupported")  # a map of any method's result
-        assert both or networks == (readers if path[0] == "restore" else set())
+        if path == ("restore", "zero_shot"):
+            assert {stage[2] for stage in readers} == {ZERO_SHOT}
+        else:
+            assert both or networks == (readers if path[0] == "restore" else set())
+    if path[0] == "generative" and "restore" in stages:
+        assert {stage[2] for stage in readers if stage[0] == "restore"} == {ZERO_SHOT}
 
 
 def test_intervals_are_read_by_the_methods_that_write_some():

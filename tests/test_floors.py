@@ -33,8 +33,8 @@ FLOORS = (
         "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.dncnn nets.labels nets.latent "
         "nets.latent_diffusion nets.latent_packing nets.noise_scale nets.normal_prior nets.posterior nets.rates "
-        "nets.restorer nets.restoring_encoder nets.unet nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent "
-        "nets.wavelet_trunk nets.wavelet_vae nets.zones",
+        "nets.restorer nets.restoring_encoder nets.shrinkage nets.unet nets.unrolled_unet nets.wavelet_encoder "
+        "nets.wavelet_latent nets.wavelet_trunk nets.wavelet_vae nets.zones",
         "networks",
     ),
     (
@@ -61,7 +61,7 @@ FLOORS = (
         "latents.interpolate latents.places latents.sample latents.uses load parallel report report.card report.cases "
         "report.cohort report.compare report.compare_page report.document report.failures report.figures "
         "report.generative report.inputs report.page report.panels report.tables report.text report.uncertainty "
-        "report.uses report.volumes report.words restore supply train",
+        "report.uses report.volumes report.words restore supply train zero_shot",
         "work on the data",
     ),
     (

@@ -53,7 +53,7 @@ def test_networks_restore_another_cohort_as_they_were_trained(finished):
     model, meta = trained(other, "denoise", "wavelet_vae")
     same, _ = trained(config, "denoise", "wavelet_vae")
     assert str(model) == str(same) and meta["network"] == "wavelet_vae"
-    assert stages.weights_of(other, "denoise", "unet") == paths.model(config.root, "denoise", "unet")
+    assert stages.weights_of(other, "denoise", "unet") == [paths.model(config.root, "denoise", "unet")]
     for method in stages.methods_of(other, "denoise"):
         stages.restore(other, "denoise", method, 1)
     stages.evaluate(other, "denoise", 1)

@@ -27,7 +27,7 @@ FAST = ["zero_filled", "spline", "lanczos", "tv", "fbp", "sirt"]
 """Of the classical methods; the others are tested on their own."""
 
 
-def study(folder, task, options):
+def study(folder, task, options, **changes):
     """Write what preprocessing leaves behind, and return the configuration."""
     config = load(
         overrides={
@@ -47,6 +47,7 @@ def study(folder, task, options):
                 "accelerator": "cpu",
             },
         }
+        | changes
     )
     volumes = [case(name, shape=(12, 24, 20), seed=seed) for seed, name in enumerate("abc")]
     rows = [(v.volume, v.subject, "t1w", part) for v, part in zip(volumes, ("train", "val", "test"), strict=True)]

@@ -45,31 +45,36 @@ class Classical:
         return len(self.grid) > 1
 
 
-def _grid(**values: tuple[float, ...]) -> tuple[Params, ...]:
+def grid_of(**values: tuple[float, ...]) -> tuple[Params, ...]:
+    """Return all combinations of these values."""
     return tuple(dict(zip(values, combination, strict=True)) for combination in product(*values.values()))
 
 
 _METHODS = (
     Classical("zero_filled", "superres", recon.zero_filled),
-    Classical("spline", "superres", superres.spline, _grid(order=(1, 2, 3, 4, 5))),
-    Classical("lanczos", "superres", superres.lanczos, _grid(lobes=(2, 3, 4, 6, 8, 12))),
-    Classical("cs_wavelet", "superres", recon.cs_wavelet, _grid(weight=(1e-5, 3e-5, 1e-4, 3e-4), iterations=(60, 120))),
-    Classical("nlm", "denoise", denoise.nlm, _grid(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
-    Classical("tv", "denoise", denoise.tv, _grid(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
-    Classical("bayes_shrink", "denoise", denoise.bayes_shrink, _grid(moments=(1, 2, 4, 8), noise=(0.7, 0.8, 0.9))),
-    Classical("bilateral", "denoise", denoise.bilateral, _grid(value=(1.5, 2.0, 3.0, 4.0), distance=(0.7, 1.0, 1.5))),
-    Classical("bm3d", "denoise", denoise.bm3d, _grid(noise=(0.9, 1.0, 1.1))),
-    Classical("bm4d", "denoise", denoise.bm4d, _grid(noise=(0.9, 1.0, 1.1)), whole=True),
+    Classical("spline", "superres", superres.spline, grid_of(order=(1, 2, 3, 4, 5))),
+    Classical("lanczos", "superres", superres.lanczos, grid_of(lobes=(2, 3, 4, 6, 8, 12))),
+    Classical(
+        "cs_wavelet", "superres", recon.cs_wavelet, grid_of(weight=(1e-5, 3e-5, 1e-4, 3e-4), iterations=(60, 120))
+    ),
+    Classical("nlm", "denoise", denoise.nlm, grid_of(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
+    Classical("tv", "denoise", denoise.tv, grid_of(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
+    Classical("bayes_shrink", "denoise", denoise.bayes_shrink, grid_of(moments=(1, 2, 4, 8), noise=(0.7, 0.8, 0.9))),
+    Classical("bilateral", "denoise", denoise.bilateral, grid_of(value=(1.5, 2.0, 3.0, 4.0), distance=(0.7, 1.0, 1.5))),
+    Classical("bm3d", "denoise", denoise.bm3d, grid_of(noise=(0.9, 1.0, 1.1))),
+    Classical("bm4d", "denoise", denoise.bm4d, grid_of(noise=(0.9, 1.0, 1.1)), whole=True),
     Classical("zero_filled", "recon", recon.zero_filled),
     Classical(
-        "cs_wavelet", "recon", recon.cs_wavelet, _grid(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))
+        "cs_wavelet", "recon", recon.cs_wavelet, grid_of(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))
     ),
-    Classical("tv", "recon", variation.tv, _grid(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200))),
-    Classical("fbp", "ct", ct.fbp, _grid(window=(0, 1))),
-    Classical("sirt", "ct", ct.sirt, _grid(iterations=(20, 50, 100, 200, 400))),
-    Classical("tv", "ct", variation.tv_ct, _grid(weight=(0.0002, 0.0005, 0.001, 0.003, 0.01), iterations=(100, 200))),
-    Classical("cs_wavelet", "inpaint", recon.cs_wavelet, _grid(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(60, 120))),
-    Classical("tv", "inpaint", variation.tv, _grid(huber=(0.01, 0.03, 0.06, 0.12), iterations=(100, 300))),
+    Classical("tv", "recon", variation.tv, grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200))),
+    Classical("fbp", "ct", ct.fbp, grid_of(window=(0, 1))),
+    Classical("sirt", "ct", ct.sirt, grid_of(iterations=(20, 50, 100, 200, 400))),
+    Classical("tv", "ct", variation.tv_ct, grid_of(weight=(0.0002, 0.0005, 0.001, 0.003, 0.01), iterations=(100, 200))),
+    Classical(
+        "cs_wavelet", "inpaint", recon.cs_wavelet, grid_of(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(60, 120))
+    ),
+    Classical("tv", "inpaint", variation.tv, grid_of(huber=(0.01, 0.03, 0.06, 0.12), iterations=(100, 300))),
     Classical("biharmonic", "inpaint", inpaint.biharmonic),
 )
 

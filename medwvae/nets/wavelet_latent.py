@@ -232,7 +232,7 @@ class WaveletLatentVAE(LatentModel):
             return None
         z = only(z, posterior.inside)
         mean, deviation = posterior.mean[0], posterior.scale[0]
-        location, scale = self._coarse()
+        location, scale = self.coarse_density()
         ratio = deviation / scale
         coarse = gaussian_divergence((mean - location) / scale, ratio)
         terms = [coarse]
@@ -243,7 +243,7 @@ class WaveletLatentVAE(LatentModel):
     def log_prior(self, z: Latent, label: Tensor | None = None) -> Tensor:
         """See `LatentModel.log_prior`."""
         z = only(z, self._inside())  # what lies outside conditions nothing either
-        terms = [gaussian_log_density(z[0], *self._coarse())]
+        terms = [gaussian_log_density(z[0], *self.coarse_density())]
         for part, (location, scale) in zip(z[1:], self._conditionals(z, label), strict=True):
             terms.append(laplace_log_density(part, location, scale))
         return torch.stack([per_image(term) for term in only(tuple(terms), self._inside())]).sum(0)
@@ -260,7 +260,7 @@ class WaveletLatentVAE(LatentModel):
         """See `LatentModel.draw`; `coarse` gives a_J, drawn by another prior, in place of the Gaussian."""
         device = self.log_sigma.device
         if coarse is None:
-            location, scale = self._coarse()
+            location, scale = self.coarse_density()
             size = tuple(-(-n // 2**self.levels) for n in shape)
             noise = torch.randn((count, self.channels, *size), generator=generator, device=device)
             coarse = location + temperature * scale * noise
@@ -323,7 +323,7 @@ class WaveletLatentVAE(LatentModel):
             return None
         return F.one_hot(label, self.classes).float().reshape(len(label), self.classes, *([1] * self.dims))
 
-    def _coarse(self) -> tuple[Tensor, Tensor]:
+    def coarse_density(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of p(a_J), broadcastable to it."""
         shape = (1, self.channels, *([1] * self.dims))
         return self.coarse_mean.reshape(shape), self.coarse_log_scale.exp().reshape(shape)

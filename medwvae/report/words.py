@@ -31,6 +31,7 @@ METHOD_LABELS = {
     "zero_filled": "Zero-filled",
     "fbp": "Filtered back-projection",
     "sirt": "SIRT",
+    "zero_shot": "Wavelet-VAE's prior, zero-shot",
 }
 CONTRAST_LABELS = {"t1w": "T1w", "t2w": "T2w", "flair": "FLAIR", "pdw": "PDw", "ct": "CT"}
 METRIC_LABELS = {name: one.label for name, one in DEFINITIONS.items()}

@@ -13,7 +13,7 @@ from medwvae.config import Config
 from medwvae.config_generative import CohortDataConfig
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
-from medwvae.names import CLASSICAL, EXTRAS, TASKS, Kind, Network, Task, task_of
+from medwvae.names import CLASSICAL, EXTRAS, NETWORKS, TASKS, ZERO_SHOT, Kind, Network, Task, task_of
 from medwvae.progress import say
 
 
@@ -86,6 +86,8 @@ def methods_of(config: Config, problem: str) -> dict[str, Kind]:
     methods: dict[str, Kind] = {"input": "input"}
     methods |= {name: "classical" for name in CLASSICAL[task_of(problem)] if wanted is None or name in wanted}
     methods |= {name: "classical" for name in EXTRAS[task_of(problem)] if name in config.classical.extras}
+    if config.restore.zero_shot is not None:
+        methods[ZERO_SHOT] = "ours"
     for network in config.networks.enabled:
         methods[network] = "ours" if network == "wavelet_vae" else "network"
     return methods
@@ -98,10 +100,13 @@ def networks_trained(config: Config) -> list[tuple[Task, Network]]:
     return [(task, network) for task in config.tasks.enabled for network in config.networks.enabled]
 
 
-def weights_of(config: Config, problem: str, method: str) -> Path:
-    """Return the trained weights that a network restores a problem with: the study's own, or those of another run."""
+def weights_of(config: Config, problem: str, method: str) -> list[Path]:
+    """Return the files of weights that a method restores with, this run's or another's; none of a classical one."""
     other = config.networks.from_run
-    return paths.model(config.root if other is None else Path(other), task_of(problem), method)
+    root = config.root if other is None else Path(other)
+    if method == ZERO_SHOT and config.restore.zero_shot is not None:
+        return generative_weights(config, config.restore.zero_shot, root)
+    return [paths.model(root, task_of(problem), method)] if method in NETWORKS else []
 
 
 def module_of(config: Config, method: str | None) -> str | None:
@@ -110,12 +115,12 @@ def module_of(config: Config, method: str | None) -> str | None:
     return config.generative.systems[model.system].module if model else method
 
 
-def generative_weights(config: Config, model: str) -> list[Path]:
-    """Return the files that a generative model's scores are computed from; none of a control."""
+def generative_weights(config: Config, model: str, root: Path | None = None) -> list[Path]:
+    """Return the files of weights of a generative model, of another study with `root`; none of a control."""
     one = config.generative.models().get(model)
     if one is None:
         raise ConfigError(f"the study has no generative model {model!r}")
-    system, root = config.generative.systems[one.system], config.root
+    system, root = config.generative.systems[one.system], root or config.root
     weights = [paths.generative_model(root, model)] if system.trained else []
     return [*weights, paths.generative_prior(root, model)] if getattr(system, "prior", False) else weights
 

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 from medwvae import paths
 from medwvae.config import Config, Problem
 from medwvae.errors import ConfigError, InputError
-from medwvae.names import NETWORKS
+from medwvae.names import NETWORKS, ZERO_SHOT
 from medwvae.progress import counter
 from medwvae.stages.plan import each, methods_of
 from medwvae.stages.training import study_of_networks, trained
 
 if TYPE_CHECKING:
+    from medwvae.baselines import Classical
     from medwvae.degradation import Degradation
     from medwvae.restore import Method, Record, SpreadMethod
     from medwvae.statistics import Calibration
+
+TRAINING = ("precision", "steps", "training_seconds", "parameters", "best")
+"""What the record of a restoration repeats of the training of its weights."""
 
 
 def restore(config: Config, task: str, method: str, threads: int, max_memory: str | None = None) -> None:
@@ -112,6 +116,7 @@ def _method(
 ) -> "tuple[Method, SpreadMethod | None, Record]":
     """Return a method ready to run, the same with its spread where it is asked for, and the beginning of its record."""
     from medwvae import restore as restoration
+    from medwvae.baselines import classical
     from medwvae.inference.memory import parse_size
     from medwvae.self_supervision import blended
     from medwvae.train import best_precision, device_for
@@ -122,7 +127,7 @@ def _method(
         return restoration.input_method, None, record
     if name in NETWORKS:
         model, meta = trained(config, problem.task, name)
-        record.details = {key: meta[key] for key in ("precision", "steps", "training_seconds", "parameters", "best")}
+        record.details = {key: meta[key] for key in TRAINING}
         device, precision = device_for(config.train.accelerator), meta["precision"]
         if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
             precision = best_precision("cpu")
@@ -140,8 +145,27 @@ def _method(
         if study_of_networks(config).train.supervision == "noise2self":
             run = blended(run)
         return run, spread, record
-    run, record = _tuned(config, problem, name, record)
+    method = classical(problem.task)[name] if name != ZERO_SHOT else _zero_shot(config, problem, record)
+    run, record = _tuned(config, problem, method, record)
     return run, None, record
+
+
+def _zero_shot(config: Config, problem: Problem, record: "Record") -> "Classical":
+    """Return the restoration by the prior of the study's generative model, and note its training in the record."""
+    import torch
+
+    from medwvae import checkpoint
+    from medwvae.latents.coefficients import wavelet_vae
+    from medwvae.stages.generation import trained_model
+    from medwvae.train import device_for
+    from medwvae.zero_shot import zero_shot
+
+    name, study = cast(str, config.restore.zero_shot), study_of_networks(config)
+    model = wavelet_vae(trained_model(study, name))
+    meta = checkpoint.load(paths.generative_model(study.root, name))["meta"]
+    record.details = {"model": name, **{key: meta[key] for key in TRAINING}}
+    device = device_for(config.train.accelerator)
+    return zero_shot(model.to(torch.device(device)), problem.task, batch=config.restore.batch)
 
 
 def _calibrated(
@@ -170,16 +194,14 @@ def _calibrated(
     return found
 
 
-def _tuned(config: Config, problem: Problem, name: str, record: "Record") -> "tuple[Method, Record]":
-    """Tune a classical method on validation subjects."""
+def _tuned(config: Config, problem: Problem, method: "Classical", record: "Record") -> "tuple[Method, Record]":
+    """Tune a method on validation subjects."""
     from medwvae import build
     from medwvae import restore as restoration
-    from medwvae.baselines import classical
     from medwvae.baselines.tuning import Case as TuningCase
     from medwvae.baselines.tuning import tune
     from medwvae.data.loaders import load_cases
 
-    method = classical(problem.task)[name]
     params: dict[str, float] = method.grid[0]
     if method.tuned:
         degrade = build.degradation(config, problem.id)

@@ -1,7 +1,7 @@
 """The study of generative models: train, prior, score, per model; references; the table. Off without systems.
 The resumable state lies under state/ and is not declared, as in train.smk."""
 
-MODELS = study.generative.models()
+MODELS = {} if study.networks.from_run else study.generative.models()
 USED = study.generative.uses
 
 

@@ -2,12 +2,8 @@
 
 
 def model_of(wildcards):
-    """A network's weights, those of its task, here or in another run; a classical method needs none."""
-    return (
-        stages.weights_of(study, wildcards.problem, wildcards.method)
-        if wildcards.method in NETWORKS
-        else []
-    )
+    """What a method restores with: weights, those of a network for its task; a classical method needs none."""
+    return stages.weights_of(study, wildcards.problem, wildcards.method)
 
 
 rule restore:
@@ -24,7 +20,7 @@ rule restore:
         mem_mb=more(4000),
         runtime=240,
         gpu=lambda wildcards: int(
-            wildcards.method in NETWORKS and study.train.accelerator != "cpu"
+            bool(model_of(wildcards)) and study.train.accelerator != "cpu"
         ),
     params:
         reads=reads_of("restore", "problem", "method"),
