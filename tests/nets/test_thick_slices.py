@@ -1,5 +1,7 @@
 """Levels per axis: where slices are thick, the finest levels split in plane only."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +38,7 @@ def test_the_untrained_encoder_is_the_transform_with_levels_per_axis(own, encode
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2)])
 def test_a_convolution_of_stride_two_reads_the_subbands_of_haar(axes):
     x, mixing = torch.randn(2, 3, 4, 6, 8), torch.randn(5, 2 ** len(axes), 3)
-    stem = StridedStem(3, own=1, above=3, conditions=0, width=5, axes=axes)
+    stem: Any = StridedStem(3, own=1, above=3, conditions=0, width=5, axes=axes)
     low, high = analyse(x, 3, "haar", axes=axes)
     bands = torch.cat((low[:, None], high), dim=1)  # (B, bands, C, *coarse)
     with torch.no_grad():
