@@ -31,6 +31,11 @@ def publish(rows: Sequence[dict[str, Any]], claims: dict[str, float], path: Path
     for name, value in claims.items():
         console.print(f"{name} = {value:.3g}")
     if path is not None:
-        document = {"machine": machine() | versions(), "rows": list(rows), "claims": claims}
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        save(rows, claims, path)
+
+
+def save(rows: Sequence[dict[str, Any]], claims: dict[str, float], path: Path) -> None:
+    """Write {machine, rows, claims} as JSON."""
+    document = {"machine": machine() | versions(), "rows": list(rows), "claims": claims}
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

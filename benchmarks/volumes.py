@@ -1,9 +1,13 @@
-"""Networks on volumes: the 3D Wavelet-VAE beside MONAI's BasicUNet (default features) and AutoencoderKL.
+"""Networks on volumes: the 3D Wavelet-VAE beside MONAI's BasicUNet and DynUNet (default features) and AutoencoderKL.
 
-Speed: training steps and answers by turns in one run, the ratio is the median over the turns. Memory: what a network
-adds to the memory of a fresh process (its high-water mark; on a card, PyTorch's), for one answer and for one training
-step. Quality: Rician denoising of synthetic heads, PSNR inside the head of validation subjects after the same seconds
-of training each. The ceiling: volumes in files, restored under --ceiling by the tiles of `medwvae.inference`.
+`--only` some of the parts; without it all of them, one after another:
+
+speed: training steps and answers by turns in one run; the ratio is the median over the turns. Beside it the shares of
+the most that the device can do, a copy and a product of matrices measured in the same turns; on a card also the share
+of the time in which it computes. memory: what a network adds to the memory of a fresh process (its high-water mark; on
+a card, PyTorch's), for one answer and for one training step. quality: Rician denoising of synthetic heads, PSNR inside
+the head of validation subjects after the same seconds of training each. ceiling: volumes in files, restored under
+--ceiling by the tiles of `medwvae.inference`.
 """
 
 import argparse
@@ -13,125 +17,83 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from _table import arguments, publish
-from torch import Tensor
+from _device_limits import asked, busy, by_processor_time, limits, timed
+from _table import arguments, publish, save
+from _volume_networks import NETWORKS, OURS, RIVAL, SIGMA, answering, mixed, network, stepping
 
 from medwvae.errors import MedwvaeError
 from medwvae.inference import memory
 from medwvae.inference.footprint import measure
-from medwvae.inference.whole import from_array, infer
-from medwvae.nets.restorer import Estimate, Restorer
-from medwvae.nets.unet import UNet
-from medwvae.nets.wavelet_vae import WaveletVAE
-from medwvae.operators import Measurement
-from medwvae.train import best_precision
+from medwvae.inference.whole import from_array, infer, release
 
-SIGMA = 0.05
-OURS, RIVAL = "wavelet_vae", "basic_unet"
-NETWORKS = (OURS, RIVAL, "autoencoder_kl")
+PARTS = ("speed", "memory", "quality", "ceiling")
+SIZES = {"cpu": (64, 96), "cuda": (128, 256)}
+"""Voxels per axis of a training patch and of a volume to answer."""
+QUICK = (48, 64)
 CEILINGS = ((128, 128, 128), (256, 256, 192), (256, 256, 256), (512, 512, 512))
-
-
-class Autoencoder(Restorer):
-    """MONAI's AutoencoderKL as a network on volumes: image + KL, no data consistency."""
-
-    dims = 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        from monai.networks.nets.autoencoderkl import AutoencoderKL
-
-        self.body = AutoencoderKL(
-            spatial_dims=3, in_channels=1, out_channels=1, channels=(32, 64, 64), num_res_blocks=(1, 1, 1),
-            attention_levels=(False,) * 3, latent_channels=3, norm_num_groups=16, with_encoder_nonlocal_attn=False,
-            with_decoder_nonlocal_attn=False,
-        )  # fmt: skip
-
-    def alignment(self) -> tuple[int, ...]:
-        """See `Restorer.alignment`."""
-        return (4,) * 3
-
-    def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
-        """See `Restorer.forward`."""
-        image, mean, sigma = self.body(measurement.start)
-        kl = 0.5 * (mean.square() + sigma.square() - 2 * sigma.log() - 1).mean()
-        return Estimate(image.float(), 1e-6 * kl)
-
-
-def network(name: str) -> Restorer:
-    torch.manual_seed(0)
-    if name == OURS:
-        return WaveletVAE(dims=3, conditions=1, blocks=1)
-    if name == RIVAL:
-        return UNet(dims=3, conditions=1, features=(32, 32, 64, 128, 256, 32))
-    return Autoencoder()
-
-
-def measured(start: Tensor) -> Measurement:
-    return Measurement(start, sigma=torch.full((1, 1, 1, 1, 1), SIGMA, device=start.device))
-
-
-def mixed(options: argparse.Namespace) -> torch.autocast:
-    precision = best_precision(options.device) if options.precision == "auto" else options.precision
-    kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
-    return torch.autocast(options.device, kind, enabled=precision != "32-true")
-
-
-def answering(model: Restorer, options: argparse.Namespace) -> Callable[[Tensor], Tensor]:
-    def answer(x: Tensor) -> Tensor:
-        with torch.no_grad(), mixed(options):
-            return model(measured(x)).image
-
-    return answer
-
-
-def stepping(model: Restorer, options: argparse.Namespace) -> Callable[[Tensor], None]:
-    optimiser = torch.optim.AdamW(model.parameters())
-
-    def step(x: Tensor) -> None:
-        with mixed(options):
-            estimate = model(measured(x + 0.1), x)
-        loss = (estimate.image - x).abs().mean() + estimate.penalty
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-
-    return step
+LOW_CEILINGS = ((96, 96, 96), (224, 128, 128))
+Rows, Claims = list[dict[str, Any]], dict[str, float]
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
-def speeds(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Return seconds per turn of every network, for training and for answers."""
-    patch, volume, turns = (48, 64, 3) if options.quick else (64, 128, 15)
-    found = {}
-    for kind, size in (("train", patch), ("infer", volume)):
-        models = {name: network(name).to(options.device) for name in NETWORKS}
-        calls: dict[str, Callable[[Tensor], Any]] = {
-            name: stepping(model.train(), options) if kind == "train" else answering(model.eval(), options)
-            for name, model in models.items()
-        }
-        x = torch.rand(1, 1, size, size, size, device=options.device)
-        times: dict[str, list[float]] = {name: [] for name in NETWORKS}
+def speed(options: argparse.Namespace) -> tuple[Rows, Claims]:
+    """Return a row for each network and kind of work, and the ratios."""
+    device, turns = options.device, 3 if options.quick else options.turns
+    rows: Rows = []
+    claims: Claims = {}
+    autocast = mixed(options)
+    most = limits(device, autocast.fast_dtype if autocast._enabled else torch.float32)
+    for kind, size in zip(("train", "infer"), QUICK if options.quick else SIZES[device], strict=True):
+        x = torch.rand(1, 1, size, size, size, device=device)
+        calls: dict[str, Callable[[], Any]] = {}
+        for name in NETWORKS:
+            model = network(name).to(device)
+            call = stepping(model.train(), options) if kind == "train" else answering(model.eval(), options)
+            calls[name] = partial(call, x)
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        reached: dict[str, list[float]] = {name: [] for name in most}
         for turn in range(turns + 1):
             for name, call in calls.items():
-                started = time.perf_counter()
-                call(x)
-                if options.device == "cuda":
-                    torch.cuda.synchronize()
-                if turn:
-                    times[name].append((time.perf_counter() - started) / size**3)
-        found[kind] = times
-    return found
+                times[name].append(timed(call, device))
+            for name, rate in most.items():
+                reached[name].append(rate())
+            if not turn:  # what is compiled and loaded on first use is not the network's
+                for figures in (*times.values(), *reached.values()):
+                    figures.clear()
+        copy, matrix = (statistics.median(reached[name]) for name in ("copy", "matrix"))
+        for name, call in calls.items():
+            operations, moved = asked(call)
+            seconds = statistics.median(times[name])
+            rows.append(
+                {
+                    "network": name, "work": f"{kind} {size}³", "Mvoxel/s": 1e-6 * size**3 / seconds,
+                    "× BasicUNet": _ratio(times, name), "ms": 1e3 * seconds, "Gflop": 1e-9 * operations,
+                    "of the matrix rate": operations / seconds / matrix,
+                    "of the copy rate": moved / seconds / copy,
+                    **({"card busy": busy(call)} if device == "cuda" else {}),
+                }
+            )  # fmt: skip
+        claims[f"{kind}_ratio_to_basicunet"] = _ratio(times, OURS)
+        for other in NETWORKS[2:]:
+            claims[f"{kind}_ratio_to_{other}"] = _ratio(times, OURS) / _ratio(times, other)
+        claims |= {f"{kind}_copy_gb_per_s": 1e-9 * copy, f"{kind}_matrix_tflop_per_s": 1e-12 * matrix}
+    return rows, claims
+
+
+def _ratio(times: dict[str, list[float]], name: str) -> float:
+    return statistics.median(u / s for u, s in zip(times[RIVAL], times[name], strict=True))
 
 
 # --- memory, in fresh processes --------------------------------------------------------------------------------------
@@ -151,20 +113,99 @@ def high_water(device: str) -> int:
 
 
 def peak_of(options: argparse.Namespace, name: str, kind: str, size: int) -> dict[str, Any]:
+    """Return what one call of a network adds to the memory of this process, and the high-water mark, in bytes."""
     model = network(name).to(options.device)
     x = torch.rand(1, 1, size, size, size, device=options.device)
-    call: Callable[[Tensor], Any] = stepping(model, options) if kind == "train" else answering(model.eval(), options)
+    call = stepping(model.train(), options) if kind == "train" else answering(model.eval(), options)
     call(x[..., :32, :32, :32])  # what is loaded and compiled on first use is not the network's
     before = torch.cuda.memory_allocated() if options.device == "cuda" else memory.resident()
     call(x)
     return {"added": high_water(options.device) - before, "peak": high_water(options.device)}
 
 
+def memory_of_each(options: argparse.Namespace) -> tuple[Rows, Claims]:
+    """Return a row for each network, and our share of what BasicUNet takes."""
+    sizes = (48, 96) if options.quick else SIZES[options.device]
+    names = NETWORKS[:2] if options.quick else NETWORKS
+    work = [(name, *kind) for name in names for kind in zip(("train", "infer"), sizes, strict=True)]
+    # Side by side on a CPU: memory is not time.
+    with ThreadPoolExecutor(options.threads if options.device == "cpu" else 1) as pool:
+        found = list(pool.map(lambda w: child(options, job="peak", name=w[0], kind=w[1], size=w[2]), work))
+    peaks = {(name, kind): peak for (name, kind, _), peak in zip(work, found, strict=True)}
+    rows: Rows = [
+        {
+            "network": name,
+            "parameters": sum(p.numel() for p in network(name).parameters()),
+            **{f"{kind} {size}³ MiB": peaks[name, kind]["added"] / 2**20
+               for kind, size in zip(("train", "infer"), sizes, strict=True)},
+        }
+        for name in names
+    ]  # fmt: skip
+    shares = {kind: peaks[OURS, kind]["added"] / peaks[RIVAL, kind]["added"] for kind in ("train", "infer")}
+    claims = {f"{kind}_memory_ratio_to_basicunet": share for kind, share in shares.items()}
+    return rows, claims | {"memory_ratio_to_basicunet": max(shares.values())}
+
+
+# --- quality ---------------------------------------------------------------------------------------------------------
+
+
+def quality(options: argparse.Namespace) -> tuple[Rows, Claims]:
+    """Train on the same patches for the same seconds; return PSNR inside the head of other subjects."""
+    from medwvae import train as training
+    from medwvae.data.loaders import Case, PatchSampler
+    from medwvae.data.phantom.cohort import make_cohort
+    from medwvae.data.transforms import prepare
+    from medwvae.degradation import Denoise
+    from medwvae.train import Settings, Validation, train
+    from medwvae.volumetric import volumetric
+
+    if options.busy:
+        training.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
+    # As studies train: Muon for both. BasicUNet also by AdamW, and the better of its two counts.
+    settings = Settings(
+        seconds=options.seconds, steps=None, batch=2, learning_rate=4e-3, weight_decay=1e-4, warmup=0.03, clip=1.0,
+        ema=0.999, validations=4, patience=0, loss="l1", checkpoint_seconds=1e9, seed=1, precision=options.precision,
+        accelerator=options.device, optimiser="muon", matrix_rate=2.5,
+    )  # fmt: skip
+    ways = {
+        OURS: (settings,),
+        RIVAL: (settings, replace(settings, optimiser="adamw", matrix_rate=1.0, learning_rate=1e-3)),
+    }
+    rows: Rows = []
+    best: Claims = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_cohort(
+            Path(folder, "phantom"), subjects=8, seed=1, shape=(112, 128, 64), spacing=(1.7, 1.7, 2.4),
+            file_format="nifti", workers=options.threads,
+        )  # fmt: skip
+        ready = [prepare(file, modality="MR", plane="axial", percentile=99) for file in files]
+        cases = [Case(str(k), str(k), "t1w", prepared) for k, prepared in enumerate(ready)]
+        degrade = Denoise(SIGMA)
+        validation = Validation(cases[6:], degrade, 32, 1, depth=32)
+        for name in (OURS, RIVAL):
+            for way in ways[name]:
+                _, progress, _ = train(
+                    partial(network, name), PatchSampler(cases[:6], (48, 64, 64)), volumetric(degrade), validation, way,
+                    Path(folder, f"{name}-{way.optimiser}"),
+                )  # fmt: skip
+                rows.append(
+                    {
+                        "network": name, "optimiser": way.optimiser, "seconds": progress.seconds,
+                        "steps": progress.step, "PSNR dB": progress.best,
+                    }
+                )  # fmt: skip
+                print(rows[-1], file=sys.stderr, flush=True)
+                best[name] = max(best.get(name, -np.inf), progress.best)
+    return rows, {"psnr_ahead_of_basicunet": best[OURS] - best[RIVAL]}
+
+
+# --- the ceiling -----------------------------------------------------------------------------------------------------
+
+
 def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) -> dict[str, Any]:
     """Restore a volume in files under the ceiling; `check` compares it with the same without tiles, at the end."""
     model = network(OURS).eval().to(options.device)
-    for head in model.encoders[0].heads:  # untrained heads are silent
-        torch.nn.init.normal_(head.weight, std=0.02)
+    torch.nn.init.normal_(model.encoders[0].head.weight, std=0.02)  # an untrained head is silent
     options.precision = "32-true"
     answer = answering(model, options)
     with tempfile.TemporaryDirectory() as folder:
@@ -175,6 +216,7 @@ def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) ->
         rng = np.random.default_rng(0)
         for section in source[0]:
             section[:] = rng.random(section.shape, np.float32)
+        release(source)  # what was written is the file's, not this process's
         footprint = measure(lambda x: answer(x.to(options.device)), model.alignment())
         started = time.perf_counter()
         try:
@@ -195,94 +237,14 @@ def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) ->
     return found
 
 
-# --- quality ---------------------------------------------------------------------------------------------------------
-
-
-def quality(options: argparse.Namespace) -> dict[str, float]:
-    """Train on the same patches for the same seconds; return PSNR inside the head of other subjects."""
-    from medwvae.data.loaders import Case, PatchSampler
-    from medwvae.data.phantom.cohort import make_cohort
-    from medwvae.data.transforms import prepare
-    from medwvae.degradation import Denoise
-    from medwvae.train import Settings, Validation, train
-    from medwvae.volumetric import volumetric
-
-    settings = Settings(
-        seconds=options.seconds, steps=None, batch=2, learning_rate=4e-3, weight_decay=1e-4, warmup=0.03, clip=1.0,
-        ema=0.999, validations=4, patience=0, loss="l1", checkpoint_seconds=1e9, seed=1, precision=options.precision,
-        accelerator=options.device,
-    )  # fmt: skip
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        files = make_cohort(
-            Path(folder, "phantom"), subjects=8, seed=1, shape=(112, 128, 64), spacing=(1.7, 1.7, 2.4),
-            file_format="nifti", workers=options.threads,
-        )  # fmt: skip
-        ready = [prepare(file, modality="MR", plane="axial", percentile=99) for file in files]
-        cases = [Case(str(k), str(k), "t1w", prepared) for k, prepared in enumerate(ready)]
-        degrade = Denoise(SIGMA)
-        validation = Validation(cases[6:], degrade, 32, 1, depth=32)
-        for name in (OURS, RIVAL):
-            rate = settings.learning_rate if name == OURS else 1e-3  # BasicUNet does not survive ours
-            _, progress, _ = train(
-                lambda name=name: network(name), PatchSampler(cases[:6], (32, 64, 64)), volumetric(degrade), validation,
-                replace(settings, learning_rate=rate), Path(folder, name),
-            )  # fmt: skip
-            found[name] = progress.best
-    return found
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
-
-
-def ratio(times: dict[str, list[float]], name: str) -> float:
-    return statistics.median(u / s for u, s in zip(times[RIVAL], times[name], strict=True))
-
-
-def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    times = speeds(options)
-    patch, volume = (48, 96) if options.quick else (96, 128)
-    scores = quality(options) if options.seconds else {}
-    rows: list[dict[str, Any]] = []
-    work = [(name, *kind) for name in NETWORKS for kind in (("train", patch), ("infer", volume))]
-    # Side by side on a CPU: memory is not time.
-    with ThreadPoolExecutor(options.threads if options.device == "cpu" else 1) as pool:
-        found = pool.map(lambda w: child(options, job="peak", name=w[0], kind=w[1], size=w[2]), work)
-        peaks: dict[str, dict[str, Any]] = {name: {} for name in NETWORKS}
-        for (name, kind, _), peak in zip(work, found, strict=True):
-            peaks[name][kind] = peak
-    for name in NETWORKS:
-        rows.append(
-            {
-                "network": name,
-                "parameters": sum(p.numel() for p in network(name).parameters()),
-                "train Mvoxel/s": 1e-6 / statistics.median(times["train"][name]),
-                "infer Mvoxel/s": 1e-6 / statistics.median(times["infer"][name]),
-                f"train {patch}³ MiB": peaks[name]["train"]["added"] / 2**20,
-                f"infer {volume}³ MiB": peaks[name]["infer"]["added"] / 2**20,
-                "PSNR dB": scores.get(name, ""),
-            }
-        )
-    claims = {
-        "train_ratio_to_basicunet": ratio(times["train"], OURS),
-        "infer_ratio_to_basicunet": ratio(times["infer"], OURS),
-        "memory_ratio_to_basicunet": max(
-            peaks[OURS][kind]["added"] / peaks[RIVAL][kind]["added"] for kind in ("train", "infer")
-        ),
-        "train_ratio_to_autoencoder_kl": ratio(times["train"], OURS) / ratio(times["train"], "autoencoder_kl"),
-        "infer_ratio_to_autoencoder_kl": ratio(times["infer"], OURS) / ratio(times["infer"], "autoencoder_kl"),
-    }
-    if scores:
-        claims["psnr_ahead_of_basicunet"] = scores[OURS] - scores[RIVAL]
-    return rows, claims
-
-
-def bounded(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def ceiling(options: argparse.Namespace) -> tuple[Rows, Claims]:
     """Return a row for each volume under the ceiling."""
-    rows, claims, limit = [], {}, memory.parse_size(options.ceiling)
-    shapes = ((96, 96, 96), (224, 128, 128)) if options.quick else CEILINGS
+    rows: Rows = []
+    claims: Claims = {}
+    limit = memory.parse_size(options.ceiling)
+    shapes = options.shapes or (LOW_CEILINGS if options.quick else CEILINGS)
     for shape in shapes:
-        found = child(options, job="ceiling", shape=shape, check=shape == shapes[1])
+        found = child(options, job="ceiling", shape=shape, check=shape == shapes[1 % len(shapes)])
         if "error" in found:
             raise SystemExit(f"{shape}: {found['error']}")
         rows.append(
@@ -296,19 +258,32 @@ def bounded(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
             claims["difference_to_untiled"] = found["difference"]
     claims |= {f"peak_mib_{row['volume']}": row["peak MiB"] for row in rows}
     claims["largest_peak_over_ceiling"] = max(row["of the ceiling"] for row in rows)
-    claims["peak_growth_to_largest_volume"] = rows[-1]["peak MiB"] / rows[-2]["peak MiB"]
+    if len(rows) > 1:
+        claims["peak_growth_to_largest_volume"] = rows[-1]["peak MiB"] / rows[-2]["peak MiB"]
     return rows, claims
 
 
-def main() -> None:
+def shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    """Read '256x256x192,512x512x512'."""
+    return tuple(tuple(map(int, one.split("x"))) for one in text.split(","))
+
+
+def main(words: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__ or "")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure; default all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
+    parser.add_argument("--turns", type=int, default=9, help="turns of the speed; quick 3")
+    parser.add_argument("--seconds", type=float, help="each training of the quality; default 120, quick 0: none")
     parser.add_argument("--ceiling", help="memory for the volumes in files; default 2 GiB, quick 1.25 GiB")
-    parser.add_argument("--seconds", type=float, help="training of each network for the quality; default 120, quick 0")
+    parser.add_argument("--shapes", type=shapes, help="volumes under the ceiling, as 256x256x192,512x512x512")
+    parser.add_argument("--busy", action="store_true", help="beside other jobs: one thread, and its own time counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    if options.busy:
+        options.threads = 1
+        by_processor_time()
     torch.set_num_threads(options.threads)
     options.ceiling = options.ceiling or ("1.25 GiB" if options.quick else "2 GiB")
     if options.child:
@@ -318,10 +293,16 @@ def main() -> None:
         return
     if options.seconds is None:
         options.seconds = 0.0 if options.quick else 120.0
-    rows, claims = compare(options)
-    tiled, more = bounded(options)
-    publish(tiled, {}, None)
-    publish(rows, claims | more, options.json)
+    parts = {"speed": speed, "memory": memory_of_each, "quality": quality, "ceiling": ceiling}
+    tables: list[tuple[Rows, Claims]] = [
+        parts[name](options) for name in options.only if name != "quality" or options.seconds
+    ]
+    for rows, _ in tables[:-1]:
+        publish(rows, {}, None)
+    claims = {name: value for _, own in tables for name, value in own.items()}
+    publish(tables[-1][0], claims, None)
+    if options.json is not None:
+        save([row for rows, _ in tables for row in rows], claims, options.json)
 
 
 if __name__ == "__main__":

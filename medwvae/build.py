@@ -102,13 +102,25 @@ def setting(config: Config, problem: str) -> str:
 
 
 def network(config: Config, task: Task, name: str) -> "Restorer":
-    """Return an untrained network.
+    """Return an untrained network, its kernels laid out as is fastest.
 
     Raises
     ------
     KeyError
         If there is no such network.
     """
+    import torch
+    from torch import nn
+
+    model = _network(config, task, name)
+    # Measured on a CPU, training and restoring: networks on slices gain 10 to 40 % with their channels last; with
+    # instance norm, as MONAI's BasicUNet has it, they lose as much.
+    if model.dims == 2 and not any(isinstance(part, nn.InstanceNorm2d) for part in model.modules()):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _network(config: Config, task: Task, name: str) -> "Restorer":
     channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
     conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
@@ -267,7 +279,7 @@ def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.train
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
-    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "batch": config.batch(task)}
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, config.budget(task), rate, **changes)
@@ -318,5 +330,6 @@ def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> 
         devices=c.devices,
         nodes=c.nodes,
         accumulate=c.accumulate,
+        deterministic=c.deterministic,
     )
     return replace(settings, **changes)

@@ -80,13 +80,15 @@ class IngestConfig(Section):
     on_tilt: Literal["refuse", "shear"] = Field(
         "refuse", description="DICOM of a tilted gantry; shear = move its slices back, interpolated, recorded"
     )
-    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex")
+    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex, site")
 
 
 class SplitConfig(Section):
     """Subjects to parts; always by subject."""
 
-    train: Fraction = Field(0.6, description="fraction of subjects for training")
+    train: float = Field(
+        0.6, ge=0, lt=1, description="fraction of subjects for training; 0 = none, with networks.from_run"
+    )
     val: Fraction = Field(0.2, description="fraction for validation (model choice, classical tuning)")
     test: Fraction = Field(0.2, description="fraction for the report")
     file: str | None = Field(None, description="CSV with columns subject, part, instead of a random split")
@@ -119,6 +121,7 @@ class SuperresConfig(TaskSection):
     profile: Literal["rect", "gaussian"] = Field("rect", description="slice profile (through-plane)")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -131,6 +134,7 @@ class DenoiseConfig(TaskSection):
     )
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -147,6 +151,7 @@ class ReconConfig(TaskSection):
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
     @model_validator(mode="after")
@@ -172,6 +177,7 @@ class CTConfig(TaskSection):
     )
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -186,6 +192,7 @@ class InpaintConfig(TaskSection):
     adjacent: Positive = Field(1, description="slices that are lost in a row")
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
+    batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
 
@@ -254,7 +261,7 @@ class WaveletVAEByTask(Section):
 
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
-    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
+    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(32, 48, 64, 96), blocks=1, rounds=3, fine=16)
     ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
     inpaint: WaveletVAEConfig = WaveletVAEConfig()
 
@@ -284,6 +291,7 @@ class UNetConfig(Section):
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (16, 32, 64, 96, 128, 16), description="channels of the five levels and of the last layer"
     )
+    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
 
 
 class DnCNNConfig(Section):
@@ -300,6 +308,7 @@ class UnrolledUNetConfig(Section):
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (12, 24, 36, 48, 64, 12), description="channels of the five levels and of the last layer"
     )
+    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
     rounds: Positive = Field(5, description="unrolled rounds of network and data consistency")
     shared: bool = Field(False, description="whether the rounds share their weights")
 
@@ -309,6 +318,9 @@ class NetworksConfig(Section):
 
     enabled: Several[Network] = Field(
         USUAL_NETWORKS, description="any of wavelet_vae conv_vae unet dncnn unrolled_unet"
+    )
+    from_run: str | None = Field(
+        None, description="folder of a finished run whose networks restore, as they are there: nothing is trained"
     )
     dims: Literal[2, 3] = Field(2, description="2 = slices; 3 = volumes")
     neighbours: int = Field(0, ge=0, le=8, description="slices on either side that networks on slices see as well")
@@ -351,6 +363,9 @@ class TrainConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Lightning Fabric's accelerator")
     devices: Positive = Field(1, description="devices of a node (data-parallel)")
     nodes: Positive = Field(1, description="nodes (data-parallel), under srun or torchrun")
+    deterministic: bool = Field(
+        False, description="the same result to the bit on a card too, by its slower algorithms (on a CPU it is anyway)"
+    )
     checkpoint_seconds: float = Field(20, gt=0, description="seconds between full checkpoints")
     threads: Positive = Field(8, description="CPU threads of one training; fewer than the cores trains several at once")
     tensorboard: bool = Field(False, description="also write TensorBoard events (extra: tensorboard)")
@@ -479,14 +494,18 @@ class Config(Section):
                         )
         self._supervision_fits()
         self._zero_shot_fits()
+        if not self.split.train and self.networks.from_run is None:
+            raise ValueError("split.train: 0 leaves nothing to train on; name a run with networks.from_run")
         if self.networks.dims == 3 and self.networks.neighbours:
             raise ValueError("networks.neighbours is for networks on slices (networks.dims = 2)")
         if self.networks.dims == 2:
             thick = [task for task in TASKS if getattr(self.networks.wavelet_vae, task).slice_levels is not None]
             if thick:
                 raise ValueError(f"networks.wavelet_vae.{thick[0]}.slice_levels needs networks.dims = 3")
-        if self.networks.dims == 3 and self.train.depth % multiple:
-            raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple}")
+        for task in self.tasks.enabled if self.networks.dims == 3 else ():
+            multiple = 2 ** len(getattr(self.networks.wavelet_vae, task).widths)
+            if self.train.depth % multiple:
+                raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple} ({task})")
         if "wavelet_vae" not in self.networks.enabled:
             raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
         if not self.tasks.enabled and not self.generative.systems:
@@ -552,6 +571,7 @@ class Config(Section):
             "input": self.input,
             "ingest.demographics": self.ingest.demographics,
             "split.file": self.split.file,
+            "networks.from_run": self.networks.from_run,
             "evaluate.lesions": self.evaluate.lesions,
             "generative.fidelity.weights": self.generative.fidelity.weights,
             "generative.data.path": getattr(self.generative.data, "path", None),
@@ -602,6 +622,11 @@ class Config(Section):
         own: str | None = getattr(self.tasks, task).budget
         return parse_budget(own or self.train.budget)
 
+    def batch(self, task: Task) -> int:
+        """Slices (or patches) per training step and device of a task's networks."""
+        own: int | None = getattr(self.tasks, task).batch
+        return own or self.train.batch
+
     def generative_budget(self, system: str) -> Budget:
         """Training budget of a generative model."""
         own: str | None = getattr(self.generative.systems[system], "budget", None)
@@ -637,17 +662,19 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
             raise KeyError(f"{stage} needs a task and a method")
         task = task_of(problem)
         measured = config.problems_of(task) if stage == "train" else (config.problem(problem),)
-        parts = [one.section.model_dump(mode="json", exclude={"budget", "settings"}) for one in measured]
+        parts = [one.section.model_dump(mode="json", exclude={"budget", "batch", "settings"}) for one in measured]
         out: dict[str, Any] = {"seed": c["seed"], "task": parts[0] if len(parts) == 1 else parts}
         if method in NETWORKS:
             network = c["networks"][method]
             out["network"] = network[task] if method == "wavelet_vae" else network
             out |= {key: c["networks"][key] for key in ("dims", "neighbours")}
+            if stage == "restore" and c["networks"]["from_run"]:
+                out["network"] = {"from_run": c["networks"]["from_run"]}
         levels = len(c["networks"]["wavelet_vae"][task]["widths"])  # whole slices are padded for them, a rival's too
         if stage == "train":
             return out | {
                 "levels": levels,
-                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD},
+                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD} | {"batch": config.batch(task)},
                 "budget": config.budget(task)._asdict(),
             }
         if method == ZERO_SHOT:

@@ -71,12 +71,12 @@ def _check(started: int, by: str, devices: int, nodes: int) -> None:
         )
 
 
-def random_states(fabric: Any, generator: torch.Generator) -> dict[str, Tensor]:
+def random_states(fabric: Any, slices: Tensor) -> dict[str, Tensor]:
     """Return the states of all that draws at random, of every process: uint8, (processes, bytes), by name.
 
-    All processes must call it together.
+    All processes must call it together, each with the state of its own generator of slices.
     """
-    own = {"slices": generator.get_state(), "noise": torch.get_rng_state()}
+    own = {"slices": slices, "noise": torch.get_rng_state()}
     if fabric.device.type != "cpu":
         own["device noise"] = torch.get_device_module(fabric.device).get_rng_state(fabric.device)
     if fabric.world_size == 1:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from medwvae.data.loaders import Case, Sampler, class_of
 from medwvae.degradation import Degradation, Mixture, Neighbourhoods, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
+from medwvae.load import Load
 from medwvae.losses import LOSSES, Loss
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
@@ -25,6 +27,7 @@ from medwvae.parallel import launched, random_states, restore_random_states
 from medwvae.progress import say
 from medwvae.seeding import seed_for
 from medwvae.self_supervision import SelfSupervised, held_loss, held_ratio
+from medwvae.supply import Supply
 from medwvae.volumetric import as_volumes, to_volume
 
 RECORDS = 100
@@ -55,6 +58,7 @@ class Settings:
     devices: int = 1
     nodes: int = 1
     accumulate: int = 1
+    deterministic: bool = False
 
     @property
     def images_per_step(self) -> int:
@@ -220,6 +224,9 @@ def train(
     by a seed of its own, and the state holds where each rank's draws stand. Of each `accumulate` parts of a batch the
     gradients are averaged before a step: `accumulate` parts of `batch` slices are one batch of as many times more.
     """
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
     precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
     fabric = launched(settings.accelerator, precision, settings.devices, settings.nodes)
     parallel = fabric.world_size > 1
@@ -248,8 +255,15 @@ def train(
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
 
+    def measured(generator: torch.Generator) -> Simulated:
+        drawn = sampler.draw(settings.batch * settings.accumulate, generator, share)
+        simulated = degrade(drawn.images, drawn.maxima, generator, 1)
+        return replace(simulated, measurement=replace(simulated.measurement, label=drawn.labels))
+
+    supply, load = Supply(measured, generator, fabric.device), Load(fabric.device)
+
     def save() -> None:
-        random = random_states(fabric, generator)
+        random = random_states(fabric, supply.state())
         if fabric.global_rank == 0:
             state = {
                 "model": module.state_dict(),
@@ -271,15 +285,15 @@ def train(
         rate = learning_rate_at(spent, settings.learning_rate, settings.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        drawn = sampler.draw(settings.batch * settings.accumulate, generator, share)
-        simulated = degrade(drawn.images, drawn.maxima, generator, 1)
-        measurement = replace(simulated.measurement, label=drawn.labels)
+        simulated = supply.batch()
+        measurement = simulated.measurement
         optimiser.zero_grad(set_to_none=True)
         total, terms = torch.zeros((), device=fabric.device), dict[str, Tensor]()
         for part in range(settings.accumulate):
             rows = slice(part * settings.batch, (part + 1) * settings.batch)
-            truth = simulated.truth[rows].to(fabric.device)
-            estimate = model((measurement[rows] if settings.accumulate > 1 else measurement).to(fabric.device), truth)
+            # On a card they are copied beside its work, and live until the loss is read, which waits for its end.
+            truth = supply.lanes.upload(simulated.truth[rows])
+            estimate = model(supply.lanes.upload(measurement[rows] if settings.accumulate > 1 else measurement), truth)
             if estimate.loss is not None:
                 loss = estimate.loss
             elif simulated.held is not None:
@@ -312,6 +326,8 @@ def train(
             "loss": sum(progress.losses) / len(progress.losses),
             "images_per_s": progress.step * settings.images_per_step / progress.seconds,
         }
+        if simulated.truth.ndim == 5:
+            figures["voxels_per_s"] = figures["images_per_s"] * simulated.truth[0, 0].numel()
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
             progress.validations = int(spent * settings.validations)
             score = fabric.broadcast(_validate(fabric, averaged.module, validation))  # nodes may round differently
@@ -332,7 +348,7 @@ def train(
             if writer is not None:
                 for name, number in row.items():
                     writer.add_scalar(name, number, progress.step)
-        report(min(spent, 1.0), {**figures, "best": progress.best})
+        report(min(spent, 1.0), {**figures, **load.figures(), "best": progress.best})
         if measure in figures or due:
             save()
             saved = time.monotonic()

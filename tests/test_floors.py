@@ -18,6 +18,7 @@ FLOORS = (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum geometry "
         "intensity metrics metrics.coverage metrics.ct metrics.definitions metrics.edges metrics.filters "
+        "metrics.kernels "
         "metrics.lesions metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators "
         "operators.base operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting "
         "operators.masks operators.measurement operators.noise operators.phase operators.radial operators.radon "
@@ -31,9 +32,9 @@ FLOORS = (
     (
         "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.dncnn nets.labels nets.latent "
-        "nets.latent_diffusion nets.latent_packing nets.normal_prior nets.posterior nets.rates nets.restorer "
-        "nets.shrinkage nets.unet nets.unrolled_unet nets.wavelet_encoder nets.wavelet_latent nets.wavelet_vae "
-        "nets.zones",
+        "nets.latent_diffusion nets.latent_packing nets.noise_scale nets.normal_prior nets.posterior nets.rates "
+        "nets.restorer nets.restoring_encoder nets.shrinkage nets.unet nets.unrolled_unet nets.wavelet_encoder "
+        "nets.wavelet_latent nets.wavelet_trunk nets.wavelet_vae nets.zones",
         "networks",
     ),
     (
@@ -57,10 +58,10 @@ FLOORS = (
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.coefficients latents.edit "
         "latents.examples latents.figures latents.fillings latents.heatmap latents.holes latents.impute "
-        "latents.interpolate latents.places latents.sample latents.uses parallel report report.card report.cases "
+        "latents.interpolate latents.places latents.sample latents.uses load parallel report report.card report.cases "
         "report.cohort report.compare report.compare_page report.document report.failures report.figures "
         "report.generative report.inputs report.page report.panels report.tables report.text report.uncertainty "
-        "report.uses report.volumes report.words restore train zero_shot",
+        "report.uses report.volumes report.words restore supply train zero_shot",
         "work on the data",
     ),
     (

@@ -280,3 +280,13 @@ def test_one_training_serves_two_settings(tmp_path):
     assert (psnr["ct-v12"] > psnr["ct-v6"])[["input", "sirt"]].all()
     assert sorted(path.name for path in (config.root / "models" / "ct").iterdir()) == ["unet", "wavelet_vae"]
     assert not paths.scores(config.root, "ct").exists()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_networks_on_slices_have_their_channels_last_unless_they_normalise_instances(name, dims):
+    model = build.network(load(overrides={"networks.dims": dims}), "superres", name)
+    kernels = [weight for weight in model.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+    last = [weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels]
+    normalised = any(isinstance(part, torch.nn.InstanceNorm2d) for part in model.modules())
+    assert bool(kernels) == (dims == 2) and set(last) <= {not normalised}

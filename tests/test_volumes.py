@@ -1,6 +1,9 @@
 """Networks on volumes: patches, mapped files, training, restoration, the study from end to end."""
 
 import dataclasses
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.volumetric import volumetric
 from tests.cases import case
 from tests.test_train import SETTINGS, StoppedError, assert_same, numbered, plain, stop_after
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def small():
@@ -227,29 +232,21 @@ def test_thick_slices_need_volumes():
     assert load((), ("networks.dims=3", "networks.wavelet_vae.denoise.slice_levels=2")).networks.dims == 3
 
 
-@pytest.mark.slow
-def test_from_dicom_to_the_report_with_volumes(tmp_path):
-    """A cohort of thick slices: the Wavelet-VAE has one level across them and two in plane."""
+TINY = (
+    "phantom={subjects: 5, shape: [48, 32, 18], spacing: [4.0, 7.0, 9.0]}",
+    "tasks.denoise.crop=[48, 16]", "tasks.superres.crop=[48, 16]", "networks.unet.features=[4, 4, 4, 4, 4, 4]",
+    "train={budget: 4 steps, batch: 2, validations: 2, depth: 8, accelerator: cpu, precision: 32-true}",
+    "restore.self_ensemble=false", "classical={enabled: [zero_filled], tuning_subjects: 1, tuning_slices: 1}",
+)  # fmt: skip
+THICK = {"widths": [4, 4], "blocks": 1, "slice_levels": 1}
+"""One wavelet level across the slices and two in plane."""
+
+
+def studied(config):
+    """Do what the rules do from prepared volumes on."""
     from medwvae import stages
-    from medwvae.config import Config
     from medwvae.stages.plan import methods_of
 
-    config: Config = load(
-        (),
-        (
-            f"results={tmp_path}", "run=tiny", "networks.dims=3", "networks.enabled=[wavelet_vae, unet]",
-            "phantom={subjects: 5, shape: [48, 56, 18], spacing: [4.0, 4.0, 9.0]}",
-            "tasks={enabled: [superres, denoise], superres: {crop: [48, 48]}, denoise: {crop: null}}",
-            "networks.unet.features=[4, 4, 4, 4, 4, 4]", "classical.enabled=[]",
-            "networks.wavelet_vae.superres={widths: [4, 4], blocks: 1, slice_levels: 1}",
-            "networks.wavelet_vae.denoise={widths: [4, 4], blocks: 1, slice_levels: 1}",
-            "train={budget: 4 steps, batch: 2, validations: 2, depth: 8, accelerator: cpu, precision: 32-true}",
-        ),
-    )  # fmt: skip
-    stages.phantom(config, 1)
-    stages.ingest(config, 1)
-    stages.split(config)
-    stages.preprocess(config, 1)
     for task in config.tasks.enabled:
         for network in config.networks.enabled:
             stages.train(config, task, network, 1)
@@ -261,3 +258,41 @@ def test_from_dicom_to_the_report_with_volumes(tmp_path):
     page = paths.report(config.root).read_text()
     assert "<html" in page
     assert "Wavelet-VAE" in page
+
+
+@pytest.mark.slow
+def test_the_study_of_volumes_beside_that_of_slices(tmp_path):
+    """configs/ixi3d.yaml and the slices on top of it, in small: from DICOM to the reports and the comparison."""
+    from medwvae import stages
+
+    def study(*files, **wavelet_vae):
+        nets = [f"networks.wavelet_vae.{task}={json.dumps(options)}" for task, options in wavelet_vae.items()]
+        return load([CONFIGS / file for file in files], (f"results={tmp_path}", *TINY, *nets))
+
+    volumes = study("ixi3d.yaml", denoise=THICK, superres=THICK | {"slice_levels": None})
+    slices = study(
+        "ixi3d.yaml", "ixi3d_slices.yaml", **dict.fromkeys(("denoise", "superres"), THICK | {"slice_levels": None})
+    )
+    assert (volumes.networks.dims, slices.networks.dims) == (3, 2)
+    assert volumes.problem("superres").section == slices.problem("superres").section
+    assert volumes.preprocess == slices.preprocess
+    stages.phantom(volumes, 1)
+    stages.ingest(volumes, 1)
+    stages.split(volumes)
+    stages.preprocess(volumes, 1)
+    shutil.copytree(volumes.root, slices.root)
+    for config in (volumes, slices):
+        studied(config)
+    table = tmp_path / "compared.json"
+    failed = stages.compare(
+        [slices.root, volumes.root],
+        methods=[],
+        region="head",
+        fail_if_worse=[],
+        json_file=table,
+        out=[tmp_path / "compared.html"],
+    )
+    assert not failed
+    rows = [row for row in json.loads(table.read_text())["rows"] if row["metric"] == "psnr"]
+    found = {(row["task"], row["method"]) for row in rows}
+    assert found >= {(task, method) for task in ("denoise", "superres") for method in ("wavelet_vae", "unet")}

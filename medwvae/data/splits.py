@@ -19,7 +19,8 @@ def split(subjects: Sequence[str], *, fractions: tuple[float, float, float], see
     Parameters
     ----------
     fractions
-        Of train, val and test, with sum 1; rounded by largest remainder, each part gets at least one subject.
+        Of train, val and test, with sum 1; rounded by largest remainder, each part gets at least one subject (train
+        none, where its fraction is 0).
 
     Raises
     ------
@@ -27,9 +28,10 @@ def split(subjects: Sequence[str], *, fractions: tuple[float, float, float], see
         If there are too few subjects, or the fractions make no sense.
     """
     everyone = sorted(set(subjects))
-    if len(everyone) < len(PARTS):
+    uses = ("train", "validate", "test")[0 if fractions[0] else 1 :]
+    if len(everyone) < len(uses):
         raise InputError(
-            f"a split needs at least {len(PARTS)} subjects (one each to train, validate and test), "
+            f"a split needs at least {len(uses)} subjects (one each to {', '.join(uses[:-1])} and {uses[-1]}), "
             f"but there are {len(everyone)}; add subjects"
         )
     dealt = iter(sorted(everyone, key=lambda s: seed_for("split", seed, s)))
@@ -39,7 +41,7 @@ def split(subjects: Sequence[str], *, fractions: tuple[float, float, float], see
 
 
 def _counts(total: int, fractions: tuple[float, float, float]) -> list[int]:
-    """Return the number of subjects per part: largest remainder with at least one each."""
+    """Return the number of subjects per part: largest remainder with at least one each, but no training without."""
     if len(fractions) != len(PARTS) or any(not fraction >= 0 for fraction in fractions):
         raise InputError(f"a split needs three numbers (train, val, test), none negative; got {fractions}")
     if abs(sum(fractions) - 1) > 1e-6:
@@ -49,9 +51,10 @@ def _counts(total: int, fractions: tuple[float, float, float]) -> list[int]:
     by_remainder = sorted(range(len(shares)), key=lambda part: counts[part] - shares[part])
     for part in by_remainder[: total - sum(counts)]:
         counts[part] += 1
-    while min(counts) < 1:
+    needed = [part for part in range(len(PARTS)) if part or fractions[part]]
+    while empty := [part for part in needed if not counts[part]]:
         counts[counts.index(max(counts))] -= 1
-        counts[counts.index(min(counts))] += 1
+        counts[empty[0]] += 1
     return counts
 
 

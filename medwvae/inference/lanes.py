@@ -33,7 +33,7 @@ class Lanes:
 
     def pinned(self, item: T) -> T:
         """Move to memory that the card can read by itself."""
-        return mapped(item, Tensor.pin_memory) if self.inward else item
+        return mapped(item, lambda x: x.pin_memory() if x.layout == torch.strided else x) if self.inward else item
 
     def upload(self, item: T) -> T:
         """Copy to the device (whatever has a method `to`), for the work that is queued there later."""

@@ -24,8 +24,8 @@ def footprint_of(model: Restorer, measurement: Measurement, *, spread: bool = Fa
 
     With `spread` that of its posterior, whose scales may see further than its answer.
     """
-    if model.dims == 2:  # slices stay whole, and know nothing of others than their neighbours
-        return Footprint((1, *model.alignment()), (model.neighbours, None, None))
+    if model.dims == 2:  # slices stay whole, and are given the neighbours that they read
+        return Footprint((1, *model.alignment()), (0, None, None))
     device = next(model.parameters()).device
 
     def told(x: Tensor | None) -> Tensor | None:
@@ -162,7 +162,9 @@ def _restored(
         part = measurement[sections] if not beyond else taken(measurement, _clamped(sections, count))
         if local:
             part = replace(part, start=window(part.start, place, (2, 3)))
-        return Piece(as_volumes([part]) if volume else part.with_neighbours(model.neighbours), index)
+        if model.neighbours:
+            part = _among_neighbours(measurement, sections, model.neighbours)
+        return Piece(as_volumes([part]) if volume else part, index)
 
     device = next(model.parameters()).device
 
@@ -183,6 +185,13 @@ def _restored(
         largest=(None if volume else slices, None, None),
     )
     return tuple(torch.from_numpy(one)[:, None] for one in out)
+
+
+def _among_neighbours(measurement: Measurement, sections: slice, count: int) -> Measurement:
+    """Return some slices of an acquisition with `count` neighbours on either side, which are not restored with them."""
+    begin = max(sections.start - count, 0)
+    wider = measurement[begin : sections.stop + count].with_neighbours(count)
+    return wider[sections.start - begin : sections.stop - begin]
 
 
 def _clamped(part: slice, size: int) -> Tensor:

@@ -1,7 +1,7 @@
 """N-d building blocks: one class serves 2D and 3D."""
 
 from types import EllipsisType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,16 @@ def conv(dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(cast(Tensor, layer.bias))
     return layer
+
+
+_TRANSPOSED: dict[int, type[nn.ConvTranspose2d | nn.ConvTranspose3d]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+
+def strided(dims: int, inputs: int, outputs: int, axes: tuple[int, ...], *, transposed: bool = False) -> nn.Module:
+    """Return a convolution of size and stride 2 along `axes`, 1 along others, without bias; or a transposed one."""
+    size: Any = tuple(2 if axis in axes else 1 for axis in range(dims))
+    layer = (_TRANSPOSED if transposed else _CONVOLUTIONS)[dims]
+    return layer(inputs, outputs, size, stride=size, bias=False)
 
 
 class Residual(nn.Module):

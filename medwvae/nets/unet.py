@@ -1,5 +1,7 @@
 """The strong rival: MONAI's BasicUNet with a residual answer and the same data consistency."""
 
+from typing import Literal
+
 from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from medwvae.operators import Measurement
 
 MULTIPLE = 16
 """BasicUNet halves four times."""
+Norm = Literal["instance", "none"]
+NORMS = {"instance": ("instance", {"affine": True}), "none": None}
+"""What BasicUNet calls them."""
 
 
 class UNet(Restorer):
@@ -22,6 +27,8 @@ class UNet(Restorer):
         Slices on either side that it reads.
     features : tuple of six int
         Channels of the five levels and of the last layer, as BasicUNet takes them.
+    norm : {"instance", "none"}
+        BasicUNet's instance normalisation, or none. It removes an image's own contrast, which restoration needs.
     """
 
     def __init__(
@@ -32,6 +39,7 @@ class UNet(Restorer):
         neighbours: int = 0,
         dims: int = 2,
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
@@ -40,6 +48,7 @@ class UNet(Restorer):
             in_channels=channels_read(channels, conditions, neighbours),
             out_channels=channels,
             features=features,
+            norm=NORMS[norm],
         )
 
     def alignment(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.restorer import Estimate, Restorer, channels_read
-from medwvae.nets.unet import MULTIPLE
+from medwvae.nets.unet import MULTIPLE, NORMS, Norm
 from medwvae.operators import Measurement
 
 INITIAL_WEIGHT = 0.05
@@ -34,6 +34,8 @@ class UnrolledUNet(Restorer):
         K.
     shared : bool
         Whether all rounds share one U-Net, as MoDL's do.
+    norm : {"instance", "none"}
+        As in `medwvae.nets.unet.UNet`.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class UnrolledUNet(Restorer):
         features: tuple[int, int, int, int, int, int] = (12, 24, 36, 48, 64, 12),
         rounds: int = 5,
         shared: bool = False,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours, self.rounds = dims, conditions, neighbours, rounds
         inputs = channels_read(channels, conditions, neighbours)
         self.bodies = nn.ModuleList(
-            BasicUNet(spatial_dims=dims, in_channels=inputs, out_channels=channels, features=features)
+            BasicUNet(spatial_dims=dims, in_channels=inputs, out_channels=channels, features=features, norm=NORMS[norm])
             for _ in range(1 if shared else rounds)
         )
         # None for the last round, whose answer agrees with the data: a parameter that nothing reads stops DDP.

@@ -27,9 +27,10 @@ from medwvae.nets.latent import (
     only,
     per_image,
 )
+from medwvae.nets.noise_scale import NoiseKind, NoiseScale
 from medwvae.nets.rates import kept_subbands
 from medwvae.nets.restorer import Estimate
-from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
+from medwvae.nets.wavelet_encoder import CoefficientEncoder
 from medwvae.nets.zones import Zone
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt, subband_names, synthesise

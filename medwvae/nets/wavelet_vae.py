@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from medwvae.nets.blocks import crop_to, pad_to_multiple
+from medwvae.nets.noise_scale import NoiseKind, NoiseScale
 from medwvae.nets.posterior import Posterior
 from medwvae.nets.restorer import Estimate, Restorer
-from medwvae.nets.wavelet_encoder import CoefficientEncoder, NoiseKind, NoiseScale
+from medwvae.nets.restoring_encoder import RestoringEncoder
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt
 
@@ -69,7 +70,7 @@ class WaveletVAE(Restorer):
         encoders = 1 if shared else rounds
         self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
         self.encoders = nn.ModuleList(
-            CoefficientEncoder(
+            RestoringEncoder(
                 channels,
                 widths,
                 blocks,
@@ -85,7 +86,7 @@ class WaveletVAE(Restorer):
         self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
         self.per_axis = tuple(sum(axis in axes for axes in self.noise.axes) for axis in range(dims))
         if noise == "coefficient":  # last of all, so that every other weight starts as without them
-            cast(CoefficientEncoder, self.encoders[-1]).add_scale_heads()
+            cast(RestoringEncoder, self.encoders[-1]).add_scale_heads()
 
     def alignment(self) -> tuple[int, ...]:
         """See `Restorer.alignment`."""
@@ -139,7 +140,7 @@ class WaveletVAE(Restorer):
 
     def _last(self, x: Tensor, known: Tensor | None, measurement: Measurement) -> tuple[Coefficients, Coefficients]:
         """Return ĉ of the last round and the factors of its scales, as logarithms."""
-        encoder = cast(CoefficientEncoder, self.encoders[-1])
+        encoder = cast(RestoringEncoder, self.encoders[-1])
         return encoder.with_scales(self._padded(x, measurement.neighbours), known)
 
     def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
@@ -159,7 +160,7 @@ class WaveletVAE(Restorer):
 
     def scale_predictors(self) -> list[nn.Parameter]:
         """See `Restorer.scale_predictors`."""
-        heads = cast(CoefficientEncoder, self.encoders[-1]).scale_heads
+        heads = cast(RestoringEncoder, self.encoders[-1]).scale_heads
         return [] if heads is None else list(heads.parameters())
 
     def _scale_term(self, image: Tensor, truth: Tensor, local: Coefficients) -> Tensor:

@@ -105,6 +105,7 @@ def data_sheet(given: CardInputs) -> Document:
         ("Volumes", str(len(usable))),
         ("Modality", listed(usable["modality"])),
         ("Contrasts", ", ".join(label(c, CONTRAST_LABELS) for c in sorted(set(usable["contrast"].astype(str))))),
+        ("Sites", ", ".join(_sites(usable)) or "not known"),
         ("Voxels", listed(usable["shape"])),
         ("Spacing, mm", listed(usable["spacing"])),
         ("Parts", ", ".join(f"{parts.count(part)} {PART_LABELS[part]}" for part in PARTS)),
@@ -174,6 +175,8 @@ def _model_facts(given: CardInputs) -> Iterator[tuple[str, str]]:
         if len(history) and {"step", "seconds"} <= set(history.columns):
             words.append(f"{int(history['step'].max()):,} steps in {duration(float(history['seconds'].max()))}")
         yield task_label(task), ", ".join(filter(None, words))
+    if study.trained_elsewhere:
+        yield "Training", study.trained_elsewhere
     yield "Libraries", ", ".join(f"{k} {v}" for k, v in known.items() if k not in ("medwvae", "revision"))
 
 
@@ -258,13 +261,10 @@ def _limits(given: CardInputs) -> Iterator[str]:
             "cannot be told from chance."
         )
     used = study.manifest[study.manifest["status"] == "ok"]
-    part = used["subject"].astype(str).map(dict(study.splits))
-    seen, tested = (set(used[part == p]["contrast"].astype(str)) for p in ("train", "test"))
-    if unseen := tested - seen:
-        yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
-    yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
-    if "site" not in used:
-        yield "The manifest does not say from which sites the images come: nothing is known about a change of scanner."
+    yield from _training_limits(study, used)
+    if len(sites := _sites(used)) < 2:
+        said = "All images come from one site" if sites else "The manifest does not say from which sites images come"
+        yield f"{said}: nothing is known about a change of scanner."
     families = {family(task["task"]) for task in tasks.values()}
     if (used["modality"] == "CT").any() and (of_mr := families - {"ct"}):
         names = ", ".join(sorted(map(task_label, of_mr)))
@@ -278,6 +278,21 @@ def _limits(given: CardInputs) -> Iterator[str]:
         if block["verdict"]["outcome"] in ("behind", "lost"):
             rival = label(block["verdict"]["best_rival"])
             yield f"{task_label(task['task'])}: {rival} does better on average."
+
+
+def _training_limits(study: ReportInputs, used: pd.DataFrame) -> Iterator[str]:
+    if study.trained_elsewhere:
+        yield study.trained_elsewhere
+        return
+    part = used["subject"].astype(str).map(dict(study.splits))
+    seen, tested = (set(used[part == p]["contrast"].astype(str)) for p in ("train", "test"))
+    if unseen := tested - seen:
+        yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
+    yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
+
+
+def _sites(used: pd.DataFrame) -> list[str]:
+    return sorted(set(used["site"].dropna().astype(str)) - {""}) if "site" in used else []
 
 
 def _terms(given: CardInputs) -> str:

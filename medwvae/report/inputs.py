@@ -35,6 +35,7 @@ class ReportInputs:
     volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
     reference : our method. figures_per_task : subjects shown per task (worst, median, best of `reference`, ...).
     viewer : whether the page holds the worst subject's volumes.
+    trained_elsewhere : where the networks come from, in a sentence, if they were not trained on these images; else ''.
     """
 
     run: str
@@ -60,3 +61,4 @@ class ReportInputs:
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
     viewer: bool = True
+    trained_elsewhere: str = ""

@@ -99,6 +99,8 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
         about["Tasks"] = "; ".join(f"{task_label(task)}: {' / '.join(words)}" for task, words in ways.items())
     if inputs.generative is not None:
         about["Generative models"] = about_models(inputs.generative.summary)
+    if inputs.trained_elsewhere:
+        about["Networks"] = inputs.trained_elsewhere
     budgets = {
         (duration(float(h["seconds"].max())), f"{int(h['step'].max()):,} steps")
         for h in inputs.histories.values()

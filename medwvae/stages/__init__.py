@@ -24,6 +24,7 @@ from medwvae.stages.plan import (
     networks_trained,
     neutral,
     source_of,
+    weights_of,
     weights_of_method,
     write_config,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "train_generative",
     "train_prior",
     "trained_model",
+    "weights_of",
     "weights_of_method",
     "write_config",
 ]

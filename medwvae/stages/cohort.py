@@ -81,7 +81,7 @@ def split(config: Config) -> None:
         if missing := [s for s in subjects if s not in assigned]:
             raise InputError(f"{c.file}: {len(missing)} subjects of the manifest have no part, first {missing[0]}")
         assigned = {s: assigned[s] for s in subjects}
-        _check_parts(assigned.values(), f"{c.file}: no usable subject of the study")
+        _check_parts(config, assigned.values(), f"{c.file}: no usable subject of the study")
     else:
         assigned = splits.split(subjects, fractions=(c.train, c.val, c.test), seed=config.seed)
     splits.write(paths.splits(config.root), assigned)
@@ -106,7 +106,7 @@ def preprocess(config: Config, threads: int) -> None:
                 say(f"preprocess: {name} left out: {reason}")
                 failed.add(name)
     index = [(r.volume, r.subject, r.contrast, assigned[r.subject]) for r in rows if r.volume not in failed]
-    _check_parts([part for *_, part in index], "no volume that could be preprocessed")
+    _check_parts(config, [part for *_, part in index], "no volume that could be preprocessed")
     loaders.write_index(paths.prepared_index(root), index)
 
 
@@ -134,9 +134,10 @@ def _say_unknown(rows: list[Any]) -> None:
         )
 
 
-def _check_parts(present: Iterable[str], what: str) -> None:
+def _check_parts(config: Config, present: Iterable[str], what: str) -> None:
     """Raise InputError where a part is empty: hours of training later is too late to learn it."""
-    if missing := sorted(set(PARTS) - set(present), key=PARTS.index):
+    needed = PARTS if config.networks.from_run is None else PARTS[1:]
+    if missing := sorted(set(needed) - set(present), key=PARTS.index):
         raise InputError(f"{what} is in the part {' or '.join(missing)}; add subjects or change `split`")
 
 

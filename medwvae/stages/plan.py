@@ -97,12 +97,20 @@ def weights_of_method(config: Config, problem: str, method: str) -> list[Path]:
     """Return the files of weights that a method restores with; none of a classical one."""
     if method == ZERO_SHOT and config.restore.zero_shot is not None:
         return generative_weights(config, config.restore.zero_shot)
-    return [paths.model(config.root, task_of(problem), method)] if method in NETWORKS else []
+    return [weights_of(config, problem, method)] if method in NETWORKS else []
 
 
 def networks_trained(config: Config) -> list[tuple[Task, Network]]:
-    """Return every (task, network) that the study trains."""
+    """Return every (task, network) that the study trains; none where it takes those of another run."""
+    if config.networks.from_run is not None:
+        return []
     return [(task, network) for task in config.tasks.enabled for network in config.networks.enabled]
+
+
+def weights_of(config: Config, problem: str, method: str) -> Path:
+    """Return the trained weights that a network restores a problem with: the study's own, or those of another run."""
+    other = config.networks.from_run
+    return paths.model(config.root if other is None else Path(other), task_of(problem), method)
 
 
 def module_of(config: Config, method: str | None) -> str | None:

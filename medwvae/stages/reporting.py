@@ -10,7 +10,7 @@ from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.names import LATENT_USES, NETWORKS, task_of
 from medwvae.stages.plan import methods_of, networks_trained
-from medwvae.stages.training import training_digest
+from medwvae.stages.training import study_of_networks, training_digest
 
 
 def report(config: Config) -> None:
@@ -162,6 +162,24 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         intervals=_interval_inputs(records),
         figures_per_task=config.report.subjects_shown,
         viewer=config.report.viewer,
+        trained_elsewhere=_trained_elsewhere(config),
+    )
+
+
+def _trained_elsewhere(config: Config) -> str:
+    """Return where the networks come from, if they were trained in another run; else ''."""
+    from medwvae.data.loaders import read_index
+    from medwvae.report.words import CONTRAST_LABELS, count, label
+
+    if config.networks.from_run is None:
+        return ""
+    other = study_of_networks(config)
+    rows = [row for row in read_index(paths.prepared_index(other.root)) if row["part"] == "train"]
+    subjects = count(len({row["subject"] for row in rows}), "subject")
+    contrasts = ", ".join(label(one, CONTRAST_LABELS) for one in sorted({row["contrast"] for row in rows}))
+    return (
+        f"The networks were trained in another run, on {subjects} ({contrasts}); nothing was trained on the images "
+        "of this report. Classical methods were tuned on its validation subjects."
     )
 
 

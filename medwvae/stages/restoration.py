@@ -12,7 +12,7 @@ from medwvae.errors import ConfigError, InputError
 from medwvae.names import NETWORKS, ZERO_SHOT
 from medwvae.progress import counter
 from medwvae.stages.plan import each, methods_of
-from medwvae.stages.training import trained
+from medwvae.stages.training import study_of_networks, trained
 
 if TYPE_CHECKING:
     from medwvae.baselines import Classical
@@ -142,7 +142,7 @@ def _method(
         if config.restore.uncertainty.level is not None and model.uncertain:
             spread = restoration.network_spread_method(model, draws=config.restore.uncertainty.draws, **how)
         run = restoration.network_method(model, **how)
-        if config.train.supervision == "noise2self":
+        if study_of_networks(config).train.supervision == "noise2self":
             run = blended(run)
         return run, spread, record
     method = classical(problem.task)[name] if name != ZERO_SHOT else _zero_shot(config, problem, record)

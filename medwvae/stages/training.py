@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medwvae import paths, provenance
 from medwvae.config import Config, slice_for
-from medwvae.errors import ConfigError
+from medwvae.errors import ConfigError, InputError
 from medwvae.names import Task
 from medwvae.progress import bar, is_main_process, say
 from medwvae.stages.plan import task_named
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def train(config: Config, task: str, network: str, threads: int) -> None:
     """Train one network for one task, from its last checkpoint if there is one."""
     task = task_named(task)
+    if config.networks.from_run is not None:
+        raise ConfigError("networks.from_run: the networks are those of another run; there is nothing to train")
     if network not in (have := config.networks.enabled):
         raise ConfigError(f"the study has no network {network!r}; have: {', '.join(have)}")
     import torch
@@ -157,10 +159,40 @@ def _tensorboard(config: Config, title: str) -> Iterator[Any]:
 
 
 def trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, Any]]:
-    """Return a trained network, ready to restore, and what is known of its training."""
+    """Return a trained network, ready to restore, and what is known of its training.
+
+    Raises
+    ------
+    InputError
+        If it was not trained, or the run of `networks.from_run` has another configuration by now.
+    """
     from medwvae import build, checkpoint
 
-    state = checkpoint.load(paths.model(config.root, task, network))
+    config = study_of_networks(config)
+    path = paths.model(config.root, task, network)
+    state = checkpoint.load(path)
     model = build.network(config, task, network)
-    model.load_state_dict(state["weights"])
+    try:
+        model.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: these weights are not of the network that the run's configuration has") from error
     return model.eval(), state["meta"]
+
+
+def study_of_networks(config: Config) -> Config:
+    """Return the study that trained the networks: this one, or that of `networks.from_run`.
+
+    Raises
+    ------
+    ConfigError
+        If that run has no configuration that can be read, or took its networks from a third.
+    """
+    from medwvae.config_io import load
+
+    if config.networks.from_run is None:
+        return config
+    root = Path(config.networks.from_run)
+    other = load([paths.config(root)], {"results": str(root.parent), "run": root.name})
+    if other.networks.from_run is not None:
+        raise ConfigError("networks.from_run: that run trained nothing; name the one that its networks come from")
+    return other

@@ -20,8 +20,7 @@ from medwvae.operators import Measurement
 source, out, ceiling = sys.argv[1:]
 torch.manual_seed(0)
 model = WaveletVAE(dims=3, blocks=1).eval()
-for head in model.encoders[0].heads:
-    torch.nn.init.normal_(head.weight, std=0.02)
+torch.nn.init.normal_(model.encoders[0].head.weight, std=0.02)
 
 def restore(x):
     with torch.no_grad():

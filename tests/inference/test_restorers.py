@@ -28,8 +28,7 @@ def network(task, dims, seed=0, neighbours=0):
         dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
         widths=(4,), blocks=1, neighbours=neighbours,
     ).eval()  # fmt: skip
-    for head in encoder_of(model).heads:
-        nn.init.normal_(head.weight, std=0.05)
+    nn.init.normal_(encoder_of(model).head.weight, std=0.05)
     return model
 
 
@@ -105,6 +104,14 @@ def test_slices_between_their_neighbours_by_the_same_code(count, task, neighbour
     moved.start[20] += 0.5
     changed = (restore_volume(model, moved) - restore_volume(model, measurement)).abs().amax((1, 2, 3)) > 1e-6
     assert changed.nonzero().flatten().tolist() == [*range(20 - neighbours, 21 + neighbours)]
+
+
+def test_neighbours_are_read_and_not_restored_with_every_step():
+    model, measurement = network("denoise", 2, neighbours=3), measured("denoise")
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0].start)))
+    restore_volume(model, measurement, slices=10)
+    assert sum(seen[1:]) == 37 and max(seen) <= 10  # the first counts the memory of a slice
 
 
 @pytest.mark.parametrize("neighbours", [1, 2])

@@ -10,9 +10,9 @@ from medwvae.degradation import Denoise, Recon, Superres
 from medwvae.nets.blocks import pad_to_multiple
 from medwvae.nets.conv_vae import ConvVAE
 from medwvae.nets.dncnn import DnCNN
+from medwvae.nets.noise_scale import NoiseScale
 from medwvae.nets.unet import UNet
 from medwvae.nets.unrolled_unet import UnrolledUNet
-from medwvae.nets.wavelet_encoder import NoiseScale
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, to_kspace
 from medwvae.restore import FLIPS

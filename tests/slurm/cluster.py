@@ -59,14 +59,16 @@ PartitionName=gpu Nodes={name} MaxTime=1440 State=UP
 
 
 def why_not() -> str | None:
-    """Return why no SLURM can be started here, or None."""
+    """Return why no SLURM can be started here, or None. What an earlier run left behind is stopped first."""
     if sys.platform != "linux" or shutil.which("apt-get") is None:
         return "SLURM is installed from Debian's packages, and there is no apt-get"
     if os.geteuid() != 0:
         return "SLURM's daemons are started as root"
-    if (CONFIGURATION / "slurm.conf").exists() and not (STATE / "ours").exists():
+    if (STATE / "ours").exists():
+        stop()
+    if (CONFIGURATION / "slurm.conf").exists():
         return "this machine has a SLURM of its own, which stays untouched"
-    running = [name for name in ("slurmctld", "slurmd", "munged") if running_as(name)]
+    running = [name for name in ("slurmctld", "slurmd") if running_as(name)]
     return f"already running here: {', '.join(running)}" if running else None
 
 
@@ -75,7 +77,7 @@ def running_as(name: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:
+            if entry.name.isdigit() and (entry / "comm").read_text().strip() == name and _alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
@@ -87,7 +89,7 @@ def install() -> str | None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # RUNLEVEL: start no daemon
     for arguments in (("update", "-q"), ("install", "-y", "-q", "--no-install-recommends", *PACKAGES)):
         answer = subprocess.run(
-            ["apt-get", *arguments], capture_output=True, text=True, env=environment, timeout=600, check=False
+            ["apt-get", *arguments], capture_output=True, text=True, env=environment, timeout=1800, check=False
         )
         if answer.returncode:
             return f"apt-get {arguments[0]} failed: {answer.stderr.strip().splitlines()[-1:]}"
@@ -107,36 +109,78 @@ def start() -> None:
         f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={STATE}/cgroup\nConstrainCores=no\nConstrainRAMSpace=no\n"
     )
     (STATE / "cgroup").mkdir(exist_ok=True)
-    runtime = MUNGE_PID.parent
-    runtime.mkdir(exist_ok=True)
-    shutil.chown(runtime, "munge", "munge")
-    _run("runuser", "-u", "munge", "--", "munged", "--force")
+    if not running_as("munged"):
+        runtime = MUNGE_PID.parent
+        runtime.mkdir(exist_ok=True)
+        shutil.chown(runtime, "munge", "munge")
+        _run("runuser", "-u", "munge", "--", "munged", "--force")
+        (STATE / "our munged").touch()
     _run("slurmctld", "-c")
     _run("slurmd")
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 120
     while "idle" not in (told := _run("sinfo", "-h", "-o", "%T", check=False)):
         if time.monotonic() > limit:
             raise RuntimeError(f"the node does not come up: {told}; see {STATE}/slurmd.log")
         time.sleep(0.5)
 
 
+def client(process: int) -> None:
+    """Remember a process that sends jobs, so that `stop` can end it if its parent could not."""
+    (STATE / "client.pid").write_text(str(process))
+
+
 def stop() -> None:
-    """Stop the three daemons that `start` started, and take its configuration away."""
+    """Stop the daemons that `start` started, here or in a run that was killed, and their jobs."""
+    if not (STATE / "ours").exists():
+        return
+    _end(_read(STATE / "client.pid", "python"))
+    steps = running_as("slurmstepd")  # there is no other SLURM
+    jobs = [own for step in steps for own in _descendants(step)]  # SLURM itself loses those whose parent ends first
     limit = time.monotonic() + 30
-    while (STATE / "ours").exists() and time.monotonic() < limit and _run("squeue", "-h", check=False).strip():
+    while time.monotonic() < limit and running_as("slurmctld") and _run("squeue", "-h", check=False).strip():
         _run("scancel", "--user", "root", check=False)
         time.sleep(1)
-    for pid_file in (STATE / "slurmd.pid", STATE / "slurmctld.pid", MUNGE_PID):
-        with suppress(OSError, ValueError):
-            process = int(pid_file.read_text())
-            os.kill(process, signal.SIGTERM)
-            for _ in range(100):
-                os.kill(process, 0)
-                time.sleep(0.1)
-    if (STATE / "ours").exists():
-        for file in ("slurm.conf", "gres.conf", "cgroup.conf"):
-            (CONFIGURATION / file).unlink(missing_ok=True)
-        shutil.rmtree(STATE, ignore_errors=True)
+    _end(jobs)
+    _end(_read(STATE / "slurmd.pid", "slurmd") + _read(STATE / "slurmctld.pid", "slurmctld") + steps)
+    if (STATE / "our munged").exists():
+        _end(_read(MUNGE_PID, "munged"))
+    for file in ("slurm.conf", "gres.conf", "cgroup.conf"):
+        (CONFIGURATION / file).unlink(missing_ok=True)
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def _read(pid_file: Path, name: str) -> list[int]:
+    """Return the process of a file as a list, empty where it has ended or its number is another program's by now."""
+    with suppress(OSError, ValueError):
+        process = int(pid_file.read_text())
+        if (Path("/proc") / str(process) / "comm").read_text().startswith(name):
+            return [process]
+    return []
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes below one, the youngest first."""
+    with suppress(OSError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return [below for child in map(int, children) for below in (*_descendants(child), child)]
+    return []
+
+
+def _end(processes: list[int]) -> None:
+    """Ask processes to end, and kill those that have not within half a minute."""
+    for how in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):  # stopped ones first have to go on
+        for process in processes:
+            with suppress(OSError):
+                os.kill(process, how)
+        limit = time.monotonic() + (0 if how == signal.SIGTERM else 30)
+        while any(map(_alive, processes)) and time.monotonic() < limit:
+            time.sleep(0.1)
+
+
+def _alive(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
 
 
 @contextmanager
@@ -157,7 +201,7 @@ def jobs() -> list[dict[str, str]]:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if check and answer.returncode:
         raise RuntimeError(f"{command[0]}: {answer.stderr.strip()}")
     return answer.stdout + answer.stderr

@@ -20,6 +20,8 @@ from tests.slurm import cluster
 REPOSITORY = Path(__file__).parents[2]
 PROFILE = REPOSITORY / "workflows" / "profiles" / "slurm"
 STEPS = 1000
+HANGS = 3600
+"""Seconds after which something counts as hanging; on a quiet machine all takes minutes."""
 NETWORKS = ("wavelet_vae", "unet")
 STUDY = f"""
 run: queue
@@ -77,7 +79,9 @@ def snakemake(folder):
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "root")}
     with (folder / "snakemake.log").open("w") as log:
-        return subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, env=environment)
+    cluster.client(process.pid)
+    return process
 
 
 def steps_in(state):
@@ -95,7 +99,7 @@ def interrupt(folder, process):
     root = folder / "results" / "queue"
     states: dict[str, Path] = {}
     caught: dict[str, int] = {}
-    limit = time.monotonic() + 900
+    limit = time.monotonic() + HANGS
     while len(caught) < len(NETWORKS):
         assert process.poll() is None, (folder / "snakemake.log").read_text()
         assert time.monotonic() < limit, cluster.jobs()
@@ -135,7 +139,7 @@ def test_the_demo_through_the_queue(slurm, tmp_path):
     process = snakemake(tmp_path)
     try:
         caught = interrupt(tmp_path, process)
-        assert process.wait(timeout=1200) == 0, (tmp_path / "snakemake.log").read_text()
+        assert process.wait(timeout=HANGS) == 0, (tmp_path / "snakemake.log").read_text()
     finally:
         process.kill()  # of no effect on one that has ended
         process.wait(timeout=60)
@@ -173,7 +177,7 @@ def check_results(folder, caught):
         assert "goes on from step" in paths.log(root, f"train-denoise-{name}").read_text()
         command = [sys.executable, "-c", "from medwvae.cli import main; main()", "train", "-c", str(paths.config(root))]
         command += ["--task", "denoise", "--network", name, "--set", f"results={whole.parent}"]
-        subprocess.run(command, check=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        subprocess.run(command, check=True, timeout=HANGS, env=os.environ | {"OMP_NUM_THREADS": "1"})
         ours, theirs = (paths.model(place, "denoise", name) for place in (root, whole))
         assert_same_training(ours, theirs, STEPS)
 
@@ -193,7 +197,7 @@ def test_two_tasks_of_srun_train_one_model(slurm, tmp_path):
     test_train_kill.study(whole / "default")
     shutil.copytree(whole, tasks)
     command = ["srun", "--ntasks=2", "--nodes=1", "--partition=cpu", "--time=10", *test_train_parallel.command(tasks)]
-    subprocess.run(command, check=True, timeout=500, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, timeout=HANGS, env=os.environ | {"OMP_NUM_THREADS": "1"})
     test_train_parallel.finished(whole)  # processes that Fabric starts
     assert (tasks / "train.log").read_text().count("best validation PSNR") == 1
     ours, theirs = (paths.model(root / "default", "superres", "wavelet_vae") for root in (tasks, whole))

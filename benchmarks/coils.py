@@ -1,0 +1,194 @@
+"""Real k-space of several coils, undersampled by the scanner: zero-filled, L1-wavelet ESPIRiT (SigPy), and our network.
+
+    python benchmarks/coils.py brain_8ch_cartesian_undersampled.npy --run results/benchmark --figure coils.png
+
+Needs the extra `mri`. The file holds complex k-space (coils, H, W), its zero frequency in the middle, zeros where
+nothing was measured. Nobody knows the true image, so methods are judged by samples that they were not given: a tenth of
+those outside the calibration block are held out, and the error is that of predicting them in all coils,
+‖M(FSx − y)‖ / ‖My‖. The weight of L1 is chosen on another tenth. The maps come from the calibration block, by ESPIRiT,
+and serve all methods. The network is that of a run's task `recon`, trained on other images, coils and masks; its unit
+of intensity is taken from the zero-filled image. The figure shows the images from all samples.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _table import arguments, publish
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from medwvae.config_io import load
+from medwvae.files import atomic
+from medwvae.inference.restorers import mirrored
+from medwvae.operators import CoilSampling, Measurement, espirit_maps, from_centred
+from medwvae.operators.fourier import low_frequency_phasor
+from medwvae.report.words import label
+from medwvae.stages.training import trained
+from medwvae.train import best_precision
+
+HELD = 0.1
+WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)
+"""Of L1, to choose from, where the zero-filled image has a maximum of 1."""
+ITERATIONS = 50
+OBJECT = 0.1
+"""What is brighter than this share of the maximum is no air."""
+
+Recon = Callable[[Tensor, Tensor], Tensor]
+"""K-space (1, coils, H, W) and mask (1, 1, H, W) in FFT order to a complex image (1, 1, H, W)."""
+
+
+def calibration_width(mask: Tensor) -> int:
+    """Return the side of the largest fully sampled central square; `mask` in FFT order."""
+    centred = torch.fft.fftshift(mask[0, 0])
+    middle = [size // 2 for size in centred.shape]
+    width = 2
+    while width + 2 <= min(centred.shape):
+        half = width // 2 + 1
+        if not centred[middle[0] - half : middle[0] + half, middle[1] - half : middle[1] + half].all():
+            break
+        width += 2
+    return width
+
+
+def parts_of(mask: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the samples that are given, those that weights are chosen on, and those that are held out."""
+    rng = np.random.default_rng(0)
+    far = torch.zeros_like(mask)
+    for axis in (-2, -1):
+        frequency = torch.fft.fftfreq(mask.shape[axis], 1 / mask.shape[axis]).abs() >= width / 2
+        far = far | frequency.reshape(-1, *[1] * (-axis - 1))
+    drawn = torch.from_numpy(rng.random(tuple(mask.shape)))
+    tuned, held = mask & far & (drawn < HELD), mask & far & (drawn >= HELD) & (drawn < 2 * HELD)
+    return mask & ~tuned & ~held, tuned, held
+
+
+def error(image: Tensor, kspace: Tensor, maps: Tensor, places: Tensor) -> float:
+    """‖M(FSx − y)‖ / ‖My‖ at the samples of a mask."""
+    found = CoilSampling(places, maps, 2).forward(torch.cat((image.real, image.imag), dim=1))
+    known = torch.where(places, kspace, 0)
+    return float((found - known).norm() / known.norm())
+
+
+def measured(kspace: Tensor, mask: Tensor, maps: Tensor, width: int) -> Measurement:
+    """Return the zero-filled, demodulated measurement."""
+    given = torch.where(mask, kspace, 0)
+    sampling = CoilSampling(mask, maps, 2, low_frequency_phasor(given, width, width, maps))
+    return Measurement(sampling.adjoint(given), sampling, given)
+
+
+def zero_filled(kspace: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
+    """Return the combined inverse of what was measured, nothing in between."""
+    both = CoilSampling(mask, maps, 2).adjoint(torch.where(mask, kspace, 0))
+    return torch.complex(both[:, :1], both[:, 1:])
+
+
+def l1_wavelet(centred: Tensor, mask: Tensor, maps: Tensor, weight: float) -> Tensor:
+    """Return SigPy's reconstruction: SENSE with the L1 norm of wavelet coefficients (Lustig 2007, Uecker 2014).
+
+    From k-space as the file has it, (1, coils, H, W): so the head lies in the middle, and wavelets meet it whole.
+    """
+    from sigpy.mri.app import L1WaveletRecon
+
+    given = torch.fft.fftshift(mask, dim=(-2, -1))
+    scale = float(zero_filled(from_centred(centred), mask, maps).abs().max())
+    data = (torch.where(given, centred, 0) / scale)[0].numpy()
+    sampled = given[0, 0].numpy().astype(np.float32)
+    image = L1WaveletRecon(data, maps[0].numpy(), weight, sampled, max_iter=ITERATIONS, show_pbar=False).run()
+    return torch.from_numpy(np.asarray(image))[None, None] * scale
+
+
+def by_network(options: argparse.Namespace, name: str, maps: Tensor, width: int) -> Recon:
+    """Return the reconstruction by the run's network, of a slice that is its own neighbour."""
+    config = load([options.run / "config.yaml"], {"results": str(options.run.parent), "run": options.run.name})
+    model = trained(config, "recon", name)[0]
+    flips = mirrored(2) if config.restore.self_ensemble else ((),)
+    mixed = best_precision("cpu") == "bf16-mixed"
+
+    def reconstruct(kspace: Tensor, mask: Tensor) -> Tensor:
+        start = zero_filled(kspace, mask, maps).abs()
+        unit = float(np.percentile(start[start > OBJECT * start.max()].numpy(), config.preprocess.percentile))
+        measurement = measured(kspace / unit, mask, maps, width).with_neighbours(model.neighbours)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            both = model.restore(measurement, flips)
+        return torch.complex(both[:, :1], both[:, 1:]) * measurement.phasor * unit
+
+    return reconstruct
+
+
+def timed(method: Recon, kspace: Tensor, mask: Tensor) -> tuple[Tensor, float]:
+    started = time.perf_counter()
+    image = method(kspace, mask)
+    return image, time.perf_counter() - started
+
+
+def figure(images: dict[str, Tensor], detail: float = 0.4) -> Figure:
+    """Return the images and, below, their middle."""
+    made = Figure(figsize=(3.2 * len(images), 6.4), layout="constrained")
+    axes = made.subplots(2, len(images), squeeze=False)
+    for column, (name, image) in zip(axes.T, images.items(), strict=True):
+        shown = image[0, 0].abs().numpy()
+        rows, columns = (slice(int(n * (0.5 - detail / 2)), int(n * (0.5 + detail / 2))) for n in shown.shape)
+        top = float(np.percentile(shown, 99.7))
+        for axis, picture in zip(column, (shown, shown[rows, columns]), strict=True):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=top)
+            axis.axis("off")
+        column[0].set_title(name)
+    return made
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("kspace", type=Path, help="complex (coils, H, W), NumPy")
+    parser.add_argument("--run", type=Path, help="folder of a finished run with the task recon")
+    parser.add_argument("--network", nargs="+", default=["wavelet_vae"], help="of the run")
+    parser.add_argument("--figure", type=Path, help="write the images to this PNG")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    centred = torch.from_numpy(np.load(options.kspace).astype(np.complex64))[None]
+    kspace = from_centred(centred)
+    mask = (kspace != 0).any(1, keepdim=True)
+    width = calibration_width(mask)
+    given, tuned, held = parts_of(mask, width)
+    started = time.perf_counter()
+    maps = espirit_maps(kspace, width)
+    of_maps = time.perf_counter() - started
+    weights = WEIGHTS[1:4] if options.quick else WEIGHTS
+    errors = {weight: error(l1_wavelet(centred, given, maps, weight), kspace, maps, tuned) for weight in weights}
+    chosen = min(errors, key=errors.__getitem__)
+    methods: dict[str, Recon] = {
+        "Zero-filled": lambda y, m: zero_filled(y, m, maps),
+        "L1-wavelet ESPIRiT": lambda y, m: l1_wavelet(centred, m, maps, chosen),
+    }
+    if options.run is not None:
+        methods |= {label(name): by_network(options, name, maps, width) for name in options.network}
+    rows: list[dict[str, Any]] = []
+    images = {}
+    for name, method in methods.items():
+        image, _ = timed(method, kspace, given)
+        images[name], seconds = timed(method, kspace, mask)
+        rows.append(
+            {
+                "method": name, "error at held-out samples": error(image, kspace, maps, held),
+                "error at given samples": error(images[name], kspace, maps, mask), "seconds": seconds,
+            }
+        )  # fmt: skip
+    found = {row["method"]: row["error at held-out samples"] for row in rows}
+    claims = {"measured_share": float(mask.float().mean()), "calibration_width": width, "seconds_of_maps": of_maps}
+    claims |= {"l1_weight": chosen, "error_l1": found["L1-wavelet ESPIRiT"]}
+    if (ours := found.get(label("wavelet_vae"))) is not None:
+        claims |= {"error_ours": ours, "ratio_to_l1_error": ours / found["L1-wavelet ESPIRiT"]}
+    publish(rows, claims, options.json)
+    if options.figure is not None:
+        with atomic(options.figure) as temporary:
+            figure(images).savefig(temporary, format="png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

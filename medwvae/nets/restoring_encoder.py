@@ -1,0 +1,179 @@
+"""The encoder of the restoring Wavelet-VAE: a correction of the image, in the wavelet domain."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medwvae.nets.blocks import conv, residuals, strided
+from medwvae.nets.wavelet_encoder import corrected
+from medwvae.nets.wavelet_trunk import WaveletTrunk, merged
+from medwvae.wavelets import Coefficients
+
+LOCAL = 5.0
+"""Bound of a coefficient's own |log-scale|: a factor of 150 either way, beyond which no residual asks."""
+SMALL = 3e-3
+"""Coefficients below this, in network units, are alike to the heads of the scales."""
+
+
+class RestoringEncoder(WaveletTrunk):
+    """ĉ = W(x + Δ(x)): one head at the finest features predicts the correction of all coefficients.
+
+    The head is zero-initialised, so that the untrained encoder is the transform itself. It predicts the subbands of the
+    first level, the approximation among them, which the transform hands on to the coarser levels; coarser features have
+    come up by then. Heads at every level, which suit the generative models, learn more slowly here: in accelerated MRI
+    they cost 0.25 dB after two minutes. Levels read their coefficients by 1×1 convolutions; 3×3 ones take a quarter
+    more time for the same answer. Of the subbands of features a 1×1 convolution is one of size and stride 2, whatever
+    the orthogonal transform between, and the way back is its transpose: there is no DWT of features to compute.
+
+    With `fine` channels there is a level of features at the image's own resolution as well, which moves with the image
+    by single voxels, where the others move by two; the head is there then. Other parameters are those of
+    `WaveletTrunk`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        dims: int = 2,
+        conditions: int = 0,
+        slice_levels: int | None = None,
+        beside: int = 0,
+        fine: int = 0,
+    ) -> None:
+        super().__init__(channels, widths, blocks, dims, conditions, "haar", slice_levels, beside, above=fine)
+        self.fine: FineLevel | None = None
+        self.head: nn.Module | None = None
+        if fine:
+            self.fine = FineLevel(channels, channels + beside + conditions, widths[0], fine, blocks, dims, self.axes[0])
+        else:
+            self.head = conv(dims, widths[0], channels * self.bands[0], zero=True)
+        self.scale_heads: nn.ModuleList | None = None
+
+    def stem(self, j: int, own: int, above: int, conditions: int) -> nn.Module:
+        """See `WaveletTrunk.stem`."""
+        return StridedStem(self.dims, own, above, conditions, self.widths[j], self.axes[j])
+
+    def read(self, j: int, own: Tensor, above: Tensor | None, condition: Tensor | None) -> Tensor:
+        """See `WaveletTrunk.read`."""
+        return cast(Tensor, self.stems[j](own, above, condition))
+
+    def join(self, j: int) -> nn.Module:
+        """See `WaveletTrunk.join`."""
+        return strided(self.dims, self.widths[j + 1], self.widths[j], self.axes[j + 1], transposed=True)
+
+    def lift(self, j: int, coarse: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """See `WaveletTrunk.lift`."""
+        return cast(Tensor, self.joins[j](coarse))
+
+    def add_scale_heads(self) -> None:
+        """Add heads that predict a log-scale for every coefficient; silent (0) at the start."""
+        last = self.levels - 1
+        counts = [self.channels * (bands - (level < last)) for level, bands in enumerate(self.bands)]
+        self.scale_heads = nn.ModuleList(
+            conv(self.dims, width + count, count, zero=True) for width, count in zip(self.widths, counts, strict=True)
+        )
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
+        """(B, C + beside, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients of the first C.
+
+        `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
+        """
+        coefficients, _ = self._predicted(x, condition)
+        return coefficients
+
+    def with_scales(self, x: Tensor, condition: Tensor | None = None) -> tuple[Coefficients, Coefficients]:
+        """Return what `forward` returns, and the log-scale of every coefficient (0 without `add_scale_heads`).
+
+        The heads read the features and log |ĉ|, without sending a gradient into either; their answers lie within
+        ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela, Wainwright
+        and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them.
+        """
+        coefficients, features = self._predicted(x, condition)
+        silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
+        if self.scale_heads is None:
+            return coefficients, silent
+        logs = []
+        for head, feature, own in zip(self.scale_heads, features, _by_level(coefficients), strict=True):
+            size = (own.detach() / SMALL).square().log1p() / -2 / math.log(SMALL)  # 0 to about 1, as features are
+            logs.append(head(torch.cat((feature.detach(), size), dim=1)).float())
+        return coefficients, corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
+
+    def _predicted(self, x: Tensor, condition: Tensor | None) -> tuple[Coefficients, list[Tensor]]:
+        """Return ĉ and the features that it was read from, fine to coarse."""
+        approximations, details = self.transformed(x)
+        shape = tuple(x.shape[2:])
+        if self.fine is not None:
+            full = self.fine.down(x, condition)
+            features = self.features(approximations, details, condition, full)
+            change = self.fine.up(full, features[0])
+        else:
+            features = self.features(approximations, details, condition)
+            bands = cast(nn.Module, self.head)(features[0]).float()
+            change = merged(bands.unflatten(1, (self.bands[0], -1)), shape, self.axes[0])
+        own = x[:, : self.channels].float() + change
+        return self.coefficients(*self.transformed(own), shape), features
+
+
+class StridedStem(nn.Module):
+    """1×1 convolutions of a level's coefficients and conditions, and one of size and stride 2 of finer features."""
+
+    def __init__(self, dims: int, own: int, above: int, conditions: int, width: int, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.own = conv(dims, own, width, kernel=1)
+        self.above = strided(dims, above, width, axes) if above else None
+        self.known = conv(dims, conditions, width, kernel=1) if conditions else None
+
+    def forward(self, own: Tensor, above: Tensor | None, condition: Tensor | None) -> Tensor:
+        """Map to (B, width, *coarse)."""
+        read = cast(Tensor, self.own(own))
+        if above is not None and self.above is not None:
+            read = read + self.above(above)
+        if condition is not None and self.known is not None:
+            read = read + self.known(condition)
+        return read
+
+
+class FineLevel(nn.Module):
+    """Features at the image's own resolution, above the first level of a `RestoringEncoder`.
+
+    Parameters
+    ----------
+    channels, inputs : int
+        Of the image, and of all that is read: image, further images, conditions.
+    below, width : int
+        Channels of the first level and of this one.
+    dims, blocks : int
+        Number of spatial axes, residual blocks per direction.
+    axes : tuple of int
+        What the first level splits.
+    """
+
+    def __init__(
+        self, channels: int, inputs: int, below: int, width: int, blocks: int, dims: int, axes: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.stem = conv(dims, inputs, width)
+        self.first = residuals(dims, width, blocks)
+        self.join = strided(dims, below, width, axes, transposed=True)
+        self.second = residuals(dims, width, blocks)
+        self.head = conv(dims, width, channels, zero=True)
+
+    def down(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the features that the first level reads, (B, width, *spatial)."""
+        if condition is not None:
+            x = torch.cat((x, condition.expand(len(x), -1, *x.shape[2:])), dim=1)
+        return cast(Tensor, self.first(F.relu(self.stem(x))))
+
+    def up(self, features: Tensor, below: Tensor) -> Tensor:
+        """Return the correction of the image, (B, channels, *spatial), 0 at the start."""
+        return cast(Tensor, self.head(self.second(features + self.join(below)))).float()
+
+
+def _by_level(coefficients: Coefficients) -> list[Tensor]:
+    """Return the coefficients of each level, fine to coarse, in the layout of the heads: (B, bands·C, ...)."""
+    parts = [d.flatten(1, 2) for d in coefficients.details[::-1]]
+    return [*parts[:-1], torch.cat((coefficients.approximation, parts[-1]), dim=1)]
