@@ -5,12 +5,13 @@ CORES ?= 2
 BIN = $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-slurm lint format setup clean help
+.PHONY: demo test test-slurm docs lint format setup clean help
 
 help:
 	@echo "make demo   set up, run DICOM -> report on a synthetic cohort (offline, CPU)"
 	@echo "make test   set up, run the tests with coverage"
 	@echo "make test-slurm   as root on Debian: install and start a SLURM of one node, run a small demo through it"
+	@echo "make docs   set up, build the documentation into build/site"
 	@echo "make lint   ruff, snakefmt, mypy"
 	@echo "make clean  remove the environment and results/demo"
 
@@ -22,7 +23,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@ $(VENV)/.run
 
 setup: $(VENV)/.dev
@@ -35,8 +36,12 @@ test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --durations=10
 
 test-slurm: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm]'
 	OMP_NUM_THREADS=1 MEDWVAE_TEST_SLURM=1 python -m pytest -s tests/slurm
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 mkdocs build --config-file docs/site/mkdocs.yml
+	@echo "Open build/site/index.html in a browser."
 
 lint: $(VENV)/.dev
 	ruff format --check .

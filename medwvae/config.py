@@ -79,7 +79,7 @@ class IngestConfig(Section):
     on_tilt: Literal["refuse", "shear"] = Field(
         "refuse", description="DICOM of a tilted gantry; shear = move its slices back, interpolated, recorded"
     )
-    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex")
+    demographics: str | None = Field(None, description="CSV with columns subject (or MRID), age, sex, site")
 
 
 class SplitConfig(Section):
@@ -260,7 +260,7 @@ class WaveletVAEByTask(Section):
 
     superres: WaveletVAEConfig = WaveletVAEConfig()
     denoise: WaveletVAEConfig = WaveletVAEConfig()
-    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24), blocks=1, rounds=8, positivity=5)
+    recon: WaveletVAEConfig = WaveletVAEConfig(widths=(32, 48, 64, 96), blocks=1, rounds=3, fine=16)
     ct: WaveletVAEConfig = WaveletVAEConfig(widths=(16, 24, 32), blocks=1, rounds=3)
     inpaint: WaveletVAEConfig = WaveletVAEConfig()
 

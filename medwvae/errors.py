@@ -56,6 +56,11 @@ def storage_words(error: BaseException) -> str:
     return _STORAGE[found.errno or 0] if found else ""
 
 
+def not_written(what: str, error: OSError) -> InputError:
+    """Return the error to raise where something cannot be written: what refused, and what to do about it."""
+    return InputError(f"{what} cannot be written: {storage_words(error) or error.strerror or type(error).__name__}")
+
+
 def os_error(error: BaseException) -> OSError | None:
     """Return the error of the operating system that `storage_words` has words for, or None."""
     own, seen = error, set[int]()

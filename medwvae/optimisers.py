@@ -54,10 +54,14 @@ class Muon(torch.optim.AdamW):
                 state |= {"momentum": torch.zeros_like(p), "step": torch.zeros(())}  # AdamW looks for a step on loading
             average = state["momentum"]
             average.lerp_(gradient, 1 - self.momentum)
-            ahead = gradient.lerp(average, self.momentum).flatten(1)  # Nesterov
-            rows, columns = ahead.shape
+            ahead = gradient.lerp(average, self.momentum)  # Nesterov
+            # Columns in the order of memory (channels last, say): any order has the same answer, and this no copies.
+            order = (0, *sorted(range(1, ahead.ndim), key=ahead.stride, reverse=True))
+            laid = ahead.permute(order)
+            step = orthogonalised(laid.flatten(1)).reshape(laid.shape).permute(*map(order.index, range(ahead.ndim)))
+            rows, columns = len(ahead), ahead[0].numel()
             p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(orthogonalised(ahead).reshape(p.shape), alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
+            p.add_(step, alpha=-group["lr"] * math.sqrt(max(1, rows / columns)))
         return loss
 
 

@@ -4,6 +4,7 @@ A number without its protocol cannot be compared: on one noisy pair the usual SS
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from medwvae.intensity import LinearScaling
 from medwvae.metrics.similarity import UNIFORM_TAPS, SsimKind, ssim_map
-from medwvae.metrics.voxels import Array, Mask, masked_mean, nmse, psnr
+from medwvae.metrics.voxels import Array, Mask, UndefinedError, masked_mean, nmse, psnr
 from medwvae.names import Region
 
 DataRange = Literal["volume maximum", "joint span", "image span", "unit"]
@@ -198,8 +199,8 @@ def score(
     Returns
     -------
     list of Score
-        PSNR (dB), SSIM and NMSE (no unit) for each region. The SSIM window sees voxels outside the head; only the
-        mean of its map is restricted.
+        PSNR (dB), SSIM and NMSE (no unit) for each region; no NMSE where the truth is zero. The SSIM window sees voxels
+        outside the head; only the mean of its map is restricted.
 
     Raises
     ------
@@ -240,6 +241,7 @@ def _score(protocol: Protocol, x: Array, ref: Array, head: Mask, lesion: Mask | 
         scores += [
             Score(region, "psnr", psnr(x, ref, data_range=data_range, mask=mask), "dB"),
             Score(region, "ssim", masked_mean(inner) if mask is None else masked_mean(similarity, mask), ""),
-            Score(region, "nmse", nmse(x, ref, mask=mask), ""),
         ]
+        with suppress(UndefinedError):  # a truth that is zero in all of the region: a dark lesion
+            scores.append(Score(region, "nmse", nmse(x, ref, mask=mask), ""))
     return scores

@@ -9,7 +9,7 @@ from hypothesis import settings
 settings.register_profile("shared cores", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("shared cores")
 
-SHARED_RUN = "tests/workflow/test_workflow.py tests/workflow/test_generative.py"
+SHARED_RUN = "tests/workflow/test_workflow.py tests/workflow/test_generative.py tests/workflow/test_docs.py"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -11,7 +11,8 @@ import yaml
 from medwvae import cli, progress, stages
 from medwvae.config_io import load
 from medwvae.data import nifti
-from medwvae.errors import storage_words
+from medwvae.data.records import writing
+from medwvae.errors import InputError, not_written, storage_words
 from tests.data.series import image_of, write_series
 
 HANGS = 600
@@ -157,6 +158,14 @@ def test_an_error_of_a_library_that_hides_a_full_disk_is_the_disks():
             raise KeyError("a mistake")  # noqa: B904
     except KeyError as error:
         assert storage_words(error) == ""
+
+
+def test_what_cannot_be_written_is_said_in_the_same_words_everywhere(tmp_path):
+    full = OSError(errno.ENOSPC, "full", str(tmp_path / "Planted"))
+    with pytest.raises(InputError, match="the results cannot be written: there is no space left") as raised, writing():
+        raise full
+    assert "Planted" not in str(raised.value) and storage_words(full) in str(raised.value)
+    assert str(not_written("it", OSError(errno.EBUSY, "busy"))) == "it cannot be written: busy"
 
 
 @pytest.fixture

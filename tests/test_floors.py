@@ -18,6 +18,7 @@ FLOORS = (
         "anatomy degradation fidelity fidelity.codecs fidelity.compare fidelity.distances fidelity.diversity "
         "fidelity.features fidelity.manifolds fidelity.memorisation fidelity.scattering fidelity.spectrum geometry "
         "intensity metrics metrics.coverage metrics.ct metrics.definitions metrics.edges metrics.filters "
+        "metrics.kernels "
         "metrics.lesions metrics.multiscale metrics.similarity metrics.subbands metrics.voxels operators "
         "operators.base operators.beams operators.cartesian operators.coils operators.fourier operators.inpainting "
         "operators.masks operators.measurement operators.noise operators.phase operators.radial operators.radon "

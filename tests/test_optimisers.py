@@ -78,6 +78,17 @@ def test_a_kernel_is_the_matrix_of_its_outputs():
     assert not is_matrix(torch.zeros(32, 1, 2, 2))
 
 
+def test_the_layout_in_memory_changes_nothing():
+    plain, last = (nn.Parameter(matrix(12, 18).reshape(12, 2, 3, 3).to(memory_format=layout))
+                   for layout in (torch.contiguous_format, torch.channels_last))  # fmt: skip
+    for p in (plain, last):
+        optimiser = Muon([{"params": [p], "orthogonal": True}], lr=0.1)
+        for seed in (1, 2):
+            p.grad = torch.empty_like(p).copy_(matrix(12, 18, seed=seed).reshape(p.shape))
+            optimiser.step()
+    torch.testing.assert_close(last.detach(), plain.detach())
+
+
 def test_saved_and_loaded_it_goes_on():
     def steps(p, optimiser, first, last):
         for step in range(first, last):

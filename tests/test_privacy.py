@@ -96,7 +96,8 @@ def make_clinic(tmp_path):
     damaged = source / "KH-774411b" / "FLAIR.nii.gz"
     put_nifti(damaged, 6)
     damaged.write_bytes(damaged.read_bytes()[:-4000])
-    (source / f"{GIVEN}.csv").write_text(f"MRID,Age,Sex\n{FAMILY},45,F\n{planted.NUMBER},93,M\n", encoding="utf-8")
+    people = f"MRID,Age,Sex,Site\n{FAMILY},45,F,{planted.HOSPITAL}\n{planted.NUMBER},93,M,\n"
+    (source / f"{GIVEN}.csv").write_text(people, encoding="utf-8")
     return source
 
 

@@ -51,6 +51,18 @@ def test_scores_are_the_metrics_under_the_protocol(name):
         assert table[region, "ssim"][0] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("name", ["ixi-td", "brainweb-rician", "fastmri", "calgary"])
+def test_a_lesion_where_the_truth_is_zero_has_no_nmse_and_stops_nothing(name):
+    lesion = np.zeros(TRUTH.shape, bool)
+    lesion[4:6, 6:9, 7:10] = True
+    dark = np.where(lesion, 0, TRUTH)
+    found = scores_of(PROTOCOLS[name], RESTORED, dark, HEAD, metrics=METRICS, regions=REGIONS, lesion=lesion)
+    metrics = {(score.region, score.metric) for score in found}
+    assert ("lesion", "nmse") not in metrics and {("head", "nmse"), ("whole", "nmse")} <= metrics
+    assert (("lesion", "psnr") in metrics) == (PROTOCOLS[name].averaging != "image")  # slices without a truth count not
+    assert all(np.isfinite(score.value) for score in found)
+
+
 # --- the published codes, written out ---------------------------------------------------------------------------------
 
 

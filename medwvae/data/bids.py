@@ -106,7 +106,7 @@ class Dataset:
 
     @cached_property
     def people(self) -> dict[str, Person]:
-        """Age and sex by `sanitised` label, of participants.tsv."""
+        """Age, sex and site by `sanitised` label, of participants.tsv."""
         table = self.root / "participants.tsv"
         return read_demographics(table) if table.is_file() else {}
 

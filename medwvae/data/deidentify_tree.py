@@ -30,7 +30,7 @@ from medwvae.data.dicom import starts_as_dicom
 from medwvae.data.dicom.values import read
 from medwvae.data.subjects import load_key, pseudonyms, write_private_table
 from medwvae.data.tree import Tree, is_file
-from medwvae.errors import InputError, Refusal, storage_words
+from medwvae.errors import InputError, Refusal, not_written
 from medwvae.files import atomic, sha256_of, spelled
 
 Dates = Literal["shift", "remove"]
@@ -228,7 +228,7 @@ def _one(key: bytes, dates: Dates, job: _Job) -> tuple[str, Counts]:
             warnings.simplefilter("ignore")
             dataset.save_as(temporary, enforce_file_format=True)
     except OSError as error:
-        raise InputError(f"the output folder: {storage_words(error) or 'cannot be written'}") from None
+        raise not_written("the output folder", error) from None
     except Exception:
         return "the header holds values that DICOM cannot hold; export the file again", Counter()
     return "", cleaner.counts

@@ -24,6 +24,8 @@ from medwvae.data.subjects import (
     pseudonyms,
     read_demographics,
     sanitised,
+    site_labels,
+    site_name,
     write_private_table,
 )
 from medwvae.errors import InputError
@@ -82,7 +84,8 @@ def ingest(
         the original names.
     key_file
         Secret key of the pseudonyms, made if absent. Beside it, readable by the owner only, lie the tables
-        `<stem>_subjects.csv` (pseudonym, original) and `<stem>_sources.csv` (volume, source path).
+        `<stem>_subjects.csv` and `<stem>_sites.csv` (pseudonym, original) and `<stem>_sources.csv` (volume, source
+        path).
     pattern
         Regular expression that reads subject, session and contrast off a NIfTI's path relative to `source`, and the
         subject of DICOM files without a patient ID; see `subjects.owner_of` for what is read without one.
@@ -92,7 +95,7 @@ def ingest(
         What to do with DICOM slices that are missing or unevenly spaced, and with a tilted gantry: refuse, or resample
         and shear (`dicom.check`), which the sidecar then records.
     demographics
-        Table of age and sex; `demographics.csv` or `participants.tsv` in `source`, and the latter in every BIDS
+        Table of age, sex and site; `demographics.csv` or `participants.tsv` in `source`, and the latter in every BIDS
         dataset, is found by itself.
     state
         Folder of what is finished, `state/ingest` beside `out` by default. The volumes of `out` are hard links to it
@@ -139,13 +142,14 @@ def ingest(
             for part in record.parts
         ]
         volumes = _without_twins(volumes)
-        rows = _rows(volumes, labels, people, out, pseudonymous=subjects == "pseudonym")
+        sites = _sites(images, people, secret or None)
+        rows = _rows(volumes, labels, people, sites, out, pseudonymous=subjects == "pseudonym")
         with records.writing():
             _place(volumes, rows, state, out)
             if key_file is not None:
-                owners = labels if subjects == "pseudonym" else {}
+                owners = (labels, sites) if subjects == "pseudonym" else ({}, {})
                 _write_tables(
-                    key_file, owners, {r.volume: v.image.files[0] for r, v in zip(rows, volumes, strict=True)}
+                    key_file, *owners, {r.volume: v.image.files[0] for r, v in zip(rows, volumes, strict=True)}
                 )
     if all(row.status == "refused" for row in rows):
         reasons = "; ".join(f"{n} x {reason}" for reason, n in Counter(row.reason for row in rows).most_common())
@@ -154,11 +158,12 @@ def ingest(
     return sorted(rows, key=lambda row: row.volume)
 
 
-def _write_tables(key_file: Path, labels: dict[str, str], sources: dict[str, Path]) -> None:
-    """Write who is behind each pseudonym, and which file behind each volume; private, beside the key."""
-    if labels:
-        originals = {label: original for original, label in labels.items()}
-        write_private_table(key_file.with_name(f"{key_file.stem}_subjects.csv"), ("subject", "original"), originals)
+def _write_tables(key_file: Path, labels: dict[str, str], sites: dict[str, str], sources: dict[str, Path]) -> None:
+    """Write who and which institution is behind each pseudonym, and which file behind each volume; beside the key."""
+    for kind, pseudonymous in (("subject", labels), ("site", sites)):
+        if pseudonymous:
+            originals = {label: original for original, label in pseudonymous.items()}
+            write_private_table(key_file.with_name(f"{key_file.stem}_{kind}s.csv"), (kind, "original"), originals)
     paths = {volume: spelled(path) for volume, path in sources.items()}
     write_private_table(key_file.with_name(f"{key_file.stem}_sources.csv"), ("volume", "path"), paths)
 
@@ -167,6 +172,18 @@ def _people(source: Path, demographics: Path | None) -> dict[str, Person]:
     usual = (source / name for name in ("demographics.csv", "participants.tsv"))
     path = demographics or next((path for path in usual if path.is_file()), None)
     return read_demographics(path) if path else {}
+
+
+def _person_of(image: Image, people: dict[str, Person]) -> Person:
+    """Return what the table of demographics says, and where it says nothing, the image's header."""
+    known, own = people.get(sanitised(image.subject).casefold(), Person()), image.person
+    return Person(own.age if known.age is None else known.age, known.sex or own.sex, known.site or own.site)
+
+
+def _sites(images: list[Image], people: dict[str, Person], secret: bytes | None) -> dict[str, str]:
+    """Return the label of every institution by `site_name`; without a key, only of those that a table names."""
+    tabled = {_person_of(image, people).site for image in images}
+    return site_labels(tabled | {image.institution for image in images} if secret else tabled, secret)
 
 
 _NOT_KEPT = (
@@ -204,7 +221,13 @@ def _without_twins(volumes: list[_Volume]) -> list[_Volume]:
 
 
 def _rows(
-    volumes: list[_Volume], labels: dict[str, str], people: dict[str, Person], out: Path, *, pseudonymous: bool
+    volumes: list[_Volume],
+    labels: dict[str, str],
+    people: dict[str, Person],
+    sites: dict[str, str],
+    out: Path,
+    *,
+    pseudonymous: bool,
 ) -> list[Row]:
     """Name every volume: subject, session, contrast, and a number where these three repeat."""
     studies = defaultdict(set)
@@ -217,8 +240,8 @@ def _rows(
         session = ordinal[image.subject][image.session]
         if not pseudonymous and image.session_text:
             session = sanitised(image.session_text) or session
-        person = people.get(sanitised(image.subject).casefold(), Person())
-        age = person.age if person.age is not None else image.person.age
+        person = _person_of(image, people)
+        age = person.age
         row = Row(
             volume=f"{label}_ses-{session}_{image.contrast}" if not part.reason else f"refused-{source[:12]}",
             subject=label,
@@ -229,7 +252,8 @@ def _rows(
             shape=part.shape,
             spacing=part.spacing,
             age=min(age, _OLDEST) if age is not None and pseudonymous else age,
-            sex=person.sex or image.person.sex,
+            sex=person.sex,
+            site=sites.get(site_name(person.site or image.institution), ""),
             status="refused" if part.reason else "ok",
             reason=part.reason,
             source=source[:12],

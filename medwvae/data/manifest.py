@@ -20,7 +20,8 @@ class Row:
     `volume` is its name everywhere in the study. `series` counts the volumes of one subject, session and contrast,
     `part` those of one file or series ("3/20"), if there are several. `shape` is in voxels ("120x120x90") and
     `spacing` in mm ("2.000x2.000x2.000"), both in RAS+ order. `file` is relative to the folder that holds the manifest
-    (a BIDS name). `source` is a short tag of the source's content, never a path.
+    (a BIDS name). `site` tells institutions apart without naming them (`subjects.site_labels`). `source` is a short tag
+    of the source's content, never a path.
     """
 
     volume: str
@@ -34,6 +35,7 @@ class Row:
     spacing: str = ""
     age: float | None = None
     sex: str = ""
+    site: str = ""
     status: Status = "ok"
     reason: str = ""
     file: str = ""

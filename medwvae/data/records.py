@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from medwvae.errors import InputError
+from medwvae.errors import InputError, not_written
 from medwvae.files import atomic
 
 
@@ -96,10 +96,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"the results cannot be written ({error.strerror or type(error).__name__}); make room or get permission "
-            "there, or set `results` to another place, and start again: what is finished is kept"
-        ) from error
+        raise InputError(f"{not_written('the results', error)}; then start again, what is finished is kept") from error
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class Image:
     """One image of the source, before its voxels are read; `refusal` is empty unless its header already fails.
 
     A NIfTI file may turn out to hold several volumes. Where one series of DICOM does, each is an image of its own and
-    `part` says which ("2/5"). `options` are settings that decide how the voxels are read.
+    `part` says which ("2/5"). `institution` is what DICOM names, an identifier, which leaves only as a pseudonym.
+    `options` are settings that decide how the voxels are read.
     """
 
     files: tuple[Path, ...]
@@ -51,6 +52,7 @@ class Image:
     modality: Modality | Literal[""] = ""
     contrast: Contrast = "unknown"
     person: Person = field(default_factory=Person)
+    institution: str = ""
     stack: dicom.Stack | None = None
     kept: dict[str, float | str] = field(default_factory=dict)
     part: str = ""
@@ -212,6 +214,7 @@ def _dicom_image(source: Path, series: dicom.Series, pattern: re.Pattern[str] | 
         modality=modality if modality in ("MR", "CT") else "",
         contrast=contrast_of(header),
         person=Person(years(str(header.get("PatientAge") or "")), sex_of(str(header.get("PatientSex") or ""))),
+        institution=str(header.get("InstitutionName") or ""),
         kept=dicom.acquisition_of(header),
     )
 

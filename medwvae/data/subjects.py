@@ -100,8 +100,30 @@ def pseudonyms(originals: Iterable[str], key: bytes) -> dict[str, str]:
 
     Without the key, a pseudonym can be neither computed from an identifier nor turned back into one.
     """
-    digests = {o: hmac.new(key, o.encode("utf-8", "surrogateescape"), hashlib.sha256).digest() for o in originals}
-    return {o: f"sub-{base64.b32encode(digest).decode().lower()[:10]}" for o, digest in digests.items()}
+    return {original: f"sub-{_keyed(original, key)[:10]}" for original in originals}
+
+
+def site_labels(names: Iterable[str], key: bytes | None) -> dict[str, str]:
+    """Return a label by `site_name` of an institution: `site-<6 characters>`, keyed as `pseudonyms` are.
+
+    Without a key the names stay, as `kept_labels` keeps those of subjects; those too long are left out.
+    """
+    known = {site_name(name) for name in names} - {""}
+    if key is None:
+        kept = {name: re.sub(r"[^a-z0-9]", "", name) for name in known}
+        return {name: f"site-{letters}" for name, letters in kept.items() if 0 < len(letters) <= _LONGEST}
+    return {name: f"site-{_keyed(f'site {name}', key)[:6]}" for name in known}
+
+
+def site_name(text: str) -> str:
+    """Return the name of an institution without regard to case and spaces; empty for BIDS's `n/a`."""
+    name = " ".join(text.split()).casefold()
+    return "" if name in ("n/a", "na", "unknown") else name
+
+
+def _keyed(text: str, key: bytes) -> str:
+    digest = hmac.new(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
+    return base64.b32encode(digest).decode().lower()
 
 
 def load_key(path: Path) -> bytes:
@@ -146,17 +168,19 @@ class _Lines(list[str]):
 
 @dataclass(frozen=True)
 class Person:
-    """Age in years and sex (M, F, O), where they are known."""
+    """Age in years, sex (M, F, O) and institution as its source names it, where they are known."""
 
     age: float | None = None
     sex: str = ""
+    site: str = ""
 
 
+_SITE_COLUMNS: Final = ("site", "site_id", "center", "centre", "institution")
 _ID_COLUMNS: Final = ("subject", "mrid", "patientid", "patient_id", "participant_id", "subject_id", "id")
 
 
 def read_demographics(path: Path) -> dict[str, Person]:
-    """Return age and sex per identifier (as `sanitised`, without regard to case) of a CSV or TSV file.
+    """Return age, sex and site per identifier (as `sanitised`, without regard to case) of a CSV or TSV file.
 
     Raises
     ------
@@ -174,9 +198,10 @@ def read_demographics(path: Path) -> dict[str, Person]:
         column = next((name for name in _ID_COLUMNS if name in row), None)
         if column is None:
             raise InputError(
-                f"{path}: no column names the subject (one of {', '.join(_ID_COLUMNS)}, besides age and sex)"
+                f"{path}: no column names the subject (one of {', '.join(_ID_COLUMNS)}, besides age, sex and site)"
             )
-        person = Person(years(row.get("age", "")), sex_of(row.get("sex") or row.get("gender") or ""))
+        site = next((row[name] for name in _SITE_COLUMNS if row.get(name)), "")
+        person = Person(years(row.get("age", "")), sex_of(row.get("sex") or row.get("gender") or ""), site.strip())
         people.setdefault(sanitised(row[column]).casefold(), person)
     return people
 

@@ -75,7 +75,7 @@ def decode(stream: bytes, codec: Codec) -> Pixels:
         return np.asarray(image)
 
 
-def bits_per_voxel(images: Pixels, codec: Codec) -> float:
+def codec_bits(images: Pixels, codec: Codec) -> float:
     """Mean bits of lossless coding per voxel, slice by slice: 8 · all bytes / all voxels.
 
     Parameters
@@ -94,13 +94,13 @@ def bits_per_voxel(images: Pixels, codec: Codec) -> float:
     return 8 * total / images.size
 
 
-def all_bits_per_voxel(images: Pixels) -> Mapping[Codec, float]:
-    """Return `bits_per_voxel` of every codec."""
-    return {codec: bits_per_voxel(images, codec) for codec in CODECS}
+def bits_by_codec(images: Pixels) -> Mapping[Codec, float]:
+    """Return `codec_bits` of every codec."""
+    return {codec: codec_bits(images, codec) for codec in CODECS}
 
 
 def header_bytes(shape: tuple[int, int], dtype: type[np.uint8] | type[np.uint16], codec: Codec) -> int:
-    """Bytes of the stream of an empty (zero) image: what of `bits_per_voxel` is not content, at most."""
+    """Bytes of the stream of an empty (zero) image: what of `codec_bits` is not content, at most."""
     return len(encode(np.zeros(shape, dtype), codec))
 
 

@@ -82,12 +82,12 @@ def score_references(test: Images, train: Images, settings: Settings) -> dict[st
     Codecs code every channel of a colour image on its own, and every slice of a volume (across R), and their bits are
     those per value.
     """
-    from medwvae.fidelity.codecs import CODECS, bits_per_voxel
+    from medwvae.fidelity.codecs import CODECS, codec_bits
 
     references: dict[str, Scored] = {}
     integers = settings.quantisation.integers(test.values)
     for codec in CODECS:
-        bits = torch.tensor([bits_per_voxel(image, codec) for image in integers])
+        bits = torch.tensor([codec_bits(image, codec) for image in integers])
         references[codec] = Scored(per_subject(test, "bits", bits, "bit"))
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "training images"))
     some = torch.randperm(len(train), generator=generator)[: settings.draws]

@@ -1,5 +1,7 @@
 """Separable filters as banded matrices, in float64 on any device: SciPy's kernels and borders, GEMM's speed.
 
+On a CPU with Numba the SSIM takes their `window` into kernels of its own (`metrics.kernels`).
+
 The matrix of a filter along an axis is what SciPy's filter makes of the identity, so that weights and borders (mirrored
 with the edge voxel repeated, SciPy's `reflect`) are SciPy's own. It is multiplied block by block along its band.
 """
@@ -9,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Kernel = Literal["gaussian", "uniform", "smooth", "curvature"]
@@ -32,21 +35,30 @@ class Band(NamedTuple):
 @lru_cache(maxsize=64)
 def bands(size: int, kernel: Kernel, device: torch.device) -> tuple[Band, ...]:
     """Return the matrix of a filter along an axis of `size` voxels, in blocks of rows."""
-    from scipy import ndimage
-
-    identity, radius = np.eye(size), RADIUS[kernel]
-    if kernel == "uniform":
-        matrix = ndimage.uniform_filter1d(identity, 2 * radius + 1, axis=0)
-    else:
-        order = 2 if kernel == "curvature" else 0
-        matrix = ndimage.gaussian_filter1d(identity, SIGMA, axis=0, order=order, radius=radius)
-    found = []
+    matrix, radius, found = _matrix(size, kernel), RADIUS[kernel], []
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         low, high = max(0, start - radius), min(size, stop + radius)
         weights = torch.from_numpy(matrix[start:stop, low:high]).contiguous().to(device)
         found.append(Band(start, stop, low, high, weights))
     return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def window(kernel: Kernel) -> NDArray[np.float64]:
+    """Return the weights of a filter within an axis, (2 `RADIUS` + 1,)."""
+    radius = RADIUS[kernel]
+    return _matrix(4 * radius + 1, kernel)[2 * radius, radius : 3 * radius + 1].copy()
+
+
+def _matrix(size: int, kernel: Kernel) -> NDArray[np.float64]:
+    from scipy import ndimage
+
+    identity, radius = np.eye(size), RADIUS[kernel]
+    if kernel == "uniform":
+        return np.asarray(ndimage.uniform_filter1d(identity, 2 * radius + 1, axis=0))
+    order = 2 if kernel == "curvature" else 0
+    return np.asarray(ndimage.gaussian_filter1d(identity, SIGMA, axis=0, order=order, radius=radius))
 
 
 def along(x: Tensor, axis: Literal[-1, -2, -3], kernel: Kernel, out: Tensor | None = None) -> Tensor:

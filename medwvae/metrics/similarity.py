@@ -7,8 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medwvae.metrics.filters import RADIUS, along
-from medwvae.metrics.voxels import Array, Image, Mask, check_range, checked, masked_mean, tensor_of
+from medwvae.metrics.filters import RADIUS, along, window
+from medwvae.metrics.voxels import (
+    Array,
+    Image,
+    Mask,
+    as_float,
+    check_range,
+    checked,
+    compiled_kernels,
+    masked_mean,
+    tensor_of,
+)
 
 SsimKind = Literal["gaussian", "uniform"]
 GAUSSIAN_TAPS: Final = 11
@@ -58,12 +68,15 @@ def ssim_tensor(x: Tensor, ref: Tensor, *, data_range: float, kind: SsimKind, di
     ValueError
         If the shapes differ, an axis is shorter than the window, or the data range is not positive.
     """
-    # The computation of skimage.metrics.structural_similarity(full=True) on four filtered images instead of five (only
-    # the sum of the two variances is needed), a few slices at a time, so that what is reused is still in the cache.
+    # The computation of skimage.metrics.structural_similarity(full=True) on four filtered images instead of five: only
+    # the sum of the two variances is needed.
     check_range(data_range)
     taps = 2 * RADIUS[kind] + 1
     if x.shape != ref.shape or x.ndim < dims or min(x.shape[-dims:]) < taps:
         raise ValueError(f"SSIM ({taps} taps, {dims}D) cannot compare shapes {tuple(x.shape)} and {tuple(ref.shape)}")
+    if compiled_kernels(x, ref):
+        return _at_once(x, ref, data_range, kind, dims)
+    # A few slices at a time, so that what is reused is still in the cache.
     if dims == 2:
         planes = [f.reshape(-1, *x.shape[-2:]) for f in (x, ref)]
         return _of_slices(planes[0], planes[1], data_range, kind).reshape(x.shape)
@@ -85,6 +98,26 @@ def box_of(mask: Mask, margin: int, least: int, dims: int) -> tuple[slice, ...]:
             high = min(size, low + least)
         box.append(slice(low, high))
     return tuple(box)
+
+
+def _at_once(x: Tensor, ref: Tensor, data_range: float, kind: SsimKind, dims: Literal[2, 3]) -> Tensor:
+    from medwvae.metrics.kernels import structural_similarity
+
+    shape = (-1, 1, *x.shape[-2:]) if dims == 2 else (-1, *x.shape[-3:])
+    a, b = (as_float(f).reshape(shape).contiguous().numpy() for f in (x, ref))
+    weights, out = window(kind), np.empty(a.shape)
+    across = np.ones(1) if dims == 2 else weights
+    structural_similarity(a, b, weights, across, _constants(data_range), _unbiased(kind, dims), out)
+    return torch.from_numpy(out).reshape(x.shape)
+
+
+def _constants(data_range: float) -> tuple[float, float]:
+    return (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+
+
+def _unbiased(kind: SsimKind, dims: int) -> float:
+    voxels = (2 * RADIUS[kind] + 1) ** dims
+    return 1.0 if kind == "gaussian" else voxels / (voxels - 1)
 
 
 def _of_slices(x: Tensor, ref: Tensor, data_range: float, kind: SsimKind) -> Tensor:
@@ -126,9 +159,7 @@ def _images(x: Tensor, ref: Tensor) -> Tensor:
 
 def _ratio(means: Tensor, data_range: float, kind: SsimKind, dims: int, out: Tensor) -> None:
     """Write the SSIM that four local means give; they are overwritten."""
-    taps = 2 * RADIUS[kind] + 1
-    unbiased = 1.0 if kind == "gaussian" else taps**dims / (taps**dims - 1)
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    unbiased, (c1, c2) = _unbiased(kind, dims), _constants(data_range)
     mean_x, mean_ref, product, squares = means
     means_product = mean_x * mean_ref
     means_squares = (mean_x * mean_x).addcmul_(mean_ref, mean_ref)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae.wavelets.linear import has_numba
+
 Array = NDArray[np.floating]
 Image = Array | Tensor
 Mask = NDArray[np.bool_]
@@ -22,7 +24,7 @@ class UndefinedError(ValueError):
 
 
 _CHUNK: Final = {"cpu": 1 << 17}
-"""Voxels at once: on a CPU as many as its caches hold; elsewhere all."""
+"""Voxels at once where nothing is compiled: on a CPU as many as its caches hold; elsewhere all."""
 
 
 def psnr(x: Image, ref: Image, *, data_range: float, mask: Mask | None = None) -> float:
@@ -66,12 +68,29 @@ def check_range(data_range: float) -> None:
         raise ValueError(f"the data range must be positive and finite, got {data_range}")
 
 
+def compiled_kernels(*images: Tensor) -> bool:
+    """Return whether `metrics.kernels` can work on these: in the memory of the CPU, and Numba is there."""
+    return all(x.device.type == "cpu" and x.numel() > 0 for x in images) and has_numba()
+
+
+def as_float(x: Tensor) -> Tensor:
+    """Return float32 and float64 as they are, anything else as float64."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.double()
+
+
 def _sums(x: Image, ref: Image, mask: Mask | None) -> tuple[float, float, int]:
     """Return Σ (x − ref)², Σ ref² and the number of voxels, in float64."""
     if x.shape != ref.shape:
         raise ValueError(f"image and reference differ in shape: {tuple(x.shape)} and {tuple(ref.shape)}")
     a, b = tensor_of(x).reshape(-1), tensor_of(ref).reshape(-1)
-    inside = None if mask is None else torch.from_numpy(checked(mask, tuple(x.shape)).reshape(-1)).to(a.device)
+    region = None if mask is None else np.ascontiguousarray(checked(mask, tuple(x.shape))).reshape(-1)
+    count = len(a) if region is None else int(np.count_nonzero(region))
+    if compiled_kernels(a, b):
+        from medwvae.metrics.kernels import square_sums
+
+        error, energy = square_sums(as_float(a).contiguous().numpy(), as_float(b).contiguous().numpy(), region)
+        return error, energy, count
+    inside = None if region is None else torch.from_numpy(region).to(a.device)
     error = energy = 0.0
     step = _CHUNK.get(a.device.type, max(1, len(a)))
     for start in range(0, len(a), step):
@@ -83,4 +102,4 @@ def _sums(x: Image, ref: Image, mask: Mask | None) -> tuple[float, float, int]:
         difference = p.double() - q
         error += float(torch.dot(difference, difference))
         energy += float(torch.dot(q, q))
-    return error, energy, len(a) if inside is None else int(inside.sum())
+    return error, energy, count

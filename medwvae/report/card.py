@@ -105,6 +105,7 @@ def data_sheet(given: CardInputs) -> Document:
         ("Volumes", str(len(usable))),
         ("Modality", listed(usable["modality"])),
         ("Contrasts", ", ".join(label(c, CONTRAST_LABELS) for c in sorted(set(usable["contrast"].astype(str))))),
+        ("Sites", ", ".join(_sites(usable)) or "not known"),
         ("Voxels", listed(usable["shape"])),
         ("Spacing, mm", listed(usable["spacing"])),
         ("Parts", ", ".join(f"{parts.count(part)} {PART_LABELS[part]}" for part in PARTS)),
@@ -261,8 +262,9 @@ def _limits(given: CardInputs) -> Iterator[str]:
         )
     used = study.manifest[study.manifest["status"] == "ok"]
     yield from _training_limits(study, used)
-    if "site" not in used:
-        yield "The manifest does not say from which sites the images come: nothing is known about a change of scanner."
+    if len(sites := _sites(used)) < 2:
+        said = "All images come from one site" if sites else "The manifest does not say from which sites images come"
+        yield f"{said}: nothing is known about a change of scanner."
     families = {family(task["task"]) for task in tasks.values()}
     if (used["modality"] == "CT").any() and (of_mr := families - {"ct"}):
         names = ", ".join(sorted(map(task_label, of_mr)))
@@ -287,6 +289,10 @@ def _training_limits(study: ReportInputs, used: pd.DataFrame) -> Iterator[str]:
     if unseen := tested - seen:
         yield f"Tested on contrasts that training did not hold: {', '.join(sorted(unseen))}."
     yield f"Trained on {', '.join(label(c, CONTRAST_LABELS) for c in sorted(seen)) or 'no volumes'} only."
+
+
+def _sites(used: pd.DataFrame) -> list[str]:
+    return sorted(set(used["site"].dropna().astype(str)) - {""}) if "site" in used else []
 
 
 def _terms(given: CardInputs) -> str:

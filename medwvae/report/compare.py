@@ -12,7 +12,7 @@ from medwvae.metrics.definitions import definition
 from medwvae.report.tables import COLUMNS, SIGNIFICANT
 from medwvae.report.text import one_line
 from medwvae.report.words import METRIC_LABELS, count, label, number, p_value, task_label
-from medwvae.statistics import holm, mean_interval, paired, worse
+from medwvae.statistics import holm, paired, worse
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -66,6 +66,8 @@ def named(tables: Sequence[pd.DataFrame]) -> list[Run]:
     for place, table in enumerate(tables):
         if missing := [column for column in COLUMNS if column not in table]:
             raise InputError(f"run {place + 1} has no column {', '.join(missing)}; run `medwvae report` there again")
+        if not pd.api.types.is_numeric_dtype(table["value"]):
+            raise InputError(f"run {place + 1} has values that are no numbers; run `medwvae report` there again")
         if table.empty:
             raise InputError(f"run {place + 1} has no scores; run `medwvae evaluate` and `medwvae report` there")
         study = one_line(table["run"].iloc[0], 40) if "run" in table else ""
@@ -206,8 +208,8 @@ def _of_method(
             "baseline": first.name,
             "candidate": other.name,
             "n": len(both),
-            "baseline_mean": mean_interval(both["first"]).mean,
-            "candidate_mean": mean_interval(both["other"]).mean,
+            "baseline_mean": float(both["first"].mean()),
+            "candidate_mean": float(both["other"].mean()),
             "difference": interval.mean,
             "median": interval.median,
             "low": _json(interval.low),
@@ -278,7 +280,7 @@ def words(result: dict[str, Any]) -> list[str]:
 
 
 def _place(row: dict[str, Any]) -> str:
-    return f"{task_label(row['task'])}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}"
+    return one_line(f"{task_label(row['task'])}, {label(row['method'])}, {label(row['metric'], METRIC_LABELS)}")
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
@@ -286,8 +288,8 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     metric, unit = row["metric"], row["unit"]
     low, high = row["low"], row["high"]
     return {
-        "task": task_label(row["task"]),
-        "method": label(row["method"]),
+        "task": one_line(task_label(row["task"])),
+        "method": one_line(label(row["method"])),
         "metric": label(metric, METRIC_LABELS) + (f" ({unit})" if unit else ""),
         "candidate": row["candidate"],
         "n": str(row["n"]),

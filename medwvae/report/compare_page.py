@@ -74,7 +74,7 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             axis.set_ylim(len(of_panel) - 0.5, -0.5)
             unit = f" ({of_panel[0]['unit']})" if of_panel[0]["unit"] else ""
             better = "right" if of_panel[0]["better"] == "higher" else "left"
-            axis.set_title(task_label(task))
+            axis.set_title(plain(task_label(task)))
             axis.set_xlabel(f"{label(metric, METRIC_LABELS)}{unit}: difference, better to the {better}")
             axis.grid(axis="x")
         for axis in axes[len(panels) :]:

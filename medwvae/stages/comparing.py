@@ -3,10 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medwvae import paths
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -32,13 +36,12 @@ def compare(
             raise InputError(
                 f"folder {place + 1} has no {table.name}; give the folder of a finished run, results/<run>"
             )
-    import pandas as pd
     from rich.console import Console
 
     from medwvae.report import compare as comparison
 
     gates = [comparison.parse_gate(text) for text in fail_if_worse]
-    runs = comparison.named([pd.read_csv(table) for table in tables])
+    runs = comparison.named([_read(table, place) for place, table in enumerate(tables, start=1)])
     result = comparison.compare(runs, methods=methods, region=region, gates=gates)
     Console().print(comparison.render_text_table(result))
     if json_file is not None:
@@ -51,6 +54,16 @@ def compare(
         else:
             compare_page.write_figure(path, result)
     return bool(result["failed"])
+
+
+def _read(table: Path, place: int) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        # Labels are texts, also those that look like numbers: 007 of one run and of another are the same subject.
+        return pd.read_csv(table, dtype={"subject": str})
+    except ValueError as error:  # also what pandas raises, and bytes that are no text
+        raise InputError(f"{table.name} of folder {place} cannot be read; run `medwvae report` there again") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,11 +54,19 @@ def mean_interval(
         return Interval(mean, math.nan, math.nan, n, note, median)
     if np.ptp(x) <= 1e-12 * np.abs(x).max():
         return Interval(mean, mean, mean, n, "all subjects have the same value", median)
+    low, high, note = _bounds(x.tobytes(), confidence, seed)
+    return Interval(mean, low, high, n, note, median)
+
+
+@lru_cache(maxsize=4096)
+def _bounds(values: bytes, confidence: float, seed: int) -> tuple[float, float, str]:
+    """Return the bounds of float64 values and a note; a page asks for the same several times."""
+    x = np.frombuffer(values)
     low, high = (float(bound) for bound in bootstrap_bounds(x, confidence=confidence, seed=seed))
     if math.isfinite(low) and math.isfinite(high):
-        return Interval(mean, low, high, n, "", median)
+        return low, high, ""
     low, high = (float(b) for b in bootstrap_bounds(x, confidence=confidence, seed=seed, method="percentile"))
-    return Interval(mean, low, high, n, "percentile interval: BCa is undefined", median)
+    return low, high, "percentile interval: BCa is undefined"
 
 
 def per_subject(values: ArrayLike, subjects: Sequence[str]) -> NDArray[np.float64]:

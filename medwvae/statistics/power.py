@@ -2,11 +2,13 @@
 
 import math
 from bisect import bisect_left
+from functools import lru_cache
 
 MOST = 100_000
 """Beyond this number of subjects the difference counts as none."""
 
 
+@lru_cache(maxsize=4096)
 def subjects_needed(dz: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
     """Return the number of paired subjects for which Wilcoxon's test finds a difference of this size.
 

@@ -158,17 +158,18 @@ def _widened(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Return whether compiled kernels can be used; warn, once, if not."""
     try:
         import numba  # noqa: F401
     except ImportError as error:  # absent, or not made for this NumPy
-        warnings.warn(f"Numba cannot be used ({error}); wavelet transforms are slower on the CPU", stacklevel=2)
+        warnings.warn(f"Numba cannot be used ({error}); transforms and metrics are slower on the CPU", stacklevel=2)
         return False
     return True
 
 
 def _compiled_kernels(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.numel() > 0 and _has_numba()
+    return x.device.type == "cpu" and x.numel() > 0 and has_numba()
 
 
 def _operators(shape: Sequence[int], wavelet: str, mode: Mode, kind: Kind, like: Tensor) -> list[tuple[Any, ...]]:

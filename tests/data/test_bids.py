@@ -39,7 +39,8 @@ def dataset(tmp_path):
     describe(root / "elsewhere", DatasetType="derivative")
     put(root / "elsewhere" / "sub-01" / "sub-01_space-MNI_T1w.nii.gz", 9)
     write_series(root / "sourcedata" / "dicom", image_of(4, 5, 6, seed=10))
-    (root / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t45\tF\nsub-02\t89+\tn/a\n")
+    people = "participant_id age sex site", "sub-01 45 F Uni+Ost", "sub-02 89+ n/a n/a"
+    (root / "participants.tsv").write_text("\n".join(people).replace(" ", "\t").replace("Uni+", "Uni "))
     return root
 
 
@@ -60,7 +61,9 @@ def test_a_raw_dataset_becomes_a_derivative_dataset(dataset, tmp_path):
         "sub-02_ses-1_t2w": "canonical/sub-02/ses-1/anat/sub-02_ses-1_desc-canonical_T2w.nii.gz",
     }
     assert {row.status for row in rows} == {"ok"}
-    assert {(row.subject, row.age, row.sex) for row in rows} == {("sub-01", 45.0, "F"), ("sub-02", 89.0, "")}
+    assert {(row.subject, row.age, row.sex, row.site) for row in rows} == {
+        ("sub-01", 45.0, "F", "site-uniost"), ("sub-02", 89.0, "", ""),
+    }  # fmt: skip
     second = nifti.read(out.parent / next(row.file for row in rows if row.volume.endswith("_2")))[0]
     assert np.array_equal(second[::-1], image_of(6, 5, 4, seed=2, dtype=np.int16))  # run 10 comes after run 2
     description = json.loads((out / bids.DESCRIPTION).read_text())
@@ -74,6 +77,7 @@ def test_pseudonyms_hide_labels_of_sessions_too(dataset, tmp_path):
     assert {(row.session, row.contrast) for row in rows} == {
         ("1", "t1w"), ("1", "flair"), ("2", "t1w"), ("1", "t2w"), ("1", "pdw"),
     }  # fmt: skip
+    assert len({row.site for row in rows}) == 2 and not any("ost" in row.site for row in rows)
     text = " ".join(str(path.relative_to(out.parent)) for path in out.parent.rglob("*"))
     for secret in ("sub-01", "sub-02", "post", "tse", "jane"):
         assert secret not in text

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -26,7 +27,8 @@ from medwvae.errors import InputError
 from medwvae.geometry import codes_of
 from tests.data.series import SHARED, image_of, write_series
 
-IDS = ["PAT-4711", "Doe", "Jane", "IXI012", "patient01", "clinic_of_dr_who"]
+HOSPITAL = "St. Doe  Hospital"
+IDS = ["PAT-4711", "Doe", "Jane", "IXI012", "patient01", "clinic_of_dr_who", "Hospital"]
 
 
 def put(path, seed=0, affine=None):
@@ -41,7 +43,7 @@ def put(path, seed=0, affine=None):
 def clinic(tmp_path):
     """A mixed tree: two DICOM studies of one patient, NIfTI of two more, a broken series, and other files."""
     source = tmp_path / "clinic_of_dr_who"
-    first = {"SeriesDescription": "t1 mprage", "PatientAge": "045Y", "PatientSex": "F"}
+    first = {"SeriesDescription": "t1 mprage", "PatientAge": "045Y", "PatientSex": "F", "InstitutionName": HOSPITAL}
     write_series(source / "a", image_of(4, 5, 6, seed=1), uids=("late", "s1"), StudyDate="20210101", **first)
     write_series(source / "b", image_of(4, 5, 6, seed=2), uids=("early", "s2"), **first)
     write_series(source / "b", image_of(4, 5, 6, seed=3), uids=("early", "s3"), prefix="x", SeriesNumber=9, **first)
@@ -51,7 +53,7 @@ def clinic(tmp_path):
     put(source / "IXI012-HH-1211_T1.nii.gz", 7)
     put(source / "scans" / "brain_T1.nii.gz", 8)
     (source / "notes.txt").write_text("Jane Doe")
-    (source / "demographics.csv").write_text("MRID,Age,Sex\nIXI012-HH-1211,38.78,M\n")
+    (source / "demographics.csv").write_text("MRID,Age,Sex,Site\nIXI012-HH-1211,38.78,M,st. doe hospital\n")
     return source
 
 
@@ -113,6 +115,9 @@ def test_the_private_tables_lead_back_and_are_private(clinic, tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     people = (private / "subjects_subjects.csv").read_text()
     assert {line.split(",")[1] for line in people.splitlines()[1:]} == {"PAT-4711", "patient01", "IXI012-HH-1211"}
+    ((label, original),) = (line.split(",") for line in (private / "subjects_sites.csv").read_text().splitlines()[1:])
+    assert original == "st. doe hospital" and {row.site for row in rows} == {label, ""}
+    assert re.fullmatch("site-[a-z2-7]{6}", label)
     sources = dict(line.split(",") for line in (private / "subjects_sources.csv").read_text().splitlines()[1:])
     assert set(sources) == {row.volume for row in rows}
     assert all(Path(path).is_file() for path in sources.values())
@@ -158,6 +163,23 @@ def test_names_can_be_kept(clinic, tmp_path):
         "sub-patient01_ses-study1_flair",
         "sub-patient01_ses-study2_t1w",
     }
+
+
+def test_an_institution_of_a_header_is_known_by_a_pseudonym_only(tmp_path):
+    for k, name in enumerate((HOSPITAL, HOSPITAL.upper(), "Elsewhere")):
+        write_series(tmp_path / "in" / str(k), image_of(4, 5, 6, seed=k), uids=(str(k), str(k)), InstitutionName=name)
+    assert {row.site for row in run(tmp_path / "in", tmp_path, subjects="keep")[0]} == {""}
+    found = Counter(row.site for row in run(tmp_path / "in", tmp_path, "again")[0])
+    assert sorted(found.values()) == [1, 2] and all(re.fullmatch("site-[a-z2-7]{6}", site) for site in found)
+
+
+@given(st.lists(st.text(max_size=12), max_size=6), st.binary(min_size=32, max_size=32))
+def test_labels_of_sites_tell_names_apart_and_say_nothing(names, key):
+    labels = subjects.site_labels(names, key)
+    assert set(labels) == {subjects.site_name(name) for name in names} - {""}
+    assert len(set(labels.values())) == len(labels)
+    assert labels == subjects.site_labels([f" {name} " for name in reversed(names)], key)
+    assert all(re.fullmatch("site-[a-z0-9]+", label) for label in subjects.site_labels(names, None).values())
 
 
 def test_names_that_would_merge_are_refused_if_kept(tmp_path):

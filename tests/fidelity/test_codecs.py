@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medwvae.fidelity.codecs import CODECS, all_bits_per_voxel, bits_per_voxel, decode, encode, header_bytes, quantise
+from medwvae.fidelity.codecs import CODECS, bits_by_codec, codec_bits, decode, encode, header_bytes, quantise
 from tests.fidelity.cases import blobs
 
 images = st.one_of(
@@ -47,17 +47,17 @@ def test_others_decode_our_streams():
 def test_noise_needs_its_entropy_and_smooth_images_less():
     noise = np.random.default_rng(0).integers(0, 256, (2, 128, 128)).astype(np.uint8)
     smooth = quantise(blobs(2, 128)[:, 0].numpy(), 1 / 255)
-    for codec, bits in all_bits_per_voxel(noise).items():
+    for codec, bits in bits_by_codec(noise).items():
         assert 8 <= bits < 9.5
         # no lossless code beats the entropy of uniform noise; smooth images have far less than eight bits
-        assert bits_per_voxel(smooth, codec) < 4
+        assert codec_bits(smooth, codec) < 4
 
 
 def test_bits_are_the_mean_over_slices_headers_included():
     images = quantise(blobs(4, 32)[:, 0].numpy(), 1 / 255)
     for codec in CODECS:
         each = [8 * len(encode(image, codec)) / 32**2 for image in images]
-        assert bits_per_voxel(images.reshape(2, 2, 32, 32), codec) == pytest.approx(np.mean(each))
+        assert codec_bits(images.reshape(2, 2, 32, 32), codec) == pytest.approx(np.mean(each))
         assert 20 < header_bytes((32, 32), np.uint8, codec) < 150
 
 
@@ -82,4 +82,4 @@ def test_what_cannot_be_coded_is_refused():
         with pytest.raises(ValueError, match="65535"):
             quantise(values, 1.0)
     with pytest.raises(ValueError, match=r"\(\.\.\., H, W\)"):
-        bits_per_voxel(image[:0], "png")
+        codec_bits(image[:0], "png")

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import metrics as reference
 
-from medwvae.metrics import SsimKind, nmse, psnr, ssim, ssim_map
+from medwvae.metrics import SsimKind, nmse, psnr, ssim, ssim_map, ssim_tensor, voxels
 
 SKIMAGE = {
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
@@ -103,6 +104,30 @@ def test_slices_do_not_see_each_other_in_2d_but_do_in_3d():
     solid = ssim_map(other, ref, data_range=1.0, kind="gaussian", dims=3)
     np.testing.assert_allclose(np.delete(flat, 6, 0), 1, atol=1e-12)
     assert solid[5].mean() < 0.99
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 400_000), st.sampled_from([np.float32, np.float64]), st.booleans(), st.integers(0, 99))
+def test_compiled_sums_are_those_in_pytorch(size, dtype, masked, seed):
+    rng = np.random.default_rng(seed)
+    x, ref = (rng.normal(size=size).astype(dtype) for _ in range(2))
+    mask = rng.random(size) < 0.3 if masked else None
+    if mask is not None:
+        mask[size // 2] = True
+        x[~mask] = np.nan  # what lies outside is not looked at
+    found = psnr(x, ref, data_range=1.0, mask=mask), nmse(x, ref, mask=mask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voxels, "compiled_kernels", lambda *images: False)
+        assert found == pytest.approx((psnr(x, ref, data_range=1.0, mask=mask), nmse(x, ref, mask=mask)), rel=1e-12)
+
+
+def test_integers_and_views_are_as_their_values():
+    rng = np.random.default_rng(0)
+    x, ref = (torch.from_numpy(rng.integers(0, 99, (24, 14, 30))).permute(2, 0, 1) for _ in range(2))
+    a, b = (view.double().contiguous() for view in (x, ref))
+    assert psnr(x, ref, data_range=99.0) == psnr(a, b, data_range=99.0)
+    found, expected = (ssim_tensor(*pair, data_range=99.0, kind="gaussian", dims=2) for pair in ((x, ref), (a, b)))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_perfect_image_has_infinite_psnr_and_no_error():

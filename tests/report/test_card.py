@@ -73,6 +73,24 @@ def test_the_sheet_says_what_was_refused_and_where_everyone_is(given):
     assert "models/" not in text and "f" * 64 in text
 
 
+@pytest.mark.parametrize(
+    ("sites", "limit", "fact"),
+    [
+        (None, "does not say from which sites images come", "not known"),
+        (["site-a"], "All images come from one site", "site-a"),
+        (["site-b", "site-a"], None, "site-a, site-b"),
+    ],
+)
+def test_what_is_known_of_sites_is_said(given, sites, limit, fact):
+    people = given.study.manifest.copy()
+    if sites:
+        people["site"] = [sites[k % len(sites)] for k in range(len(people))]
+    known = dataclasses.replace(given, study=dataclasses.replace(given.study, manifest=people))
+    card, sheet = (re.sub(r"\\", "", as_markdown(document(known))) for document in (model_card, data_sheet))
+    assert (limit or "change of scanner") in card if limit else "change of scanner" not in card
+    assert f"**Sites**: {fact}" in sheet
+
+
 def test_a_losing_model_says_so():
     text = as_markdown(model_card(card_inputs(table({"input": 24.0, "tv": 27.0, "unet": 29.0, "wavelet_vae": 28.0}))))
     assert "does better on average" in text and "loses to" in text

@@ -133,6 +133,8 @@ def test_what_cannot_be_compared_is_said(base):
         compare(runs(base, base), methods=["mean"])
     with pytest.raises(InputError, match="nothing to test"):
         compare(runs(base, base), gates=[Gate("hfen", 0.0)])
+    with pytest.raises(InputError, match="no numbers"):
+        named([base.assign(value="much"), base])
     with pytest.raises(InputError, match="no column"):
         named([base.drop(columns="subject"), base])
     few = base[base["subject"] < "sub-04"]
@@ -161,6 +163,31 @@ def test_hostile_text_shows_as_text(base, tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
+    base = table(subjects=12).assign(run=EVIL + "\x1b[2J")
+    base["subject"] = base["subject"].str.removeprefix("sub-")  # labels that look like numbers stay labels
+    fewer = again(base, 0.0)
+    for name, metrics in (("a", base), ("b", fewer[fewer["subject"] > "01"]), ("c", again(base, -0.2, seed=5))):
+        (tmp_path / name).mkdir()
+        metrics.to_csv(tmp_path / name / "metrics.csv", index=False)
+    outs = [argument for name in ("c.html", "c.svg", "c.pdf") for argument in ("--out", str(tmp_path / name))]
+    folders = [str(tmp_path / name) for name in "abc"]
+    done = CliRunner().invoke(
+        app, ["compare", *folders, *outs, "--json", str(tmp_path / "c.json"), "--fail-if-worse", "psnr:0.1"]
+    )
+    assert done.exit_code == 3 and not {"\x1b", "\u202e"} & set(done.output)
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert [(gate["candidate"][0], gate["failed"], gate["n"]) for gate in result["gates"]] == [
+        ("B", False, 10),
+        ("C", True, 12),
+    ]
+    assert "05" in result["rows"][0]["differences"] and any("2 subjects of only one of" in n for n in result["notes"])
+    for name in ("c.html", "c.svg"):
+        shown = (tmp_path / name).read_text(encoding="utf-8")
+        assert "<script>alert" not in shown and "\u202e" not in shown and str(tmp_path) not in shown
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_the_command(base, tmp_path):
     for name, metrics in (("one", base), ("two", again(base, -0.2)), ("same", again(base, 0.0))):
         (tmp_path / name).mkdir()
@@ -174,5 +201,8 @@ def test_the_command(base, tmp_path):
     assert run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "same"), *gated]).exit_code == 0
     assert isinstance(run(app, ["compare", str(tmp_path / "one")]).exception, InputError)
     assert isinstance(run(app, ["compare", str(tmp_path), str(tmp_path / "two")]).exception, InputError)
+    (tmp_path / "two" / "metrics.csv").write_bytes(b'run,\xff\n"')
+    broken = run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "two")])
+    assert isinstance(broken.exception, InputError) and "cannot be read" in str(broken.exception)
     wrong = run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--out", "a.docx"])
     assert isinstance(wrong.exception, ConfigError)

@@ -14,7 +14,7 @@ some = st.sampled_from(["haar", "db1", "db2", "bior4.4", "sym7", "dmey"])
 
 
 def without_numba():
-    return mock.patch.object(linear, "_has_numba", lambda: False)
+    return mock.patch.object(linear, "has_numba", lambda: False)
 
 
 def everything(x, levels, wavelet, mode, seed=0):

@@ -81,8 +81,9 @@ def plant_bids(folder: Path) -> None:
     sidecar = {"PatientName": planted.NAME, "PatientBirthDate": planted.BIRTH, "EchoTime": 0.003, "RepetitionTime": 2.0}
     (folder / f"sub-{GIVEN}" / f"sub-{GIVEN}_T1w.json").write_text(json.dumps(sidecar))
     (folder / "dataset_description.json").write_text(json.dumps({"Name": planted.NAME, "BIDSVersion": "1.10.0"}))
-    table = f"participant_id\tage\tsex\tname\taddress\nsub-{GIVEN}\t36\tM\t{planted.NAME}\t{planted.ADDRESS}\n"
-    (folder / "participants.tsv").write_text(table, encoding="utf-8")
+    person = (f"sub-{GIVEN}", "36", "M", planted.NAME, planted.ADDRESS, planted.HOSPITAL)
+    table = "\n".join("\t".join(row) for row in (("participant_id", "age", "sex", "name", "address", "site"), person))
+    (folder / "participants.tsv").write_text(f"{table}\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ HEADER: Final = (
     *("PatientID", "PatientAge", "PatientSex", "StudyDate", "StudyTime", "StudyInstanceUID"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ProtocolName", "Modality"),
     *("ScanningSequence", "RepetitionTime", "EchoTime", "InversionTime", "MagneticFieldStrength"),
-    *("ManufacturerModelName", "LossyImageCompression"),
+    *("ManufacturerModelName", "LossyImageCompression", "InstitutionName"),
 )
 """What is kept of the first header of a series, beside its frames."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medwvae.errors import InputError
+from medwvae.errors import InputError, not_written
 from medwvae.files import atomic
 from medwvae.provenance import digest_of
 
@@ -72,9 +72,7 @@ def cached(
                 handle.write(image.tobytes())
                 report(done / shape[0])
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); it needs {np.prod(shape) / 1e6:.0f} MB"
-        ) from None
+        raise InputError(f"{not_written(str(path), error)} (it needs {np.prod(shape) / 1e6:.0f} MB)") from None
     if (found := _mapped(path, shape)) is None:
         raise InputError(f"{path}: does not hold what was just written to it; delete it and look at the disk")
     return found

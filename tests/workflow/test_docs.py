@@ -1,0 +1,57 @@
+"""Commands of the documentation that need a finished study, run on the tiny one."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from medwvae import cli
+from tests.docs.blocks import Block, commands
+from tests.workflow.conftest import Workflow
+
+pytestmark = pytest.mark.slow
+
+ON_A_STUDY = ("train", "restore", "card", "export")
+RUN = [(block, words[1:]) for block, words in commands() if words[0] == "medwvae" and words[1] in ON_A_STUDY]
+
+
+def named(cases):
+    return [pytest.param(*case, id=f"{case[0]}-{' '.join(case[1])[:60]}") for case in cases]
+
+
+@pytest.fixture(scope="module")
+def copied(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished study once more, under the names that the pages give it."""
+    here = tmp_path_factory.mktemp("copied")
+    shutil.copytree(finished.source, here / finished.source.name)
+    for run in ("mystudy", "small"):
+        root = here / "results" / run
+        shutil.copytree(finished.results, root, symlinks=True)
+        config = (root / "config.yaml").read_text().replace("run: tiny", f"run: {run}")
+        config = config.replace("results/tiny/", f"results/{run}/").replace("- tv", "- tv\n  - nlm", 1)
+        (root / "config.yaml").write_text(config)
+    volume = next((here / "results/mystudy/restored/superres/wavelet_vae").glob("*.nii.gz"))
+    for name in ("restored.nii.gz", "map.nii.gz"):
+        shutil.copy(volume, here / name)
+    sources = pd.read_csv(here / "results/mystudy/private/key_sources.csv").astype(str)
+    label = volume.name.removesuffix(".nii.gz")
+    row = sources[(sources == label).any(axis=1)].iloc[0]
+    series = next(path for path in row if Path(path).exists())
+    (here / "series").symlink_to(series)
+    return here
+
+
+@pytest.mark.parametrize(("block", "words"), named(RUN))
+def test_a_command_on_a_finished_study_runs(
+    block: Block, words: list[str], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied)
+    for folder in ("send", "send/"):
+        if folder in words:
+            shutil.rmtree(folder, ignore_errors=True)
+    answer = CliRunner().invoke(cli.app, ["series" if word == "/path/to/series" else word for word in words])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    assert answer.exit_code == 0, answer.output
