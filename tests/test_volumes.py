@@ -45,7 +45,8 @@ def run(state_dir, report=None, **changes):
 @pytest.mark.parametrize("name", ["wavelet_vae", "unet"])
 def test_patches_with_two_slices_at_some_level_train_in_float32(monkeypatch, capsys, depth, name):
     monkeypatch.setattr(train, "best_precision", lambda accelerator: "bf16-mixed")
-    config = load((), ("networks.dims=3", f"train.depth={depth}", "train.accelerator=cpu"))
+    sets = ("networks.dims=3", "tasks.enabled=[denoise]", f"train.depth={depth}", "train.accelerator=cpu")
+    config = load((), sets)
     multiple = build.network(config, "denoise", name).alignment()[0]
     depths = [(depth + -depth % multiple) // 2**level for level in range(10)]
     expected = "32-true" if 2 in depths[: multiple.bit_length()] else "auto"
@@ -163,7 +164,7 @@ def test_a_network_on_volumes_trains_and_resumes_to_the_bit(tmp_path):
     assert_same(weights, expected)
     assert plain(resumed) == plain(progress)
     assert progress.best > 0
-    assert weights["encoders.0.stems.0.weight"].ndim == 5
+    assert weights["encoders.0.downs.0.0.first.weight"].ndim == 5
 
 
 def test_the_validation_sees_a_block_of_slices():
@@ -286,7 +287,7 @@ def test_the_study_of_volumes_beside_that_of_slices(tmp_path):
     table = tmp_path / "compared.json"
     failed = stages.compare(
         [slices.root, volumes.root],
-        methods=[],
+        methods=["wavelet_vae", "unet"],
         region="head",
         fail_if_worse=[],
         json_file=table,

@@ -27,7 +27,7 @@ from medwvae.progress import note, say
 
 T = TypeVar("T")
 
-SAFETY = 1.5
+SAFETY = 2.0
 """Bytes that are set aside for each byte of the network's tensors: workspaces of convolutions and the allocator."""
 COSTLY = 4
 """Times the volume that tiles may read in all before the user is told."""

@@ -31,7 +31,7 @@ networks:
   enabled: [wavelet_vae, unet]
   wavelet_vae: {{denoise: {{widths: [8, 8]}}}}
   unet: {{features: [8, 8, 8, 8, 8, 8]}}
-classical: {{enabled: [tv], tuning_subjects: 1, tuning_slices: 2}}
+classical: {{enabled: []}}
 train:
   budget: {STEPS} steps
   batch: 4
