@@ -1,6 +1,7 @@
 """Restoration by the prior of a generative model: true to the data, the same again, of any task."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ MEASURED = {
 def model(scale=0.0):
     """Return an untrained prior; `scale` is added to the logarithm of the scale of its details."""
     torch.manual_seed(0)
-    network = WaveletLatentVAE(
+    network: Any = WaveletLatentVAE(
         objective="elbo", widths=(4, 4), blocks=0, refine="none", prior_width=4, prior_blocks=0, wavelet="sym4"
     )
     with torch.no_grad():

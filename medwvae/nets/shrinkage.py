@@ -22,6 +22,11 @@ def gaussian_mean(noisy: Tensor, variance: Tensor, mean: Tensor, scale: Tensor) 
     return noisy + variance / (variance + scale.square()) * (mean - noisy)
 
 
+def _weight(x: Tensor) -> Tensor:
+    weight: Tensor = torch.special.erfcx(x.clamp(min=_LEAST))
+    return weight
+
+
 def laplace_mean(noisy: Tensor, variance: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """E[c | c + n] for c ~ Laplace(location, scale), n ~ N(0, variance): a smooth soft threshold about the location.
 
@@ -33,7 +38,7 @@ def laplace_mean(noisy: Tensor, variance: Tensor, location: Tensor, scale: Tenso
     deviation = variance.sqrt()
     reach = variance / torch.maximum(scale, deviation / _NARROW)
     delta, unit = noisy - location, deviation * math.sqrt(2)
-    above, below = (torch.special.erfcx(((reach - side) / unit).clamp(min=_LEAST)) for side in (delta, -delta))
+    above, below = (_weight((reach - side) / unit) for side in (delta, -delta))
     return noisy - reach * (above - below) / (above + below)
 
 

@@ -1,6 +1,7 @@
 """The posterior mean of noisy coefficients: what integrals say, limits, and the levels of a Wavelet-VAE's prior."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ SCALES = st.floats(0.05, 3)
 
 def model(dims=2, **choices):
     torch.manual_seed(0)
-    options = {"widths": (4, 4), "blocks": 0, "prior_width": 6, "prior_blocks": 1, "refine": "none"} | choices
+    options: dict[str, Any] = {
+        "widths": (4, 4),
+        "blocks": 0,
+        "prior_width": 6,
+        "prior_blocks": 1,
+        "refine": "none",
+    } | choices
     return WaveletLatentVAE(objective=options.pop("objective", "elbo"), dims=dims, **options)
 
 
