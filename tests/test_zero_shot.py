@@ -15,7 +15,7 @@ from medwvae.zero_shot import GRIDS, zero_shot
 from tests.test_restoration_tasks import study
 
 FEW = {"first": 0.1, "last": 0.02, "steps": 3}
-MEASURED = {
+MEASURED: dict[str, tuple[str, Any]] = {
     "td": ("superres", Superres(2)),
     "bd": ("superres", BicubicSuperres(2)),
     "recon": ("recon", Recon(3, 0.2, "random", 1.0)),
