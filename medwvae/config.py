@@ -348,6 +348,7 @@ class TrainConfig(Section):
     matrix_rate: float = Field(2.5, gt=0, description="Muon's learning rate, as a multiple of AdamW's")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
+    seed: int | None = Field(None, ge=0, description="of weights and draws alone; null = the study's")
     loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
     supervision: Literal["clean", "noise2self", "ssdu"] = Field(
         "clean", description="what networks learn from; noise2self (denoise) and ssdu (recon) read no clean image"

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 T = TypeVar("T")
@@ -63,11 +63,21 @@ BudgetText = Annotated[str, AfterValidator(_checked_budget)]
 
 
 SettingName = Annotated[str, Field(pattern=r"^[a-z0-9]+$")]
+
+
+def without_null(entries: Any) -> Any:
+    """Leave out entries that are null: so a file takes those of a file below it away."""
+    if not isinstance(entries, dict):
+        return entries
+    return {name: own for name, own in entries.items() if own is not None}
+
+
 Settings = Annotated[
     dict[SettingName, dict[str, Any]],
+    BeforeValidator(without_null, json_schema_input_type=dict[SettingName, dict[str, Any] | None]),
     Field(description="by name (letters, digits), what differs; all share one training, each is scored by itself"),
 ]
-OF_TRAINING = ("crop", "budget", "settings")
+OF_TRAINING = ("crop", "budget", "batch", "settings")
 """Fields of a task that its settings cannot change."""
 _ONE_TRAINING = PydanticCustomError("one_training", "all settings share one training; set it for the task itself")
 
@@ -78,6 +88,7 @@ class TaskSection(Section):
     if TYPE_CHECKING:  # the sections declare them, after what is measured
         crop: Crop | None
         budget: BudgetText | None
+        batch: Positive | None
         settings: Settings
 
     @model_validator(mode="after")

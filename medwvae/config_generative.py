@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several
+from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several, without_null
 
 Side = Annotated[int, Field(ge=11)]
 """Voxels of a volume along an axis: the window of the SSIM."""
@@ -335,7 +335,10 @@ class GenerativeConfig(Section):
         (4, 8, 16), min_length=1, description="values of an image (pixels x channels) per latent value"
     )
     seeds: Seeds = Field(1, description="trainings of each system: one number, or one per rate, as in {4: 1, 8: 3}")
-    systems: dict[SystemName, AnySystem] = Field(
+    systems: Annotated[
+        dict[SystemName, AnySystem],
+        BeforeValidator(without_null, json_schema_input_type=dict[SystemName, AnySystem | None]),
+    ] = Field(
         {}, description="own names, each with its kind: dense_vae conv_vae autoencoder_kl wavelet ll_only zone top_k"
     )
     prior: PriorConfig = PriorConfig()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from medwvae import build
 from medwvae.config import Config, slice_for
 from medwvae.config_base import Budget, parse_budget
 from medwvae.config_io import load, schema_json, to_yaml
@@ -391,6 +392,26 @@ def test_every_configuration_of_the_project_is_valid(file):
 def test_the_schema_refuses_an_unknown_key():
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"train": {"bach": 1}}, json.loads(schema_json()))
+
+
+def test_a_file_on_top_takes_a_setting_away(tmp_path):
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("tasks: {denoise: {settings: {s3: {sigma: 0.03}, s9: {sigma: 0.09}}}}")
+    above.write_text("tasks: {denoise: {settings: {s3: null}}}")
+    assert load([below, above]).tasks.denoise.settings == {"s9": {"sigma": 0.09}}
+    below.write_text("generative: {systems: {one: {kind: conv_vae}, two: {kind: wavelet}}}")
+    above.write_text("generative: {systems: {two: null}}")
+    assert list(load([below, above]).generative.systems) == ["one"]
+
+
+def test_trainings_may_have_a_seed_of_their_own():
+    assert build.training(load(overrides={"seed": 3}), "denoise", "unet").seed == 3
+    assert build.training(load(overrides={"seed": 3, "train.seed": 7}), "denoise", "unet").seed == 7
+
+
+def test_no_setting_has_a_batch_of_its_own():
+    with pytest.raises(ConfigError, match="all settings share one training"):
+        load(overrides={"tasks.denoise.settings": {"s3": {"batch": 2}}})
 
 
 @pytest.mark.parametrize("comments", [False, True])
