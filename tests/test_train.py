@@ -28,7 +28,7 @@ SETTINGS = train.Settings(
     validations=4, patience=0, loss="l1", checkpoint_seconds=1e-9, seed=3,
 )  # fmt: skip
 CPU = torch.device("cpu")
-TIMING = ("seconds", "images_per_s", "voxels_per_s")
+TIMING = ("seconds", "images_per_s")
 
 
 @pytest.fixture(autouse=True)

@@ -100,12 +100,13 @@ def worse(first: ArrayLike, second: ArrayLike, *, margin: float = 0.0) -> Worsen
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values adjusted for their number by Holm's (1979) step-down procedure (statsmodels), as given."""
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(np.asarray(p_values, float), method="holm")[1]]
+    """Return p values adjusted for their number after Holm's (1979) step-down procedure, in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in adjusted]
 
 
 def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:

@@ -664,7 +664,7 @@ if __name__ == "__main__":
     done = subprocess.run(
         [sys.executable, "call.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert "No space left" in done.stdout
+    assert "no space left on the disk" in done.stdout
     assert not list((tmp_path / "run").rglob("*.json"))
 
 

@@ -30,16 +30,15 @@ def copied(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path
         root = here / "results" / run
         shutil.copytree(finished.results, root, symlinks=True)
         config = (root / "config.yaml").read_text().replace("run: tiny", f"run: {run}")
-        config = config.replace("results/tiny/", f"results/{run}/").replace("- tv", "- tv\n  - nlm", 1)
-        (root / "config.yaml").write_text(config)
+        (root / "config.yaml").write_text(config.replace("results/tiny/", f"results/{run}/"))
     volume = next((here / "results/mystudy/restored/superres/wavelet_vae").glob("*.nii.gz"))
     for name in ("restored.nii.gz", "map.nii.gz"):
         shutil.copy(volume, here / name)
     sources = pd.read_csv(here / "results/mystudy/private/key_sources.csv").astype(str)
     label = volume.name.removesuffix(".nii.gz")
     row = sources[(sources == label).any(axis=1)].iloc[0]
-    series = next(path for path in row if Path(path).exists())
-    (here / "series").symlink_to(series)
+    series = next(path for path in map(Path, row) if path.exists())
+    (here / "series").symlink_to(series if series.is_dir() else series.parent)
     return here
 
 
@@ -51,6 +50,8 @@ def test_a_command_on_a_finished_study_runs(
     for folder in ("send", "send/"):
         if folder in words:
             shutil.rmtree(folder, ignore_errors=True)
+    if "nlm" in words:  # the tiny study has another classical method
+        words = [*words, "--set", "classical.enabled=[nlm]"]
     answer = CliRunner().invoke(cli.app, ["series" if word == "/path/to/series" else word for word in words])
     if answer.exception is not None and not isinstance(answer.exception, SystemExit):
         raise answer.exception

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from medwvae import paths
+from medwvae.config_io import load
 from medwvae.evaluate import COLUMNS
 from tests.workflow.conftest import Workflow
 from tests.workflow.planner import REPOSITORY
@@ -110,6 +112,13 @@ def test_a_study_of_a_phantom_begins_with_it(empty: Workflow) -> None:
 @pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_plans_a_run(empty: Workflow, config: Path) -> None:
     empty.source.mkdir(exist_ok=True)
+    study = load([config])
+    if study.networks.from_run:  # of a study that is finished
+        for task in study.tasks.enabled:
+            for network in study.networks.enabled:
+                weights = paths.model(empty.folder / study.networks.from_run, task, network)
+                weights.parent.mkdir(parents=True, exist_ok=True)
+                weights.touch()
     answer = empty.snakemake(
         "--dry-run", "--quiet", "--config", f"input={empty.source}", "run=mystudy", configfile=config
     )
