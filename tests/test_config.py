@@ -122,7 +122,7 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         if value and isinstance(value[0], int | float):
             return (value[0] + 1, *value[1:])
         return value[:-1] if value else ("t1w",)
-    nothing = {"batch": 5, "crop": (8, 8), "enabled": ("x",), "photons": 1e5}
+    nothing = {"batch": 5, "seed": 5, "crop": (8, 8), "enabled": ("x",), "photons": 1e5}
     return nothing.get(name, "x")
 
 
