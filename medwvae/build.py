@@ -280,8 +280,6 @@ def training(config: Config, task: Task, network_name: str) -> "Settings":
     c = config.train
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
     changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "batch": config.batch(task)}
-    if c.seed is not None:
-        changes["seed"] = c.seed
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, config.budget(task), rate, **changes)
@@ -326,7 +324,7 @@ def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> 
         patience=c.patience,
         loss=c.loss,
         checkpoint_seconds=c.checkpoint_seconds,
-        seed=config.seed,
+        seed=config.seed if c.seed is None else c.seed,
         precision=c.precision,
         accelerator=c.accelerator,
         devices=c.devices,
