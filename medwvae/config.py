@@ -5,7 +5,7 @@ Each stage reads only its own slice (`slice_for`), so that a change under `repor
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,7 @@ from medwvae.names import (
     Network,
     Region,
     Task,
+    UNetNorm,
     task_of,
 )
 
@@ -285,13 +286,16 @@ class ConvVAEConfig(Section):
     learning_rate: float = Field(1e-3, gt=0, description="peak of its own schedule: it does not survive a larger one")
 
 
+_UNetNorm = Annotated[UNetNorm, Field(description="instance = MONAI's default; none restores better")]
+
+
 class UNetConfig(Section):
     """MONAI's BasicUNet."""
 
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (16, 32, 64, 96, 128, 16), description="channels of the five levels and of the last layer"
     )
-    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
+    norm: _UNetNorm = "none"
 
 
 class DnCNNConfig(Section):
@@ -308,7 +312,7 @@ class UnrolledUNetConfig(Section):
     features: tuple[Positive, Positive, Positive, Positive, Positive, Positive] = Field(
         (12, 24, 36, 48, 64, 12), description="channels of the five levels and of the last layer"
     )
-    norm: Literal["none", "instance"] = Field("none", description="instance = MONAI's default; none restores better")
+    norm: _UNetNorm = "none"
     rounds: Positive = Field(5, description="unrolled rounds of network and data consistency")
     shared: bool = Field(False, description="whether the rounds share their weights")
 

@@ -52,6 +52,9 @@ CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
 ZERO_SHOT: Final = "zero_shot"
 """The method that restores by the prior of a generative model, where `restore.zero_shot` names one."""
 
+UNetNorm = Literal["none", "instance"]
+"""Normalisation of the U-Nets."""
+
 Kind = Literal["input", "classical", "network", "ours"]
 """What a row of `metrics.csv` stands for; see docs/protocols.md."""
 

@@ -1,17 +1,15 @@
 """The strong rival: MONAI's BasicUNet with a residual answer and the same data consistency."""
 
-from typing import Literal
-
 from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor
 
+from medwvae.names import UNetNorm
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.restorer import Estimate, Restorer, channels_read
 from medwvae.operators import Measurement
 
 MULTIPLE = 16
 """BasicUNet halves four times."""
-Norm = Literal["instance", "none"]
 NORMS = {"instance": ("instance", {"affine": True}), "none": None}
 """What BasicUNet calls them."""
 
@@ -39,7 +37,7 @@ class UNet(Restorer):
         neighbours: int = 0,
         dims: int = 2,
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
-        norm: Norm = "none",
+        norm: UNetNorm = "none",
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours = dims, conditions, neighbours

@@ -6,9 +6,10 @@ import torch
 from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor, nn
 
+from medwvae.names import UNetNorm
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.restorer import Estimate, Restorer, channels_read
-from medwvae.nets.unet import MULTIPLE, NORMS, Norm
+from medwvae.nets.unet import MULTIPLE, NORMS
 from medwvae.operators import Measurement
 
 INITIAL_WEIGHT = 0.05
@@ -48,7 +49,7 @@ class UnrolledUNet(Restorer):
         features: tuple[int, int, int, int, int, int] = (12, 24, 36, 48, 64, 12),
         rounds: int = 5,
         shared: bool = False,
-        norm: Norm = "none",
+        norm: UNetNorm = "none",
     ) -> None:
         super().__init__()
         self.dims, self.conditions, self.neighbours, self.rounds = dims, conditions, neighbours, rounds
