@@ -23,7 +23,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm]'
 	@touch $@ $(VENV)/.run
 
 setup: $(VENV)/.dev
@@ -36,7 +36,6 @@ test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 python -m pytest -n $(CORES) --dist loadgroup --cov --cov-report=term --durations=10
 
 test-slurm: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm]'
 	OMP_NUM_THREADS=1 MEDWVAE_TEST_SLURM=1 python -m pytest -s tests/slurm
 
 docs: $(VENV)/.dev

@@ -69,9 +69,14 @@ def network(name: str) -> Restorer:
     return DynamicUNet(conditions=1) if name == "dyn_unet" else Autoencoder()
 
 
+def precision_of(options: argparse.Namespace) -> str:
+    """Return what --precision stands for on --device."""
+    return best_precision(options.device) if options.precision == "auto" else str(options.precision)
+
+
 def mixed(options: argparse.Namespace) -> torch.autocast:
     """Return the autocast of --precision."""
-    precision = best_precision(options.device) if options.precision == "auto" else options.precision
+    precision = precision_of(options)
     kind = torch.float16 if precision == "16-mixed" else torch.bfloat16
     return torch.autocast(options.device, kind, enabled=precision != "32-true")
 

@@ -4,10 +4,11 @@
 
 speed: training steps and answers by turns in one run; the ratio is the median over the turns. Beside it the shares of
 the most that the device can do, a copy and a product of matrices measured in the same turns; on a card also the share
-of the time in which it computes. memory: what a network adds to the memory of a fresh process (its high-water mark; on
-a card, PyTorch's), for one answer and for one training step. quality: Rician denoising of synthetic heads, PSNR inside
-the head of validation subjects after the same seconds of training each. ceiling: volumes in files, restored under
---ceiling by the tiles of `medwvae.inference`.
+of a step's time in which it computes. memory: what a network adds to the memory of a fresh process (its high-water
+mark; on a card, what PyTorch takes, its reserve included), for one answer and for one training step. loop: ours by the
+training loop of studies, on a card with the share of the time in which it computes (needs nvidia-ml-py). quality:
+Rician denoising of synthetic heads, PSNR inside the head of validation subjects after the same seconds of training
+each. ceiling: volumes in files, restored under --ceiling by the tiles of `medwvae.inference`.
 """
 
 import argparse
@@ -27,22 +28,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from _device_limits import asked, busy, by_processor_time, limits, timed
+from _device_limits import asked, busy, by_processor_time, limits, now, timed
 from _table import arguments, publish, save
-from _volume_networks import NETWORKS, OURS, RIVAL, SIGMA, answering, mixed, network, stepping
+from _volume_networks import NETWORKS, OURS, RIVAL, SIGMA, answering, mixed, network, precision_of, stepping
 
+from medwvae import train as training
+from medwvae.data.loaders import Case, PatchSampler
+from medwvae.data.phantom.cohort import make_cohort
+from medwvae.data.transforms import prepare
+from medwvae.degradation import Denoise
 from medwvae.errors import MedwvaeError
 from medwvae.inference import memory
 from medwvae.inference.footprint import measure
 from medwvae.inference.whole import from_array, infer, release
+from medwvae.precision import exact_float32
+from medwvae.train import Settings, Validation, train
+from medwvae.volumetric import volumetric
 
-PARTS = ("speed", "memory", "quality", "ceiling")
+PARTS = ("speed", "memory", "loop", "quality", "ceiling")
 SIZES = {"cpu": (64, 96), "cuda": (128, 256)}
 """Voxels per axis of a training patch and of a volume to answer."""
 QUICK = (48, 64)
 CEILINGS = ((128, 128, 128), (256, 256, 192), (256, 256, 256), (512, 512, 512))
 LOW_CEILINGS = ((96, 96, 96), (224, 128, 128))
+WARM = 0.2
+"""Of the loop's seconds, before anything is counted."""
 Rows, Claims = list[dict[str, Any]], dict[str, float]
+Shape, Spacing = tuple[int, int, int], tuple[float, float, float]
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
@@ -82,7 +94,7 @@ def speed(options: argparse.Namespace) -> tuple[Rows, Claims]:
                     "× BasicUNet": _ratio(times, name), "ms": 1e3 * seconds, "Gflop": 1e-9 * operations,
                     "of the matrix rate": operations / seconds / matrix,
                     "of the copy rate": moved / seconds / copy,
-                    **({"card busy": busy(call)} if device == "cuda" else {}),
+                    **({"card busy in a call": busy(call)} if device == "cuda" else {}),
                 }
             )  # fmt: skip
         claims[f"{kind}_ratio_to_basicunet"] = _ratio(times, OURS)
@@ -109,7 +121,7 @@ def child(options: argparse.Namespace, **task: Any) -> dict[str, Any]:
 
 
 def high_water(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else memory.peak()
+    return torch.cuda.max_memory_reserved() if device == "cuda" else memory.peak()
 
 
 def peak_of(options: argparse.Namespace, name: str, kind: str, size: int) -> dict[str, Any]:
@@ -118,7 +130,10 @@ def peak_of(options: argparse.Namespace, name: str, kind: str, size: int) -> dic
     x = torch.rand(1, 1, size, size, size, device=options.device)
     call = stepping(model.train(), options) if kind == "train" else answering(model.eval(), options)
     call(x[..., :32, :32, :32])  # what is loaded and compiled on first use is not the network's
-    before = torch.cuda.memory_allocated() if options.device == "cuda" else memory.resident()
+    before = memory.resident()
+    if options.device == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
     call(x)
     return {"added": high_water(options.device) - before, "peak": high_water(options.device)}
 
@@ -146,57 +161,99 @@ def memory_of_each(options: argparse.Namespace) -> tuple[Rows, Claims]:
     return rows, claims | {"memory_ratio_to_basicunet": max(shares.values())}
 
 
+# --- training by the project's own loop ------------------------------------------------------------------------------
+
+
+def heads(options: argparse.Namespace, folder: Path, subjects: int, shape: Shape, spacing: Spacing) -> list[Case]:
+    """Return synthetic heads, prepared."""
+    files = make_cohort(
+        folder / "phantom", subjects=subjects, seed=1, shape=shape, spacing=spacing, file_format="nifti",
+        workers=options.threads,
+    )  # fmt: skip
+    ready = (prepare(file, modality="MR", plane="axial", percentile=99) for file in files)
+    return [Case(str(k), str(k), "t1w", prepared) for k, prepared in enumerate(ready)]
+
+
+def settings(options: argparse.Namespace, seconds: float) -> Settings:
+    """Return how studies train volumes: by Muon, two patches a step."""
+    return Settings(
+        seconds=seconds, steps=None, batch=2, learning_rate=4e-3, weight_decay=1e-4, warmup=0.03, clip=1.0,
+        ema=0.999, validations=4, patience=0, loss="l1", checkpoint_seconds=1e9, seed=1,
+        precision=precision_of(options), accelerator=options.device, optimiser="muon", matrix_rate=2.5,
+    )  # fmt: skip
+
+
+class Watch:
+    """Counts the steps of a training, their time and the card's load; called after every step."""
+
+    def __init__(self) -> None:
+        self.began = self.ended = 0.0
+        self.steps = 0
+        self.load: list[float] = []
+
+    def __call__(self, fraction: float, figures: dict[str, float]) -> None:
+        """See `medwvae.train.Report`."""
+        if fraction < WARM or not self.began:  # what is compiled and loaded on first use is not the loop's
+            self.began = now()
+        elif fraction < 1:  # the last step's time is also that of the validation
+            self.steps, self.ended = self.steps + 1, now()
+            self.load += [percent for name, percent in figures.items() if name == "card_busy_percent"]
+
+
+def loop(options: argparse.Namespace) -> tuple[Rows, Claims]:
+    """Train from prepared volumes by the loop of studies: drawing, noise, steps, averaging; nothing is left out."""
+    size = QUICK[0] if options.quick else SIZES[options.device][0]
+    watch, how = Watch(), replace(settings(options, options.loop_seconds), validations=1)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = heads(options, Path(folder), 3, (size + 16, size + 32, size + 16), (160 / size, 160 / size, 160 / size))
+        validation = Validation(cases[2:], Denoise(SIGMA), 32, 1, depth=32)
+        sampler, degrade = PatchSampler(cases[:2], (size, size, size)), volumetric(Denoise(SIGMA))
+        train(partial(network, OURS), sampler, degrade, validation, how, Path(folder, "state"), watch)
+    if not watch.steps:
+        raise SystemExit("no step was measured; give more --loop-seconds")
+    rate = 1e-6 * watch.steps * how.images_per_step * size**3 / (watch.ended - watch.began)
+    row: dict[str, Any] = {"network": OURS, "work": f"loop {size}³", "steps": watch.steps, "Mvoxel/s": rate}
+    claims = {"loop_mvoxel_per_s": rate}
+    if watch.load:
+        row["card busy"] = claims["loop_card_busy"] = statistics.mean(watch.load) / 100
+    elif options.device == "cuda":
+        print("how busy the card is in the loop: not known without nvidia-ml-py (the extra `cuda`)", file=sys.stderr)
+    return [row], claims
+
+
 # --- quality ---------------------------------------------------------------------------------------------------------
 
 
 def quality(options: argparse.Namespace) -> tuple[Rows, Claims]:
-    """Train on the same patches for the same seconds; return PSNR inside the head of other subjects."""
-    from medwvae import train as training
-    from medwvae.data.loaders import Case, PatchSampler
-    from medwvae.data.phantom.cohort import make_cohort
-    from medwvae.data.transforms import prepare
-    from medwvae.degradation import Denoise
-    from medwvae.train import Settings, Validation, train
-    from medwvae.volumetric import volumetric
+    """Train on the same patches for the same seconds; return PSNR inside the head of other subjects.
 
-    if options.busy:
-        training.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
-    # As studies train: Muon for both. BasicUNet also by AdamW, and the better of its two counts.
-    settings = Settings(
-        seconds=options.seconds, steps=None, batch=2, learning_rate=4e-3, weight_decay=1e-4, warmup=0.03, clip=1.0,
-        ema=0.999, validations=4, patience=0, loss="l1", checkpoint_seconds=1e9, seed=1, precision=options.precision,
-        accelerator=options.device, optimiser="muon", matrix_rate=2.5,
-    )  # fmt: skip
-    ways = {
-        OURS: (settings,),
-        RIVAL: (settings, replace(settings, optimiser="adamw", matrix_rate=1.0, learning_rate=1e-3)),
-    }
+    AutoencoderKL is left out: it is made to give back what it gets through a narrow latent, not to take noise out.
+    """
+    # As studies train: Muon for all. MONAI's also by AdamW, and the better of the two counts.
+    muon = settings(options, options.seconds)
+    adamw = replace(muon, optimiser="adamw", matrix_rate=1.0, learning_rate=1e-3)
+    ways = {OURS: (muon,), RIVAL: (muon, adamw), "dyn_unet": (muon, adamw)}
     rows: Rows = []
     best: Claims = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = make_cohort(
-            Path(folder, "phantom"), subjects=8, seed=1, shape=(112, 128, 64), spacing=(1.7, 1.7, 2.4),
-            file_format="nifti", workers=options.threads,
-        )  # fmt: skip
-        ready = [prepare(file, modality="MR", plane="axial", percentile=99) for file in files]
-        cases = [Case(str(k), str(k), "t1w", prepared) for k, prepared in enumerate(ready)]
+        cases = heads(options, Path(folder), 8, (112, 128, 64), (1.7, 1.7, 2.4))
         degrade = Denoise(SIGMA)
         validation = Validation(cases[6:], degrade, 32, 1, depth=32)
-        for name in (OURS, RIVAL):
-            for way in ways[name]:
-                _, progress, _ = train(
-                    partial(network, name), PatchSampler(cases[:6], (48, 64, 64)), volumetric(degrade), validation, way,
-                    Path(folder, f"{name}-{way.optimiser}"),
-                )  # fmt: skip
-                rows.append(
-                    {
-                        "network": name, "optimiser": way.optimiser, "seconds": progress.seconds,
-                        "steps": progress.step, "PSNR dB": progress.best,
-                    }
-                )  # fmt: skip
-                print(rows[-1], file=sys.stderr, flush=True)
-                best[name] = max(best.get(name, -np.inf), progress.best)
-    return rows, {"psnr_ahead_of_basicunet": best[OURS] - best[RIVAL]}
+        for name, way in [(own, way) for own in ways for way in ways[own]]:
+            _, progress, _ = train(
+                partial(network, name), PatchSampler(cases[:6], (48, 64, 64)), volumetric(degrade), validation, way,
+                Path(folder, f"{name}-{way.optimiser}"),
+            )  # fmt: skip
+            rows.append(
+                {
+                    "network": name, "optimiser": way.optimiser, "seconds": progress.seconds,
+                    "steps": progress.step, "PSNR dB": progress.best,
+                }
+            )  # fmt: skip
+            print(rows[-1], file=sys.stderr, flush=True)
+            best[name] = max(best.get(name, -np.inf), progress.best)
+    ahead = {name: best[OURS] - best[name] for name in ways if name != OURS}
+    return rows, {"psnr_ahead_of_basicunet": ahead.pop(RIVAL)} | {f"psnr_ahead_of_{n}": by for n, by in ahead.items()}
 
 
 # --- the ceiling -----------------------------------------------------------------------------------------------------
@@ -204,10 +261,13 @@ def quality(options: argparse.Namespace) -> tuple[Rows, Claims]:
 
 def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) -> dict[str, Any]:
     """Restore a volume in files under the ceiling; `check` compares it with the same without tiles, at the end."""
-    model = network(OURS).eval().to(options.device)
+    model = network(OURS).eval()
     torch.nn.init.normal_(model.encoders[0].head.weight, std=0.02)  # an untrained head is silent
     options.precision = "32-true"
+    exact_float32(options.precision)
     answer = answering(model, options)
+    footprint = measure(answer, model.alignment())  # on the CPU, as restoring does
+    model.to(options.device)
     with tempfile.TemporaryDirectory() as folder:
         source, out = (
             np.lib.format.open_memmap(Path(folder, name), "w+", np.float32, (1, *shape))
@@ -217,7 +277,6 @@ def under_ceiling(options: argparse.Namespace, shape: list[int], check: bool) ->
         for section in source[0]:
             section[:] = rng.random(section.shape, np.float32)
         release(source)  # what was written is the file's, not this process's
-        footprint = measure(lambda x: answer(x.to(options.device)), model.alignment())
         started = time.perf_counter()
         try:
             plan = infer(
@@ -275,6 +334,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed", "16-mixed"))
     parser.add_argument("--turns", type=int, default=9, help="turns of the speed; quick 3")
+    parser.add_argument("--loop-seconds", type=float, help="training of the loop; default 30, quick 6")
     parser.add_argument("--seconds", type=float, help="each training of the quality; default 120, quick 0: none")
     parser.add_argument("--ceiling", help="memory for the volumes in files; default 2 GiB, quick 1.25 GiB")
     parser.add_argument("--shapes", type=shapes, help="volumes under the ceiling, as 256x256x192,512x512x512")
@@ -284,6 +344,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.busy:
         options.threads = 1
         by_processor_time()
+        training.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
+    exact_float32(precision_of(options))
     torch.set_num_threads(options.threads)
     options.ceiling = options.ceiling or ("1.25 GiB" if options.quick else "2 GiB")
     if options.child:
@@ -293,7 +355,8 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     if options.seconds is None:
         options.seconds = 0.0 if options.quick else 120.0
-    parts = {"speed": speed, "memory": memory_of_each, "quality": quality, "ceiling": ceiling}
+    options.loop_seconds = options.loop_seconds or (6.0 if options.quick else 30.0)
+    parts = {"speed": speed, "memory": memory_of_each, "loop": loop, "quality": quality, "ceiling": ceiling}
     tables: list[tuple[Rows, Claims]] = [
         parts[name](options) for name in options.only if name != "quality" or options.seconds
     ]

@@ -124,13 +124,16 @@ def _network(config: Config, task: Task, name: str) -> "Restorer":
     channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
     conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
+    reads: dict[str, Any] = {
+        "channels": channels, "conditions": conditions, "dims": dims, "neighbours": neighbours,
+        "mask": task == "inpaint",
+    }  # fmt: skip
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
-        own = getattr(config.networks.wavelet_vae, task).model_dump()
-        return WaveletVAE(channels=channels, conditions=conditions, dims=dims, neighbours=neighbours, **own)
+        return WaveletVAE(**reads, **getattr(config.networks.wavelet_vae, task).model_dump())
     own = getattr(config.networks, name).model_dump(exclude={"learning_rate"}) if name in NETWORKS else {}
-    own |= {"channels": channels, "conditions": conditions, "dims": dims, "neighbours": neighbours}
+    own |= reads
     if name == "conv_vae":
         from medwvae.nets.conv_vae import ConvVAE
 

@@ -263,6 +263,12 @@ def compare(
             "difference + margin gives p < .05 after Holm over all that is tested. Repeatable.",
         ),
     ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing", help="With --fail-if-worse: test what there is, though a later run lacks what A has."
+        ),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
     out: Annotated[
         list[Path] | None, typer.Option("--out", help="Page (.html) or figure (.png, .svg, .pdf); repeatable.")
@@ -281,6 +287,7 @@ def compare(
         methods=method or ("wavelet_vae",),
         region=region,
         fail_if_worse=fail_if_worse or (),
+        allow_missing=allow_missing,
         json_file=json_file,
         out=out or (),
     )

@@ -181,6 +181,12 @@ class CTConfig(TaskSection):
     batch: Positive | None = Field(None, description="overrides train.batch")
     settings: Settings = Field({})
 
+    @model_validator(mode="after")
+    def _half_or_whole_turn(self) -> Self:
+        if self.arc > 180 and self.arc != 360:
+            raise ValueError(f"views span at most 180 degrees, or 360; with {self.arc:g} some rays would count twice")
+        return self
+
 
 class InpaintConfig(TaskSection):
     """Lost pixels."""

@@ -31,8 +31,10 @@ PROTOCOL_OF: Mapping[Task, str] = {
     "inpaint": "inpainting",
 }
 
-COLUMNS = ("run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
-"""Columns of metrics.csv, long format."""
+COLUMNS = (
+    "run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit", "distance",
+)  # fmt: skip
+"""Columns of metrics.csv, long format; the last is empty but for metrics that are best near a target."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def score_volumes(
     metrics: Collection[Metric] = ("psnr", "ssim", "nmse"),
     lesions: Path | None = None,
 ) -> pd.DataFrame:
-    """Return one row per volume, method, region and metric: `COLUMNS` plus volume and contrast.
+    """Return one row per volume, method, region and metric: `COLUMNS` without the distance, volume and contrast.
 
     Parameters
     ----------
@@ -101,10 +103,16 @@ def score_volumes(
 
 
 def by_subject(volumes: pd.DataFrame) -> pd.DataFrame:
-    """Average the volumes (contrasts, sessions) of a subject: the subject is the unit. Columns: `COLUMNS`."""
-    keys = [name for name in COLUMNS if name != "value"]
-    mean = volumes.groupby(keys, sort=False)["value"].mean().reset_index()
-    return mean[list(COLUMNS)]
+    """Average the volumes (contrasts, sessions) of a subject: the subject is the unit. Columns: `COLUMNS`.
+
+    `distance` is how far the volumes lie from the target of a metric that is best near one, on average: +20 HU and
+    −20 HU are not as good as twice 0.
+    """
+    keys = [name for name in COLUMNS if name not in ("value", "distance")]
+    known = {name: definition(name) for name in volumes["metric"].unique()}
+    targets = volumes["metric"].map({name: one.target for name, one in known.items() if one.better == "nearest"})
+    far = volumes.assign(distance=(volumes["value"] - targets.astype(float)).abs())
+    return far.groupby(keys, sort=False)[["value", "distance"]].mean().reset_index()[list(COLUMNS)]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -112,14 +112,14 @@ def bar(title: str) -> Iterator[Bar]:
 
 @contextmanager
 def counter(title: str, total: int) -> Iterator[Any]:
-    """Yield a function that counts one of `total` pieces of work as done."""
+    """Yield a function that counts one of `total` pieces of work as done, and shows the figures that it is given."""
     done = 0
     with bar(title) as shown:
         shown.update(0.0)
 
-        def advance(*_: Any) -> None:
+        def advance(*_: Any, **figures: float) -> None:
             nonlocal done
             done += 1
-            shown.update(done / max(total, 1))
+            shown.update(done / max(total, 1), **figures)
 
         yield advance

@@ -20,13 +20,13 @@ from medwvae.errors import MedwvaeError
 from medwvae.files import atomic
 from medwvae.inference.footprint import Footprint
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume, restore_volume_with_spread
+from medwvae.load import Load
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
+from medwvae.precision import exact_float32
 from medwvae.seeding import seed_for
 from medwvae.statistics import Calibration, calibrate, scores
 from medwvae.unsupported import unsupported_detail
-
-FLIPS = mirrored(2)
 
 Method = Callable[[Measurement], Tensor]
 """Measurement of a whole volume (S slices) to the magnitude image (S, 1, H, W), network units."""
@@ -69,10 +69,11 @@ def network_method(
     """
     flips = mirrored(model.dims) if self_ensemble else ((),)
     model = model.to(torch.device(device)).eval()
-    mixed = _mixed(precision)
+    mixed = autocast_type(precision)
     known: list[Footprint] = []
 
     def restore(measurement: Measurement) -> Tensor:
+        exact_float32(precision)
         if not known:
             known.append(footprint_of(model, measurement))
         return restore_volume(
@@ -95,10 +96,11 @@ def network_spread_method(
     """Return the restoration of a trained network that is `uncertain`, with its spread; see `network_method`."""
     flips = mirrored(model.dims) if self_ensemble else ((),)
     model = model.to(torch.device(device)).eval()
-    mixed = _mixed(precision)
+    mixed = autocast_type(precision)
     known: list[Footprint] = []
 
     def restore(measurement: Measurement, seed: int) -> tuple[Tensor, Tensor]:
+        exact_float32(precision)
         if not known:
             known.append(footprint_of(model, measurement, spread=True))
         return restore_volume_with_spread(
@@ -116,7 +118,8 @@ def network_spread_method(
     return restore
 
 
-def _mixed(precision: str) -> torch.dtype | None:
+def autocast_type(precision: str) -> torch.dtype | None:
+    """Return the type of autocast of a precision as Lightning names it; None for float32."""
     return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
 
@@ -164,19 +167,24 @@ def restore_cases(
     task: str,
     folder: Path,
     record: Record,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[..., None] = lambda **figures: None,
+    load: Load | None = None,
     spread: SpreadMethod | None = None,
     calibration: Calibration | None = None,
     unsupported: bool = False,
 ) -> Record:
     """Restore volumes and write each as NIfTI on its canonical grid, in its own units.
 
-    Seconds of the method alone go into the record.
+    Seconds of the method alone go into the record, without those of its spread, which others do not have.
 
     Parameters
     ----------
+    advance : callable
+        Called after every volume with figures by name: voxels per second of the method, and those of `load`.
+    load : Load, optional
+        Of the device that the method computes on.
     spread, calibration
-        In place of `method`: half the width of each voxel's interval is written beside the volume.
+        Half the width of each voxel's interval is written beside the volume.
     unsupported : bool
         Whether to write `unsupported_detail` beside the volume, where there is some.
 
@@ -188,17 +196,19 @@ def restore_cases(
     for case in cases:
         measurement = simulate(case, degrade, seed, task).measurement
         started = time.perf_counter()
-        width = None
-        if spread is not None and calibration is not None:
-            slices, width = spread(measurement, _draws_seed(seed, task, case))
-        else:
-            slices = method(measurement)
+        slices = method(measurement)
+        seconds = time.perf_counter() - started
+        # Asked before anything is written: then a card rests.
+        figures = {"voxels_per_s": slices.numel() / seconds, **({} if load is None else load.figures())}
+        record.seconds_per_volume[case.volume] = round(seconds, 3)
         if not torch.isfinite(slices).all():
             raise MedwvaeError(
                 f"{task}: the method gave values that are not finite for {case.volume}; see its training"
             )
-        record.seconds_per_volume[case.volume] = round(time.perf_counter() - started, 3)
-        maps = {} if width is None or calibration is None else {paths.uncertainty: width * calibration.factor}
+        maps = {}
+        if spread is not None and calibration is not None:
+            _, width = spread(measurement, _draws_seed(seed, task, case))
+            maps[paths.uncertainty] = width * calibration.factor
         if unsupported and (detail := unsupported_detail(measurement, slices)) is not None:
             maps[paths.unsupported] = detail
         for path, values in maps.items():
@@ -209,7 +219,7 @@ def restore_cases(
             )
         volume = case.prepared.to_volume(slices[:, 0].numpy())
         nifti.write(paths.volume(folder, case.volume), volume, case.prepared.affine)
-        advance()
+        advance(**figures)
     return record
 
 

@@ -1,5 +1,6 @@
-"""Batches of a training: on a card a thread draws and measures the next one while the device computes."""
+"""Batches of a training: for a card some threads draw and measure the next ones while it computes."""
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -11,23 +12,27 @@ from medwvae.inference.lanes import Lanes
 
 T = TypeVar("T")
 
+WORKERS = 4
+"""Batches that are drawn at once for a card. One at a time takes longer than a step: noise alone is serial."""
+
 
 class Supply(Generic[T]):
     """Batches one after another, in pinned memory where there is a card.
 
-    On a CPU nothing is drawn ahead: a thread would take the training's own cores. The batches are the same either way,
-    and so is `state`: where draws stand without the batch that was drawn ahead, which a resumed training draws again.
+    On a CPU nothing is drawn ahead: threads would take the training's own cores. Every batch has a generator of its
+    own, seeded in turn, so the batches are the same either way, and so is `state`: where draws stand without the
+    batches that were drawn ahead, which a resumed training draws again.
 
     Parameters
     ----------
     draw : callable
-        Makes a batch (tensors in tuples and dataclasses), whose chance comes from the generator alone.
+        Makes a batch (tensors in tuples and dataclasses), whose chance comes from the given generator alone.
     generator : torch.Generator
-        Is left alone by others until the end, but for its state before the first batch.
+        Of the seeds. Is left alone by others until the end, but for its state before the first batch.
     device : torch.device
         Of the training.
-    ahead : bool, optional
-        Whether to draw ahead; by default on everything but a CPU.
+    workers : int, optional
+        Threads that draw ahead; by default `WORKERS` on everything but a CPU, there 0.
     """
 
     def __init__(
@@ -35,26 +40,29 @@ class Supply(Generic[T]):
         draw: Callable[[torch.Generator], T],
         generator: torch.Generator,
         device: torch.device,
-        ahead: bool | None = None,
+        workers: int | None = None,
     ) -> None:
         self.draw, self.generator = draw, generator
         self.lanes = Lanes(device)
-        self._thread = ThreadPoolExecutor(1) if (device.type != "cpu" if ahead is None else ahead) else None
-        self._next: Future[T] | None = None
-        self._before: Tensor | None = None
+        self.workers = (0 if device.type == "cpu" else WORKERS) if workers is None else workers
+        self._threads = ThreadPoolExecutor(self.workers) if self.workers else None
+        self._ahead: deque[tuple[Tensor, Future[T]]] = deque()  # with the state before each
 
     def batch(self) -> T:
         """Return the next batch; an error of drawing it is raised here."""
-        if self._thread is None:
-            return self._made()
-        ready = (self._next or self._thread.submit(self._made)).result()
-        self._before = self.generator.get_state()
-        self._next = self._thread.submit(self._made)
-        return ready
+        if self._threads is None:
+            return self._made(self._seed())
+        while len(self._ahead) <= self.workers:  # the one that is wanted now, and one for each thread
+            before = self.generator.get_state()
+            self._ahead.append((before, self._threads.submit(self._made, self._seed())))
+        return self._ahead.popleft()[1].result()
 
     def state(self) -> Tensor:
         """Return the generator's state before the next batch."""
-        return self.generator.get_state() if self._before is None else self._before
+        return self._ahead[0][0] if self._ahead else self.generator.get_state()
 
-    def _made(self) -> T:
-        return self.lanes.pinned(self.draw(self.generator))
+    def _seed(self) -> int:
+        return int(torch.randint(2**62, (), generator=self.generator))
+
+    def _made(self, seed: int) -> T:
+        return self.lanes.pinned(self.draw(torch.Generator().manual_seed(seed)))

@@ -24,6 +24,7 @@ from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.optimisers import Muon, OptimiserName, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
+from medwvae.precision import exact_float32
 from medwvae.progress import say
 from medwvae.seeding import seed_for
 from medwvae.self_supervision import SelfSupervised, held_loss, held_ratio
@@ -177,7 +178,7 @@ def learning_rate_at(fraction: float, peak: float, warmup: float) -> float:
 def best_precision(accelerator: str) -> str:
     """bf16 autocast where the hardware has bf16 instructions, else float32."""
     if accelerator in ("cuda", "auto") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     # The CPU emulates bf16 where it lacks the instructions: slower than float32, so look before using it.
     capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
@@ -228,13 +229,17 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
     precision = best_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
+    exact_float32(precision)
     fabric = launched(settings.accelerator, precision, settings.devices, settings.nodes)
     parallel = fabric.world_size > 1
     share = (fabric.global_rank, fabric.world_size)
     torch.manual_seed(seed_for(settings.seed, "weights") % 2**63)
     module = build()
     optimiser = Muon(_groups(module, settings), lr=settings.learning_rate)
-    averaged = AveragedModel(module, avg_fn=_ramped_average(settings.ema)).to(fabric.device)
+    progress = Progress()
+    average = _ramped_average(settings.ema, lambda: progress.step)
+    averaged = AveragedModel(module, multi_avg_fn=average).to(fabric.device)
+    averaged.n_averaged = averaged.n_averaged.cpu()  # on a card every look at it would wait for the step's end
     model, optimiser = fabric.setup(module, optimiser)
     loss_of = LOSSES[settings.loss]
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "slices", fabric.global_rank))
@@ -242,10 +247,11 @@ def train(
 
     scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 only
 
-    progress, best = Progress(), _weights(averaged.module)
+    best = _weights(averaged.module)
     last = state_dir / "last.ckpt"
-    if fabric.broadcast(last.exists()):  # a shared disk may show it to one rank and not yet to another
-        state = checkpoint.load(last)
+    # One rank reads it for all: a shared disk may not yet show it to another, or show it an older one.
+    state = fabric.broadcast(checkpoint.load(last) if fabric.global_rank == 0 and last.exists() else None)
+    if state is not None:
         module.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
@@ -286,22 +292,22 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         simulated = supply.batch()
-        measurement = simulated.measurement
         optimiser.zero_grad(set_to_none=True)
         total, terms = torch.zeros((), device=fabric.device), dict[str, Tensor]()
+        # On a card they are copied beside its work, and live until the loss is read, which waits for its end.
+        whole, given = supply.lanes.upload(simulated.truth), supply.lanes.upload(simulated.measurement)
         for part in range(settings.accumulate):
             rows = slice(part * settings.batch, (part + 1) * settings.batch)
-            # On a card they are copied beside its work, and live until the loss is read, which waits for its end.
-            truth = supply.lanes.upload(simulated.truth[rows])
-            estimate = model(supply.lanes.upload(measurement[rows] if settings.accumulate > 1 else measurement), truth)
-            if estimate.loss is not None:
-                loss = estimate.loss
-            elif simulated.held is not None:
-                loss = held_loss(estimate.image, simulated.held[rows].to(fabric.device)) + estimate.penalty
-            else:
-                loss = loss_of(estimate.image, truth) + estimate.penalty
-            loss = loss / settings.accumulate
+            truth, measurement = whole[rows], given[rows] if settings.accumulate > 1 else given
             with fabric.no_backward_sync(model, enabled=parallel and part + 1 < settings.accumulate):
+                estimate = model(measurement, truth)
+                if estimate.loss is not None:
+                    loss = estimate.loss
+                elif simulated.held is not None:
+                    loss = held_loss(estimate.image, simulated.held[rows].to(fabric.device)) + estimate.penalty
+                else:
+                    loss = loss_of(estimate.image, truth) + estimate.penalty
+                loss = loss / settings.accumulate
                 fabric.backward(loss)
             total += loss.detach()
             for name, term in estimate.terms.items():
@@ -390,11 +396,13 @@ def _fraction(progress: Progress, settings: Settings) -> float:
     return progress.seconds / cast(float, settings.seconds)
 
 
-def _ramped_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average whose memory grows with the steps done, so that early weights are forgotten."""
+def _ramped_average(decay: float, steps: Callable[[], int]) -> Callable[[Any, Any, Tensor | int], None]:
+    """Exponential moving average whose memory grows with the `steps` done, so that early weights are forgotten."""
 
-    def average(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
-        return torch.lerp(mean, value, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+    def average(means: Any, values: Any, count: Tensor | int) -> None:
+        del count  # on the device
+        done = steps()
+        torch._foreach_lerp_(means, values, 1 - min(decay, (1 + done) / (10 + done)))
 
     return average
 

@@ -35,6 +35,12 @@ class VolumeMeasurement(Measurement):
         """Whether what is known of a voxel concerns that voxel alone."""
         return all(is_local(slices) for slices in self.acquisitions)
 
+    @property
+    def known(self) -> Tensor | None:
+        """See `Measurement.known`."""
+        parts = [slices.known for slices in self.acquisitions]
+        return None if parts[0] is None else torch.cat([to_volume(part) for part in parts if part is not None])
+
     def __getitem__(self, index: slice) -> "VolumeMeasurement":
         """Take some volumes of the batch."""
         return self._of(self.acquisitions[index], None if self.label is None else self.label[index])

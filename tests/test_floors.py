@@ -58,8 +58,8 @@ FLOORS = (
         "generative.sources generative.table inference inference.footprint inference.lanes inference.memory "
         "inference.restorers inference.tiles inference.whole latents latents.coefficients latents.edit "
         "latents.examples latents.figures latents.fillings latents.heatmap latents.holes latents.impute "
-        "latents.interpolate latents.places latents.sample latents.uses load parallel report report.card report.cases "
-        "report.cohort report.compare report.compare_page report.document report.failures report.figures "
+        "latents.interpolate latents.places latents.sample latents.uses load parallel precision report report.card "
+        "report.cases report.cohort report.compare report.compare_page report.document report.failures report.figures "
         "report.generative report.inputs report.page report.panels report.tables report.text report.uncertainty "
         "report.uses report.volumes report.words restore supply train zero_shot",
         "work on the data",

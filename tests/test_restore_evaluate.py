@@ -1,8 +1,10 @@
 import json
+import re
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -17,9 +19,11 @@ from medwvae.degradation import Clean, Degradation, Denoise, Inpaint, Recon, Spa
 from medwvae.errors import InputError
 from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
 from medwvae.intensity import LinearScaling
+from medwvae.load import Load
 from medwvae.names import REGIONS, TASKS
 from medwvae.nets.unet import UNet
 from medwvae.operators import magnitude
+from medwvae.progress import counter
 from medwvae.protocols import PROTOCOLS
 from tests.cases import case, ellipsoid, head_like
 
@@ -190,16 +194,36 @@ def test_a_restored_volume_lies_on_the_canonical_grid(tmp_path, plane):
     counted = []
     record = restore.restore_cases(
         [chosen], restore.input_method, Clean(), seed=1, task="denoise", folder=tmp_path / "out",
-        record=restore.Record("input"), advance=lambda: counted.append(1),
+        record=restore.Record("input"), advance=lambda **figures: counted.append(figures),
     )  # fmt: skip
     truth, found = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "out" / "a.nii.gz")
     assert found.shape == truth.shape == SHAPE
     np.testing.assert_allclose(found.affine, truth.affine, atol=1e-5)
     np.testing.assert_allclose(found.get_fdata(), truth.get_fdata(), rtol=1e-4, atol=0.01)
-    assert counted == [1]
+    (figures,) = counted
+    assert figures.keys() == {"voxels_per_s"}
+    assert figures["voxels_per_s"] > 0
     assert record.seconds_per_volume.keys() == {"a"}
     restore.write_record(tmp_path / "out" / "record.json", record)
     assert json.loads((tmp_path / "out" / "record.json").read_text())["kind"] == "input"
+
+
+def test_the_line_of_a_restoration_says_how_fast_it_is_and_how_busy_the_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 93)
+    with counter("restore", 1) as advance:
+        restore.restore_cases(
+            [prepared_case(tmp_path, "axial")], restore.input_method, Clean(), seed=1, task="denoise",
+            folder=tmp_path / "out", record=restore.Record("input"), advance=advance, load=Load(torch.device("cuda")),
+        )  # fmt: skip
+    assert re.search(r"restore: 100 %  voxels per s \S+  card busy percent 93", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("32-true", False), ("bf16-mixed", True)])
+def test_float32_is_exact_on_a_card_where_it_was_chosen(monkeypatch, precision, allowed):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not allowed)
+    measurement = restore.simulate(case(shape=(3, 24, 20)), DEGRADATIONS["superres"], 1, "superres").measurement
+    restore.network_method(UNet(features=(4,) * 6), self_ensemble=False, batch=3, precision=precision)(measurement)
+    assert torch.backends.cudnn.allow_tf32 == allowed
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -272,6 +296,16 @@ def test_a_subject_is_the_mean_of_its_volumes(tmp_path):
     assert set(only["region"]) == {"head"}
     write_table(tmp_path / "metrics.csv", subjects)
     assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_two_volumes_that_miss_a_target_on_either_side_are_not_at_it():
+    columns = [name for name in COLUMNS if name != "distance"]
+    row = dict.fromkeys(columns, "x") | {"subject": "a", "region": "head"}
+    values = {"hu_bias_soft": (20.0, -20.0), "edge_sharpness": (0.8, 1.1), "psnr": (30.0, 32.0)}
+    volumes = pd.DataFrame([row | {"metric": name, "value": v} for name, pair in values.items() for v in pair])
+    found = by_subject(volumes).set_index("metric")
+    assert found["value"].to_dict() == pytest.approx({"hu_bias_soft": 0.0, "edge_sharpness": 0.95, "psnr": 31.0})
+    assert found["distance"].dropna().to_dict() == pytest.approx({"hu_bias_soft": 20.0, "edge_sharpness": 0.15})
 
 
 def test_scores_ask_for_every_volume_on_its_own_grid(tmp_path):

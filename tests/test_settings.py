@@ -13,11 +13,12 @@ from medwvae.config import Config, slice_for
 from medwvae.config_io import load
 from medwvae.degradation import Denoise, Inpaint, Mixture, Recon, SparseView, Superres
 from medwvae.errors import ConfigError
+from medwvae.inference.restorers import mirrored
 from medwvae.names import NETWORKS, TASKS, task_of
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
-from medwvae.restore import FLIPS, simulate
+from medwvae.restore import simulate
 from medwvae.train import Validation
 from tests.cases import case
 from tests.test_degradation import DEGRADATIONS, WITHOUT_DATA, images, measured
@@ -221,7 +222,7 @@ def test_conditions_are_the_noise_level_and_the_reduction(name):
     else:
         assert measurement.data is not None
         assert float(reduction) == pytest.approx(24 * 20 / measurement.data[0, 0].numel(), rel=1e-4)
-    for axes in FLIPS[1:]:
+    for axes in mirrored(2)[1:]:
         torch.testing.assert_close(measurement.flip(axes).conditions(), conditions)
     some = measurement[1:3].conditions()
     torch.testing.assert_close(some, conditions[1:3] if len(conditions) == 3 else conditions)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 import pickle
 from pathlib import Path
@@ -250,16 +251,19 @@ def test_the_learning_rate_rises_then_falls_to_zero(peak, warmup, one, two):
 
 @given(st.floats(0, 0.9999), st.integers(0, 10**6))
 def test_the_memory_of_the_average_grows_to_its_decay(decay, count):
-    average = train._ramped_average(decay)
-    zero, one = torch.zeros(()), torch.ones(())
-    share = float(average(zero, one, count))  # of the newest weights
-    assert share == pytest.approx(max(1 - decay, 9 / (10 + count)), abs=1e-6)
-    assert float(average(zero, one, count + 1)) <= share + 1e-7
+    def share(steps):  # of the newest weights
+        (mean,) = means = [torch.zeros(())]
+        train._ramped_average(decay, lambda: steps)(means, [torch.ones(())], steps)
+        return float(mean)
+
+    assert share(count) == pytest.approx(max(1 - decay, 9 / (10 + count)), abs=1e-6)
+    assert share(count + 1) <= share(count) + 1e-7
 
 
 def test_averaged_weights_forget_where_they_began():
     layer = nn.Linear(1, 1, bias=False)
-    averaged = AveragedModel(layer, avg_fn=train._ramped_average(0.999))
+    steps = iter(range(51))
+    averaged = AveragedModel(layer, multi_avg_fn=train._ramped_average(0.999, functools.partial(next, steps)))
     with torch.no_grad():
         layer.weight.fill_(100.0)
         averaged.update_parameters(layer)

@@ -140,6 +140,9 @@ def test_mapped_volumes_are_the_loaded_ones(tmp_path):
         np.testing.assert_array_equal(one.prepared.image, two.prepared.image)
         np.testing.assert_array_equal(one.prepared.head, two.prepared.head)
         assert one.prepared.maximum == two.prepared.maximum
+        assert "maximum" in vars(load_cases(tmp_path / "prepared.csv", "train", mapped=True)[0].prepared)  # unread
+        darker = dataclasses.replace(one.prepared, image=(one.prepared.image / 2).astype(np.float32))
+        assert darker.maximum == one.prepared.maximum / 2
     draws = [PatchSampler(c, (4, 8, 8)).draw(8, torch.Generator().manual_seed(0)).images for c in (mapped, loaded)]
     assert torch.equal(*draws)
 
@@ -290,6 +293,7 @@ def test_the_study_of_volumes_beside_that_of_slices(tmp_path):
         methods=["wavelet_vae", "unet"],
         region="head",
         fail_if_worse=[],
+        allow_missing=False,
         json_file=table,
         out=[tmp_path / "compared.html"],
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 from zipfile import BadZipFile, ZipFile
@@ -47,9 +48,9 @@ class Prepared:
     axis: int
     affine: NDArray[np.float64]
 
-    @property
+    @cached_property
     def maximum(self) -> float:
-        """Largest value of the image, network units."""
+        """Largest value of the image, network units; of a loaded volume it is known without reading the image."""
         return float(self.image.max())
 
     def tissue_slices(self) -> NDArray[np.intp]:
@@ -75,7 +76,7 @@ class Prepared:
 
     def save(self, path: Path) -> None:
         """Write as .npz, atomically; loads without pickle."""
-        meta = json.dumps({"scaling": self.scaling.to_dict(), "axis": self.axis})
+        meta = json.dumps({"scaling": self.scaling.to_dict(), "axis": self.axis, "maximum": self.maximum})
         with atomic(path) as temporary, temporary.open("wb") as handle:
             np.savez(handle, image=self.image, head=self.head, affine=self.affine, meta=np.array(meta))
 
@@ -96,7 +97,10 @@ class Prepared:
                 meta = json.loads(str(data["meta"]))
                 scaling = LinearScaling.from_dict(meta["scaling"])
                 image, head = (_mapped(path, n) if mapped else data[n] for n in ("image", "head"))
-                return cls(image, head, scaling, meta["axis"], data["affine"])
+                found = cls(image, head, scaling, meta["axis"], data["affine"])
+                if "maximum" in meta:  # as `cached_property` would keep it
+                    vars(found)["maximum"] = meta["maximum"]
+                return found
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: cannot be read ({error}); run `medwvae preprocess` again") from error
 

@@ -33,7 +33,10 @@ class Lanes:
 
     def pinned(self, item: T) -> T:
         """Move to memory that the card can read by itself."""
-        return mapped(item, lambda x: x.pin_memory() if x.layout == torch.strided else x) if self.inward else item
+        if self.inward is None:
+            return item
+        # A view would be pinned with the strides of the whole that it is a part of, and with as much memory.
+        return mapped(item, lambda x: x.contiguous().pin_memory() if x.layout == torch.strided else x)
 
     def upload(self, item: T) -> T:
         """Copy to the device (whatever has a method `to`), for the work that is queued there later."""

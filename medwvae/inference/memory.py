@@ -1,9 +1,11 @@
 """How much memory there is, how much is in use, and how much a network takes for each voxel."""
 
+import os
 import re
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,9 +52,36 @@ def room(device: torch.device, ceiling: int | None = None) -> int:
     return ceiling - resident() if ceiling else int(SHARE * available())
 
 
+@contextmanager
+def enforced(device: torch.device, ceiling: int | None) -> Iterator[None]:
+    """Let PyTorch take at most `ceiling` bytes of a card, its reserve included, for the time of the block.
+
+    What goes beyond is refused as if the card were full. On a CPU, and without a ceiling, nothing changes.
+    """
+    if ceiling is None or device.type != "cuda":
+        yield
+        return
+    card = torch.cuda.current_device() if device.index is None else device.index
+    before = getattr(torch.cuda, "get_per_process_memory_fraction", lambda card: 1.0)(card)  # PyTorch 2.6 has none
+    share = ceiling / torch.cuda.get_device_properties(card).total_memory
+    torch.cuda.empty_cache()  # what earlier work left in the reserve
+    torch.cuda.set_per_process_memory_fraction(min(share, before), card)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, card)
+
+
 def available() -> int:
-    """Return the free main memory in bytes: of the machine, and of every control group around this process."""
+    """Return the free main memory in bytes: of the machine, of every control group around this process, of its job.
+
+    Where SLURM limits jobs without control groups, it kills those that take more than they asked for, which it tells
+    their scripts (not what `srun` starts from these).
+    """
     free = [_free_of_machine()]
+    asked = os.environ.get("SLURM_MEM_PER_NODE", "")  # MB; 0: all of the node
+    if asked.isdigit() and int(asked):
+        free.append(int(asked) * 2**20 - resident())
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -127,8 +156,6 @@ def _free_of_machine() -> int:
     try:
         return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024
     except (OSError, KeyError):
-        import os
-
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # not Linux: half of what is built in
 
 

@@ -1,6 +1,7 @@
 """Restoration networks over whole volumes: slices and volumes by the same code."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Self, cast
@@ -22,18 +23,21 @@ Flips = tuple[tuple[int, ...], ...]
 def footprint_of(model: Restorer, measurement: Measurement, *, spread: bool = False) -> Footprint:
     """Return the footprint of a network on a volume (S, H, W), told beside the image what `measurement` knows.
 
-    With `spread` that of its posterior, whose scales may see further than its answer.
+    With `spread` that of its posterior, whose scales may see further than its answer. It is measured on a CPU wherever
+    the model is: algorithms of a card may carry what is not a number over a whole tile, and tiles are the same
+    everywhere.
     """
     if model.dims == 2:  # slices stay whole, and are given the neighbours that they read
         return Footprint((1, *model.alignment()), (0, None, None))
-    device = next(model.parameters()).device
+    cpu = torch.device("cpu")
+    model = model if next(model.parameters()).device == cpu else deepcopy(model).to(cpu)
 
     def told(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[:1].reshape(1, *x.shape[1:2], *[1] * (model.dims * (x.ndim > 1))).to(device)
+        return None if x is None else x[:1].reshape(1, *x.shape[1:2], *[1] * (model.dims * (x.ndim > 1))).to(cpu)
 
     def answer(image: Tensor) -> Tensor:
         plain = Measurement(
-            image.to(device),
+            image,
             sigma=told(measurement.sigma),
             law=measurement.law,
             maximum=told(measurement.maximum),

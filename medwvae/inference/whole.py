@@ -120,8 +120,8 @@ def infer(
     footprint : Footprint
         Of the function; see `footprint.measure`.
     max_memory : int, optional
-        The most bytes that this process may hold (on a CPU) or that PyTorch may take (on a card). By default a share of
-        what is free, in the control group of the process too.
+        The most bytes that this process may hold (on a CPU) or that PyTorch may take (on a card, where more is
+        refused). By default a share of what is free, in the control group of the process too.
     divisible, largest
         See `tiles.plan`.
 
@@ -145,13 +145,14 @@ def infer(
             )
         _say(found, footprint)
         try:
-            stream(
-                found.tiles(),
-                lambda tile: source.read(tile.read),
-                function,
-                lambda tile, answer: _write(out, tile, answer, source),
-                target,
-            )
+            with memory.enforced(target, max_memory):
+                stream(
+                    found.tiles(),
+                    lambda tile: source.read(tile.read),
+                    function,
+                    lambda tile, answer: _write(out, tile, answer, source),
+                    target,
+                )
             return found
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -187,7 +188,10 @@ def bytes_per_voxel(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the card or in the machine."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "could not allocate")
+    words = (
+        *("out of memory", "can't allocate memory", "not enough memory", "could not allocate"),
+        *("alloc_failed", "cufft_internal_error", "unable to find an engine"),  # CUDA's libraries, for their workspaces
+    )
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error).lower() for w in words)
 
 

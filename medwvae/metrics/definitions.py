@@ -109,8 +109,9 @@ _ALL: Final = (
     ),
     Definition(
         "ms_ssim", "MS-SSIM", "", "higher", "0 to 1",
-        "Multi-scale SSIM (Wang et al. 2003), mean over slices; up to five scales, as many as the matrix allows.",
-        "the box around the region", 3,
+        "Multi-scale SSIM (Wang et al. 2003), mean over slices; up to five scales, as many as the "
+        "shorter side of the box allows (176 voxels: five, 99: four, 44: three): compare only subjects of as many.",
+        "the box around the region, which differs from subject to subject", 3,
     ),
     Definition(
         "gradient_error", "Gradient error", "", "lower", "0 to ∞",
@@ -128,7 +129,7 @@ _ALL: Final = (
     ),
     Definition(
         "lesion_contrast", "Lesion contrast", "", "nearest", "−∞ to ∞",
-        "Share of the lesion's contrast to the 3 voxels around it that is kept.",
+        "Share of the lesion's contrast to the ring of 3 voxels around it, one voxel apart, that is kept.",
         "lesion, and ring within the head", 3, 1.0,
     ),
     *(

@@ -30,21 +30,24 @@ def strided(dims: int, inputs: int, outputs: int, axes: tuple[int, ...], *, tran
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(x))): plain 3×3 residual block (He et al. 2016, without normalisation)."""
+    """x + conv(relu(conv(x))): plain 3×3 residual block (He et al. 2016, without normalisation).
 
-    def __init__(self, dims: int, width: int) -> None:
+    A `silent` one begins as the identity, which lets many of them train fast (Zhang, Dauphin and Ma, ICLR 2019).
+    """
+
+    def __init__(self, dims: int, width: int, silent: bool = False) -> None:
         super().__init__()
         self.first = conv(dims, width, width)
-        self.second = conv(dims, width, width)
+        self.second = conv(dims, width, width, zero=silent)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, *spatial) to the same shape."""
         return x + cast(Tensor, self.second(F.relu(self.first(x))))
 
 
-def residuals(dims: int, width: int, count: int) -> nn.Sequential:
+def residuals(dims: int, width: int, count: int, *, silent: bool = False) -> nn.Sequential:
     """Return `count` residual blocks in a row."""
-    return nn.Sequential(*(Residual(dims, width) for _ in range(count)))
+    return nn.Sequential(*(Residual(dims, width, silent) for _ in range(count)))
 
 
 def pad_to_multiple(x: Tensor, multiple: int | tuple[int, ...], dims: int) -> Tensor:

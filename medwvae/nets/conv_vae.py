@@ -20,6 +20,8 @@ class ConvVAE(Restorer):
         How many of `Measurement.conditions` it reads, the first ones.
     neighbours : int
         Slices on either side that it reads.
+    mask : bool
+        Whether it reads which pixels are known.
     widths : tuple of int
         Channels of each level; every level after the first halves the resolution.
     latent : int
@@ -34,6 +36,7 @@ class ConvVAE(Restorer):
         channels: int = 1,
         conditions: int = 0,
         neighbours: int = 0,
+        mask: bool = False,
         dims: int = 2,
         widths: tuple[int, ...] = (32, 48, 64),
         latent: int = 16,
@@ -41,9 +44,11 @@ class ConvVAE(Restorer):
         beta: float = 1e-4,
     ) -> None:
         super().__init__()
-        self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
+        self.dims, self.conditions, self.neighbours, self.mask = dims, conditions, neighbours, mask
         self.beta, self.multiple = beta, 2 ** (len(widths) - 1)
-        self.encoder = conv_encoder(dims, channels_read(channels, conditions, neighbours), 2 * latent, widths, blocks)
+        self.encoder = conv_encoder(
+            dims, channels_read(channels, conditions, neighbours, mask), 2 * latent, widths, blocks
+        )
         self.decoder = conv_decoder(dims, latent, channels, widths, blocks)
 
     def alignment(self) -> tuple[int, ...]:
@@ -53,7 +58,7 @@ class ConvVAE(Restorer):
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Encode the start image, sample z in training (its mean otherwise), decode; see `Restorer.forward`."""
         start = measurement.start
-        inputs = pad_to_multiple(measurement.conditioned(self.conditions), self.multiple, self.dims)
+        inputs = pad_to_multiple(self.inputs(measurement), self.multiple, self.dims)
         mean, log_variance = self.encoder(inputs).float().chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean

@@ -22,6 +22,8 @@ class DnCNN(Restorer):
         How many of `Measurement.conditions` it reads, the first ones.
     neighbours : int
         Slices on either side that it reads.
+    mask : bool
+        Whether it reads which pixels are known.
     depth : int
         Convolutions: 17 as published for a known noise level, 20 for unknown ones.
     width : int
@@ -36,20 +38,21 @@ class DnCNN(Restorer):
         channels: int = 1,
         conditions: int = 0,
         neighbours: int = 0,
+        mask: bool = False,
         dims: int = 2,
         depth: int = 17,
         width: int = 64,
         normalise: bool = True,
     ) -> None:
         super().__init__()
-        self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
-        layers: list[nn.Module] = [conv(dims, channels_read(channels, conditions, neighbours), width), nn.ReLU()]
+        self.dims, self.conditions, self.neighbours, self.mask = dims, conditions, neighbours, mask
+        layers: list[nn.Module] = [conv(dims, channels_read(channels, conditions, neighbours, mask), width), nn.ReLU()]
         for _ in range(depth - 2):
             layers += [conv(dims, width, width), *([_NORMS[dims](width)] if normalise else []), nn.ReLU()]
         self.body = nn.Sequential(*layers, conv(dims, width, channels))
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; there is no penalty."""
-        error = self.body(measurement.conditioned(self.conditions)).float()
+        error = self.body(self.inputs(measurement)).float()
         image = measurement.project(measurement.start - error)
         return Estimate(image, image.new_zeros(()))

@@ -42,7 +42,7 @@ class NoiseScale(nn.Module):
         table = self.log_s.exp().expand(self.levels, 2**self.dims)
         if kind == "a":
             return table[level - 1, 0]
-        return table[level - 1, self._bands(level)].reshape(1, -1, *([1] * (self.dims + 1)))
+        return table[level - 1, 1 : 1 + len(self._bands(level))].reshape(1, -1, *([1] * (self.dims + 1)))
 
     def by_subband(self) -> dict[str, float]:
         """Return s by subband name and level ('aa3', 'ad3', ... 'dd1')."""
@@ -53,11 +53,9 @@ class NoiseScale(nn.Module):
             scales |= {f"{names[k]}{level}": float(table[level - 1, k]) for k in self._bands(level)}
         return scales
 
-    def _bands(self, level: int) -> list[int]:
-        """Return the places of a level's details among all subbands of its axes."""
-        split = self.axes[level - 1]
-        names = enumerate(subband_names(self.dims))
-        return [k for k, name in names if k and all(name[axis] == "a" or axis in split for axis in range(self.dims))]
+    def _bands(self, level: int) -> range:
+        """Return the places of a level's details among all subbands: the first, since a level splits the last axes."""
+        return range(1, 2 ** len(self.axes[level - 1]))
 
 
 def axes_of_levels(levels: int, dims: int, slice_levels: int | None = None) -> tuple[tuple[int, ...], ...]:

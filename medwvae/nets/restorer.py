@@ -17,9 +17,14 @@ ROUNDING = 1e-6
 """A spread below this, in network units, is rounding: the voxel is known."""
 
 
-def channels_read(channels: int, conditions: int, neighbours: int) -> int:
-    """Return the number of channels of `Measurement.conditioned` for images of `channels` with so many neighbours."""
-    return channels * (1 + 2 * neighbours) + conditions
+def channels_beside(channels: int, neighbours: int, mask: bool) -> int:
+    """Return the number of channels of `Measurement.beside` for images of `channels` with so many neighbours."""
+    return 2 * neighbours * channels + mask
+
+
+def channels_read(channels: int, conditions: int, neighbours: int, mask: bool) -> int:
+    """Return the number of channels of `Measurement.conditioned`, likewise."""
+    return channels + channels_beside(channels, neighbours, mask) + conditions
 
 
 @dataclass
@@ -51,12 +56,22 @@ class Restorer(nn.Module):
     ----------
     dims : int
         Number of spatial axes: 2 for slices, 3 for volumes.
+    conditions : int
+        How many of `Measurement.conditions` the network reads, the first ones.
     neighbours : int
-        Slices on either side of a slice that the network reads (`Measurement.neighbours`).
+        Slices on either side of a slice that it reads (`Measurement.neighbours`).
+    mask : bool
+        Whether it reads which pixels are known (`Measurement.known`).
     """
 
     dims: int = 2
+    conditions: int = 0
     neighbours: int = 0
+    mask: bool = False
+
+    def inputs(self, measurement: Measurement) -> Tensor:
+        """Return the start and all else that the network reads, as channels."""
+        return measurement.conditioned(self.conditions, mask=self.mask)
 
     def alignment(self) -> tuple[int, ...]:
         """Return the voxels per spatial axis by whose multiples the network moves with its input (2^levels)."""

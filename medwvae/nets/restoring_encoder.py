@@ -33,6 +33,8 @@ class RestoringEncoder(WaveletTrunk):
     `WaveletTrunk`.
     """
 
+    SILENT = True
+
     def __init__(
         self,
         channels: int,
@@ -157,9 +159,9 @@ class FineLevel(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = conv(dims, inputs, width)
-        self.first = residuals(dims, width, blocks)
+        self.first = residuals(dims, width, blocks, silent=True)
         self.join = strided(dims, below, width, axes, transposed=True)
-        self.second = residuals(dims, width, blocks)
+        self.second = residuals(dims, width, blocks, silent=True)
         self.head = conv(dims, width, channels, zero=True)
 
     def down(self, x: Tensor, condition: Tensor | None) -> Tensor:

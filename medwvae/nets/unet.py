@@ -23,6 +23,8 @@ class UNet(Restorer):
         How many of `Measurement.conditions` it reads, the first ones.
     neighbours : int
         Slices on either side that it reads.
+    mask : bool
+        Whether it reads which pixels are known.
     features : tuple of six int
         Channels of the five levels and of the last layer, as BasicUNet takes them.
     norm : {"instance", "none"}
@@ -35,15 +37,16 @@ class UNet(Restorer):
         channels: int = 1,
         conditions: int = 0,
         neighbours: int = 0,
+        mask: bool = False,
         dims: int = 2,
         features: tuple[int, int, int, int, int, int] = (16, 32, 64, 96, 128, 16),
         norm: UNetNorm = "none",
     ) -> None:
         super().__init__()
-        self.dims, self.conditions, self.neighbours = dims, conditions, neighbours
+        self.dims, self.conditions, self.neighbours, self.mask = dims, conditions, neighbours, mask
         self.body = BasicUNet(
             spatial_dims=dims,
-            in_channels=channels_read(channels, conditions, neighbours),
+            in_channels=channels_read(channels, conditions, neighbours, mask),
             out_channels=channels,
             features=features,
             norm=NORMS[norm],
@@ -56,7 +59,7 @@ class UNet(Restorer):
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; a U-Net has no penalty."""
         start = measurement.start
-        inputs = pad_to_multiple(measurement.conditioned(self.conditions), MULTIPLE, self.dims)
+        inputs = pad_to_multiple(self.inputs(measurement), MULTIPLE, self.dims)
         correction = crop_to(self.body(inputs), start.shape[2:])
         image = measurement.project(start + correction.float())
         return Estimate(image, image.new_zeros(()))

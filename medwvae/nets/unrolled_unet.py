@@ -29,6 +29,8 @@ class UnrolledUNet(Restorer):
         How many of `Measurement.conditions` every round reads, the first ones.
     neighbours : int
         Slices on either side that every round reads.
+    mask : bool
+        Whether every round reads which pixels are known.
     features : tuple of six int
         Channels of the five levels and of the last layer of a U-Net, as BasicUNet takes them.
     rounds : int
@@ -45,6 +47,7 @@ class UnrolledUNet(Restorer):
         channels: int = 1,
         conditions: int = 0,
         neighbours: int = 0,
+        mask: bool = False,
         dims: int = 2,
         features: tuple[int, int, int, int, int, int] = (12, 24, 36, 48, 64, 12),
         rounds: int = 5,
@@ -52,8 +55,9 @@ class UnrolledUNet(Restorer):
         norm: UNetNorm = "none",
     ) -> None:
         super().__init__()
-        self.dims, self.conditions, self.neighbours, self.rounds = dims, conditions, neighbours, rounds
-        inputs = channels_read(channels, conditions, neighbours)
+        self.dims, self.conditions, self.neighbours, self.mask = dims, conditions, neighbours, mask
+        self.rounds = rounds
+        inputs = channels_read(channels, conditions, neighbours, mask)
         self.bodies = nn.ModuleList(
             BasicUNet(spatial_dims=dims, in_channels=inputs, out_channels=channels, features=features, norm=NORMS[norm])
             for _ in range(1 if shared else rounds)
@@ -72,7 +76,7 @@ class UnrolledUNet(Restorer):
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """See `Restorer.forward`; there is no penalty."""
         x = measurement.start
-        beside = measurement.conditioned(self.conditions)[:, x.shape[1] :]
+        beside = self.inputs(measurement)[:, x.shape[1] :]
         for k in range(self.rounds):
             inputs = pad_to_multiple(torch.cat((x, beside), dim=1), MULTIPLE, self.dims)
             z = x + crop_to(self.bodies[k % len(self.bodies)](inputs), x.shape[2:]).float()

@@ -1,6 +1,6 @@
 """The U-shaped network in the wavelet domain that every Wavelet-VAE shares."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class WaveletTrunk(nn.Module):
         Channels of features at the image's own resolution, which the first level reads.
     """
 
+    SILENT: ClassVar[bool] = False
+    """Whether the residual blocks begin as identities."""
+
     def __init__(
         self,
         channels: int,
@@ -55,10 +58,10 @@ class WaveletTrunk(nn.Module):
         stems, downs, ups, joins = [], [], [], []
         for j, (width, bands) in enumerate(zip(widths, self.bands, strict=True)):
             stems.append(self.stem(j, bands * (channels + beside), above, conditions))
-            downs.append(residuals(dims, width, blocks))
+            downs.append(residuals(dims, width, blocks, silent=self.SILENT))
             if j < self.levels - 1:
                 joins.append(self.join(j))
-                ups.append(residuals(dims, width, blocks))
+                ups.append(residuals(dims, width, blocks, silent=self.SILENT))
             above = width
         self.stems, self.downs = nn.ModuleList(stems), nn.ModuleList(downs)
         self.joins, self.ups = nn.ModuleList(joins), nn.ModuleList(ups)

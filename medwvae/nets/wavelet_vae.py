@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.noise_scale import NoiseKind, NoiseScale
 from medwvae.nets.posterior import Posterior
-from medwvae.nets.restorer import Estimate, Restorer
+from medwvae.nets.restorer import Estimate, Restorer, channels_beside
 from medwvae.nets.restoring_encoder import RestoringEncoder
 from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt
@@ -44,6 +44,8 @@ class WaveletVAE(Restorer):
         Levels along the first axis of volumes with thick slices, fewer than in plane; see `axes_of_levels`.
     neighbours : int
         Slices on either side whose starts the encoder reads (`Measurement.neighbours`), in every round.
+    mask : bool
+        Whether it reads which pixels are known.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class WaveletVAE(Restorer):
         fine: int = 0,
         slice_levels: int | None = None,
         neighbours: int = 0,
+        mask: bool = False,
     ) -> None:
         super().__init__()
-        self.neighbours = neighbours
+        self.neighbours, self.mask = neighbours, mask
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         encoders = 1 if shared else rounds
         self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
@@ -77,7 +80,7 @@ class WaveletVAE(Restorer):
                 dims,
                 conditions,
                 slice_levels=slice_levels,
-                beside=2 * neighbours * channels,
+                beside=channels_beside(channels, neighbours, mask),
                 fine=fine,
             )
             for _ in range(encoders)
@@ -93,11 +96,11 @@ class WaveletVAE(Restorer):
         return tuple(2**own for own in self.per_axis)
 
     def encode(
-        self, x: Tensor, condition: Tensor | None = None, round_index: int = 0, neighbours: Tensor | None = None
+        self, x: Tensor, condition: Tensor | None = None, round_index: int = 0, beside: Tensor | None = None
     ) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
         encoder = self.encoders[round_index % len(self.encoders)]
-        return cast(Coefficients, encoder(self._padded(x, neighbours), condition))
+        return cast(Coefficients, encoder(self._padded(x, beside), condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
         """W⁻¹ c cropped to `shape`."""
@@ -107,7 +110,7 @@ class WaveletVAE(Restorer):
         """Restore a batch; see `Restorer.forward`."""
         x, known = self._until_last(measurement)
         if truth is None:
-            coefficients = self.encode(x, known, self.rounds - 1, measurement.neighbours)
+            coefficients = self.encode(x, known, self.rounds - 1, measurement.beside(mask=self.mask))
             return Estimate(self._answer(measurement, coefficients), x.new_zeros(()), {})
         coefficients, local = self._last(x, known, measurement)
         image = self._answer(measurement, coefficients)
@@ -135,19 +138,19 @@ class WaveletVAE(Restorer):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
         known = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds - 1):
-            x = self._answer(measurement, self.encode(x, known, k, measurement.neighbours))
+            x = self._answer(measurement, self.encode(x, known, k, measurement.beside(mask=self.mask)))
         return x, known
 
     def _last(self, x: Tensor, known: Tensor | None, measurement: Measurement) -> tuple[Coefficients, Coefficients]:
         """Return ĉ of the last round and the factors of its scales, as logarithms."""
         encoder = cast(RestoringEncoder, self.encoders[-1])
-        return encoder.with_scales(self._padded(x, measurement.neighbours), known)
+        return encoder.with_scales(self._padded(x, measurement.beside(mask=self.mask)), known)
 
     def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
         return measurement.project(self.decode(coefficients, tuple(measurement.start.shape[2:])))
 
-    def _padded(self, x: Tensor, neighbours: Tensor | None) -> Tensor:
-        x = x if neighbours is None else torch.cat((x, neighbours), dim=1)
+    def _padded(self, x: Tensor, beside: Tensor | None) -> Tensor:
+        x = x if beside is None else torch.cat((x, beside), dim=1)
         return pad_to_multiple(x, self.alignment(), self.dims)
 
     def scales(self) -> dict[str, float]:

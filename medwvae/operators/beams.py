@@ -70,7 +70,15 @@ class Beam:
 def parallel_beam(
     shape: tuple[int, int], views: int, *, arc: float = 180.0, start: float = 0.0, detectors: int | None = None
 ) -> Beam:
-    """Space views equally over `arc` degrees from `start`; the detector covers the image's diagonal unless told."""
+    """Space views equally over `arc` degrees from `start`; the detector covers the image's diagonal unless told.
+
+    Raises
+    ------
+    ValueError
+        If the views lie neither within half a turn nor on a whole one: some rays would count twice, and some once.
+    """
+    if arc > 180 and arc != 360:
+        raise ValueError(f"parallel views span at most 180 degrees, or 360; not {arc:g}")
     angles = tuple(start + arc * view / views for view in range(views))
     return Beam(shape, angles, detectors or int(np.ceil(np.hypot(*shape))))
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from medwvae.operators.base import Operator
 from medwvae.operators.fourier import FourierSampling
+from medwvae.operators.inpainting import Masking
 
 NoiseLaw = Literal["rician", "gaussian", "poisson"]
 
@@ -60,6 +61,13 @@ class Measurement:
     def kspace(self) -> Tensor | None:
         """The data of a single-coil Cartesian measurement, complex (B, 1, *spatial), zero where not sampled."""
         return self.data if isinstance(self.operator, FourierSampling) else None
+
+    @property
+    def known(self) -> Tensor | None:
+        """Which pixels are known where others are lost, 1 or 0, (B, 1, *spatial); None where nothing is lost."""
+        if not isinstance(self.operator, Masking):
+            return None
+        return self.operator.mask.to(self.start).expand(len(self.start), 1, *self.start.shape[2:])
 
     @property
     def phasor(self) -> Tensor | None:
@@ -127,9 +135,14 @@ class Measurement:
         rows = max(len(sigma), len(reduction))
         return torch.cat([known.expand(rows, *none.shape[1:]) for known in (sigma, reduction)], dim=1)
 
-    def conditioned(self, count: int) -> Tensor:
-        """Return the start image, its neighbours, and the first `count` of the `conditions` as constant channels."""
-        parts = [self.start] if self.neighbours is None else [self.start, self.neighbours]
+    def beside(self, *, mask: bool) -> Tensor | None:
+        """Return the images that networks read beside the start: neighbours and, with `mask`, the `known` pixels."""
+        parts = [part for part in (self.neighbours, self.known if mask else None) if part is not None]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else next(iter(parts), None)
+
+    def conditioned(self, count: int, *, mask: bool = False) -> Tensor:
+        """Return the start, what stands `beside` it, and the first `count` of the `conditions` as constant channels."""
+        parts = [part for part in (self.start, self.beside(mask=mask)) if part is not None]
         if count:
             parts.append(self.conditions()[:, :count].expand(len(self.start), -1, *self.start.shape[2:]))
         return torch.cat(parts, dim=1) if len(parts) > 1 else self.start

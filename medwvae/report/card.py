@@ -21,16 +21,16 @@ from medwvae.report.words import (
     duration,
     family,
     label,
+    mean_of,
     number,
+    of_few,
+    p_value,
     task_label,
     verdict,
 )
 
 FAILURES: Final = 3
 """Worst subjects named per task."""
-
-FEW: Final = 20
-"""Test subjects under which the intervals are known to be too narrow (docs/statistics.md)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def model_card(given: CardInputs) -> Document:
         Section(
             "Results",
             [
-                "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects.",
+                "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects. Difference: "
+                "ours minus the best rival (of a metric that is best near a target, of the distances to it); p: "
+                "two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals.",
                 *(f"{task_label(t['task'])}: {_verdict(t, given)}" for t in tasks.values()),
             ],
             tables=[_results(key, task, study.reference) for key, task in tasks.items()],
@@ -206,20 +208,31 @@ def _results(key: str, task: Mapping[str, Any], reference: str) -> Table:
                 continue
             low, high = own["low"], own["high"]
             rival = block["verdict"]["best_rival"]
-            theirs = block["methods"].get(rival, {}) if rival else {}
+            theirs = block["methods"][rival] if rival else {}
             rows.append(
                 [
                     label(metric, METRIC_LABELS) + (f" ({block['unit']})" if block["unit"] else ""),
                     label(region, REGION_LABELS).removeprefix("in the "),
-                    number(own["mean"], metric),
+                    mean_of(own, metric),
                     "–" if low is None else f"{number(low, metric)} to {number(high, metric)}",
                     number(own["median"], metric),
                     str(own["n"]),
-                    "–" if rival is None else f"{label(rival)}: {number(theirs.get('mean'), metric)}",
+                    "–" if rival is None else f"{label(rival)}: {mean_of(theirs, metric)}",
+                    _difference(theirs, metric),
+                    p_value(theirs.get("p_holm")) or "–",
                 ]
             )
-    head = ["Metric", "Region", "Mean", "95 % interval", "Median", "Subjects", "Best rival"]
+    head = ["Metric", "Region", "Mean", "95 % interval", "Median", "Subjects", "Best rival", "Difference", "p (Holm)"]
     return Table(head, rows, _title(key, task))
+
+
+def _difference(rival: Mapping[str, Any], metric: str) -> str:
+    """Return ours − rival with its interval."""
+    if "difference" not in rival:
+        return "–"
+    low, high = rival["difference_low"], rival["difference_high"]
+    mean, *ends = (number(value, metric, sign=True) for value in (rival["difference"], low, high))
+    return mean if low is None else f"{mean} [{ends[0]} to {ends[1]}]"
 
 
 def _group_table(key: str, task: dict[str, Any]) -> Table:
@@ -255,11 +268,8 @@ def _limits(given: CardInputs) -> Iterator[str]:
     if not tasks:
         yield "No restoration was scored in this run; what its generative models do is in report.html."
         return
-    if subjects < FEW:
-        yield (
-            f"{count(subjects, 'test subject')}: bootstrap intervals of so few are too narrow, and small differences "
-            "cannot be told from chance."
-        )
+    if few := of_few(subjects):
+        yield few
     used = study.manifest[study.manifest["status"] == "ok"]
     yield from _training_limits(study, used)
     if len(sites := _sites(used)) < 2:

@@ -13,7 +13,7 @@ from medwvae.report.inputs import ReportInputs
 from medwvae.report.words import CONTRAST_LABELS, METRIC_LABELS, REGION_LABELS, label, number
 
 _PIXELS: Final = 5_000_000  # of all panels together; with about 0.8 byte a pixel they stay well under 8 MB
-_VOLUME_BYTES: Final = 20_000_000  # of all volumes together, as text in the page
+_LEAST_SIDE: Final = 128  # pixels; below it there are fewer pictures instead
 _PLACES: Final = ("worst", "median", "best")
 
 
@@ -57,7 +57,7 @@ class Ranking:
     table : pandas.DataFrame
         Score by subject and method.
     scores : pandas.Series
-        Score by subject, the worst first.
+        Score by subject, the worst first; who has none is not among them.
     """
 
     by: str
@@ -77,9 +77,9 @@ def ranking(
     by = inputs.reference if inputs.reference in methods else block["best"]
     rows = metrics[(metrics["region"] == region) & (metrics["metric"] == metric)]
     wide = rows.pivot_table(index="subject", columns="method", values="value")
-    if by not in wide:
+    if by not in wide or wide[by].isna().all():
         return None
-    scores = wide[by].sort_values(ascending=block["better"] == "higher")
+    scores = wide[by].dropna().sort_values(ascending=block["better"] == "higher")  # unscored is neither worst nor best
     wide.index, scores.index = wide.index.astype(str), scores.index.astype(str)
     places = {"worst": 0, "median": len(scores) // 2, "best": len(scores) - 1}
     order = dict.fromkeys([places[place] for place in _PLACES] + list(range(len(scores))))
@@ -117,9 +117,9 @@ def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str,
     """Yield what the page says and shows of each pictured subject."""
     if ranked is None or not ranked.cases:
         return
-    shown = ranked.cases[: inputs.figures_per_task]
-    tiles = 2 * (len(shown[0].paths) + 1) * max(1, inputs.figures_per_task) * max(1, len(inputs.volumes))
-    side = int(np.clip((_PIXELS / tiles) ** 0.5, 128, 320))
+    of_one = 2 * (len(ranked.cases[0].paths) + 1) * max(1, len(inputs.volumes))
+    shown = ranked.cases[: min(inputs.figures_per_task, max(1, _PIXELS // (of_one * _LEAST_SIDE**2)))]
+    side = int(np.clip((_PIXELS / (of_one * max(1, len(shown)))) ** 0.5, _LEAST_SIDE, 320))
     for case in shown:
         axis = inputs.slice_axis.get(case.volume, 2)
         yield {
@@ -136,7 +136,7 @@ class Allowance:
     """The text that the volumes of one page may take, shared among its sections: what one saves, the next may use."""
 
     sections: int
-    left: int = _VOLUME_BYTES
+    left: int
 
     def share(self) -> int:
         """Return what the next section may take."""
@@ -148,7 +148,7 @@ class Allowance:
 def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance: Allowance) -> dict[str, Any] | None:
     """Return the worst subject's volume for the interactive viewer; None without one or if none is wanted."""
     share = allowance.share()
-    if not inputs.viewer or ranked is None or not ranked.cases:
+    if share <= 0 or not inputs.viewer or ranked is None or not ranked.cases:
         return None
     case = ranked.cases[0]
     maps = inputs.uncertainties.get(problem, {})

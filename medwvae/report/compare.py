@@ -1,21 +1,25 @@
 """Two or more runs, paired by subject: what changed, how sure that is, and whether it is a regression."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from medwvae.errors import ConfigError, InputError
 from medwvae.metrics.definitions import definition
-from medwvae.report.tables import COLUMNS, SIGNIFICANT
+from medwvae.report.tables import COLUMNS, compared
 from medwvae.report.text import one_line
-from medwvae.report.words import METRIC_LABELS, count, label, number, p_value, task_label
-from medwvae.statistics import holm, paired, worse
+from medwvae.report.words import METRIC_LABELS, count, label, listed, number, p_value, task_label
+from medwvae.statistics import SIGNIFICANT, agree, holm, paired, worse
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+
+MOST_NAMED = 3
+"""Subjects, or things that are missing, that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,24 @@ class Gate:
 
     metric: str
     margin: float
+
+
+@dataclass
+class Left:
+    """What could not be compared, and why; `lost` is what the first run has and a gate therefore cannot see.
+
+    `gated` are the metrics of the gates.
+    """
+
+    gated: Collection[str] = ()
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def add(self, note: str, *, lost: bool = True) -> None:
+        """Keep a note."""
+        self.notes.append(note)
+        if lost:
+            self.lost.append(note)
 
 
 def parse_gate(text: str) -> Gate:
@@ -82,6 +104,7 @@ def compare(
     methods: Sequence[str] = ("wavelet_vae",),
     region: str | None = None,
     gates: Sequence[Gate] = (),
+    allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Compare every later run with the first, subject by subject.
 
@@ -94,6 +117,8 @@ def compare(
     gates
         Conditions on the later runs. A run is worse if a one-sided Wilcoxon test finds it below the first by more than
         the margin (p < .05 after Holm over all that the gates test) and its mean is, too.
+    allow_missing
+        Gates pass over what the first run has and a later one lacks; without it, that is an error.
 
     Returns
     -------
@@ -101,23 +126,26 @@ def compare(
         Ready for JSON. `runs`: names. `region`. `rows`: of each task, metric, method, later run `n`, `baseline_mean`,
         `candidate_mean`, `difference` (candidate − baseline; of distances to the target where a metric has one) with
         `low` and `high`, `median`, `p`, `p_holm` (over later runs and methods of one task and metric), effect sizes,
-        `needed`, `verdict` (better, worse or no difference shown) and `differences` by subject. `gates`: what was
-        tested, and whether it `failed`. `notes`: what could not be compared, and why. `failed`: whether any gate did.
+        `needed`, `verdict` (better, worse, mean and ranks disagree, or no difference shown) and `differences` by
+        subject. `gates`: what was tested, and whether it `failed`. `notes`: what could not be compared, and why.
+        `failed`: whether any gate did.
 
     Raises
     ------
     InputError
-        If there is nothing to compare, or a gate has nothing to test or too few subjects ever to fail.
+        If there is nothing to compare, or a gate has nothing to test, too few subjects ever to fail, or lacks in a
+        later run what the first has: a task, a setting, a method, a subject, a finite value.
     """
     if len(runs) < 2:
         raise InputError("compare needs two result folders or more")
-    first, notes = runs[0], list[str]()
+    first, left = runs[0], Left({gate.metric for gate in gates})
     region = region or _region(first.metrics)
-    rows = [row for other in runs[1:] for row in _pairs(first, other, methods, region, notes)]
+    for method in methods:
+        if method not in set(first.metrics["method"]):
+            left.add(f"{first.name} has no method {one_line(method, 40)}")
+    rows = [row for other in runs[1:] for row in _pairs(first, other, methods, region, left)]
     if not rows:
-        raise InputError(
-            "nothing to compare: " + ("; ".join(notes) or f"no method {', '.join(methods)} scored in the {region}")
-        )
+        raise InputError("nothing to compare: " + "; ".join(dict.fromkeys(left.notes)))
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         families.setdefault((row["task"], row["metric"]), []).append(row)
@@ -125,13 +153,20 @@ def compare(
         for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = adjusted
             row["verdict"] = _verdict(row)
-    tested = _gates(rows, gates, notes)
+    lost = list(dict.fromkeys(left.lost))
+    if gates and lost and not allow_missing:
+        more = f"; and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        raise InputError(
+            f"--fail-if-worse cannot see all of {first.name}: {'; '.join(lost[:MOST_NAMED])}{more}. Complete the later "
+            "run, or give --allow-missing to test what there is"
+        )
+    tested = _gates(rows, gates)
     return {
         "runs": [run.name for run in runs],
         "region": region,
         "rows": rows,
         "gates": tested,
-        "notes": list(dict.fromkeys(notes)),
+        "notes": list(dict.fromkeys(left.notes)),
         "failed": any(gate["failed"] for gate in tested),
     }
 
@@ -141,23 +176,23 @@ def _region(metrics: pd.DataFrame) -> str:
     return "head" if "head" in regions else regions[0]
 
 
-def _pairs(first: Run, other: Run, methods: Sequence[str], region: str, notes: list[str]) -> Iterable[dict[str, Any]]:
+def _pairs(first: Run, other: Run, methods: Sequence[str], region: str, left: Left) -> Iterable[dict[str, Any]]:
     for task in first.metrics["task"].unique():
         ours, theirs = (run.metrics[run.metrics["task"] == task] for run in (first, other))
         if theirs.empty:
-            notes.append(f"{task}: {other.name} has none of it")
+            left.add(f"{one_line(task, 80)}: {other.name} has none of it")
             continue
         for (setting, protocol), block in ours.groupby(["setting", "protocol"], sort=False):
             same = theirs[(theirs["setting"] == setting) & (theirs["protocol"] == protocol)]
             if same.empty:
                 had = " / ".join(one_line(text, 80) for text in theirs[["setting", "protocol"]].iloc[0])
-                notes.append(
-                    f"{task}: {first.name} was degraded or scored as {one_line(setting, 80)} / "
+                left.add(
+                    f"{one_line(task, 80)}: {first.name} was degraded or scored as {one_line(setting, 80)} / "
                     f"{one_line(protocol, 80)}, {other.name} as {had}: not compared"
                 )
                 continue
             for method in methods:
-                yield from _of_method(first, other, block, same, str(task), str(setting), method, region, notes)
+                yield from _of_method(first, other, block, same, str(task), str(setting), method, region, left)
 
 
 def _of_method(
@@ -169,33 +204,52 @@ def _of_method(
     setting: str,
     method: str,
     region: str,
-    notes: list[str],
+    left: Left,
 ) -> Iterable[dict[str, Any]]:
     tables = [t[(t["method"] == method) & (t["region"] == region)] for t in (ours, theirs)]
+    place = f"{one_line(task, 80)}: {one_line(method, 40)}"
     if any(table.empty for table in tables):
-        notes.append(f"{task}: {method} is not in both {first.name} and {other.name} (region: {one_line(region, 40)})")
-        return
-    wide = [t.pivot_table(index="subject", columns="metric", values="value", aggfunc="mean") for t in tables]
-    common = wide[0].index.intersection(wide[1].index)
-    if common.empty:
-        notes.append(
-            f"{task}: {first.name} and {other.name} have no test subject in common (pseudonyms agree only between "
-            "studies that share the key in private/)"
+        # What the first run has not cannot be missing in another.
+        left.add(
+            f"{place} is not in both {first.name} and {other.name} (region: {one_line(region, 40)})",
+            lost=not tables[0].empty,
         )
         return
-    if alone := len(wide[0].index.symmetric_difference(wide[1].index)):
-        notes.append(f"{task}: {count(alone, 'subject')} of only one of {first.name} and {other.name} left out")
-    known = [metric for metric in METRIC_LABELS if metric in wide[0] and metric in wide[1]]
-    for metric in known:
+    tables = [t.assign(compared=compared(t)) for t in tables]
+    wide, judged = (
+        [t.pivot_table(index="subject", columns="metric", values=column, aggfunc="mean") for t in tables]
+        for column in ("value", "compared")
+    )
+    common = wide[0].index.intersection(wide[1].index)
+    if common.empty:
+        left.add(
+            f"{one_line(task, 80)}: {first.name} and {other.name} have no test subject in common (pseudonyms agree "
+            "only between studies that share the key in private/)"
+        )
+        return
+    for run, mine, its in ((other, wide[0], wide[1]), (first, wide[1], wide[0])):
+        if alone := list(mine.index.difference(its.index)):
+            left.add(f"{place}: {run.name} lacks {_subjects(alone)}, left out", lost=run is other)
+    for metric in METRIC_LABELS:
         meaning = definition(metric)
-        if meaning.better == "neither":
+        if metric not in wide[0] or meaning.better == "neither":
             continue
-        both = pd.DataFrame({"first": wide[0].loc[common, metric], "other": wide[1].loc[common, metric]}).dropna()
-        if both.empty or both.abs().to_numpy().max() == math.inf:
-            notes.append(f"{task}: {metric} of {method} is infinite or missing for a subject: not compared")
+        gated = metric in left.gated
+        if metric not in wide[1]:
+            left.add(f"{place}: {other.name} has no {label(metric, METRIC_LABELS)}", lost=gated)
             continue
-        judged = (both - meaning.target).abs() if meaning.better == "nearest" else both
-        result = paired(judged["other"], judged["first"])
+        pairs = pd.DataFrame({"first": wide[0].loc[common, metric], "other": wide[1].loc[common, metric]})
+        if lacking := list(pairs.index[pairs["first"].notna() & pairs["other"].isna()]):
+            said = f"{other.name} has no {label(metric, METRIC_LABELS)} of {_subjects(lacking)}"
+            left.add(f"{place}: {said}, left out", lost=gated)
+        both = pairs.dropna()
+        if infinite := int(both.map(math.isinf).any(axis=1).sum()):
+            said = f"{label(metric, METRIC_LABELS)} is infinite in {infinite} of {count(len(both), 'subject')}"
+            left.add(f"{place}: {said}, not compared", lost=gated)
+        if both.empty or infinite:
+            continue
+        distances = [of.loc[both.index, metric] for of in judged]
+        result = paired(distances[1], distances[0])
         lower = meaning.better != "higher"
         interval = result.difference
         yield {
@@ -220,17 +274,25 @@ def _of_method(
             "rank_biserial": result.rank_biserial,
             "dz": _json(result.dz),
             "needed": result.needed,
-            "differences": {str(s): float(d) for s, d in (judged["other"] - judged["first"]).items()},
+            "differences": {str(s): float(d) for s, d in (distances[1] - distances[0]).items()},
         }
+
+
+def _subjects(names: Sequence[object]) -> str:
+    shown = [one_line(name, 40) for name in names[:MOST_NAMED]]
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return f"{count(len(names), 'subject')} ({listed([*shown, *more])})"
 
 
 def _verdict(row: dict[str, Any]) -> str:
     if row["p_holm"] >= SIGNIFICANT or row["difference"] == 0:
         return "no difference shown"
+    if not agree(row["difference"], row["rank_biserial"]):
+        return "mean and ranks disagree"
     return "better" if (row["difference"] > 0) == (row["better"] == "higher") else "worse"
 
 
-def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate], notes: list[str]) -> list[dict[str, Any]]:
+def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate]) -> list[dict[str, Any]]:
     tested = []
     for gate in gates:
         chosen = [row for row in rows if row["metric"] == gate.metric]
@@ -271,11 +333,19 @@ def words(result: dict[str, Any]) -> list[str]:
         else:
             said.append(f"{name} is not shown to be worse by more than {margin} ({change}, {p_value(gate['p_holm'])}).")
     said.sort(key=lambda sentence: not sentence.startswith("REGRESSION"))
-    counts = {verdict: sum(r["verdict"] == verdict for r in result["rows"]) for verdict in ("better", "worse")}
+    verdicts = [row["verdict"] for row in result["rows"]]
+    unlike = verdicts.count("mean and ranks disagree")
     said.append(
-        f"Of {count(len(result['rows']), 'comparison')}, {counts['better']} better, {counts['worse']} worse, "
-        "the others without a difference that the test could show."
+        f"Of {count(len(verdicts), 'comparison')}, {verdicts.count('better')} better, {verdicts.count('worse')} worse, "
+        + (f"in {unlike} mean and ranks disagree, " if unlike else "")
+        + "the others without a difference that the test could show."
     )
+    families = len({(row["task"], row["metric"]) for row in result["rows"]})
+    if families > 1:
+        said.append(
+            f"p is adjusted within a task and metric, not over all {families} of them: where nothing differs, about 5 "
+            "in 100 show a difference by chance alone."
+        )
     return said
 
 
@@ -310,7 +380,8 @@ def render_text_table(result: dict[str, Any]) -> "Group":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"Compared with {result['runs'][0]}, region: {result['region']}"), title_justify="left")
+    title = f"Compared with {result['runs'][0]}, region: {one_line(result['region'], 40)}"
+    table = Table(title=Text(title), title_justify="left")
     shown = {
         "task": "Task", "method": "Method", "metric": "Metric", "candidate": "Run", "n": "n", "baseline_mean": "before",
         "candidate_mean": "after", "difference": "difference", "interval": "95 %", "p": "Holm p", "verdict": "Verdict",

@@ -12,7 +12,7 @@ from medwvae.files import atomic
 from medwvae.report import compare
 from medwvae.report.figures import STYLE, VARIABLES, plain, svg
 from medwvae.report.tables import MAIN_METRICS
-from medwvae.report.text import environment
+from medwvae.report.text import environment, one_line
 from medwvae.report.words import METRIC_LABELS, label, task_label
 
 PRINT: Final = {
@@ -68,13 +68,12 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
                     axis.plot([row["low"], row["high"]], [height, height], color=colours["ink"], linewidth=2)
                 axis.plot(row["difference"], height, "D", color=colours["ink"], markersize=5)
             axis.axvline(0, color=colours["muted"], linewidth=0.8)
-            axis.set_yticks(
-                range(len(of_panel)), [plain(f"{row['candidate']}\n{label(row['method'])}") for row in of_panel]
-            )
+            names = [plain(f"{row['candidate']}\n{one_line(label(row['method']), 40)}") for row in of_panel]
+            axis.set_yticks(range(len(of_panel)), names)
             axis.set_ylim(len(of_panel) - 0.5, -0.5)
             unit = f" ({of_panel[0]['unit']})" if of_panel[0]["unit"] else ""
             better = "right" if of_panel[0]["better"] == "higher" else "left"
-            axis.set_title(plain(task_label(task)))
+            axis.set_title(plain(one_line(task_label(task), 40)))
             axis.set_xlabel(f"{label(metric, METRIC_LABELS)}{unit}: difference, better to the {better}")
             axis.grid(axis="x")
         for axis in axes[len(panels) :]:

@@ -1,13 +1,14 @@
 """What failed, in words: the worst case of each task, worse than the input, volumes that are missing, refusals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medwvae.metrics.definitions import definition
 from medwvae.report.cases import Ranking
 from medwvae.report.inputs import ReportInputs
+from medwvae.report.tables import MAIN_METRICS
 from medwvae.report.text import one_line
-from medwvae.report.words import METRIC_LABELS, REGION_LABELS, count, label, listed, number
+from medwvae.report.words import METRIC_LABELS, REGION_LABELS, count, label, listed, number, task_label
 
 _NAMED = 3
 
@@ -37,7 +38,19 @@ def of_study(inputs: ReportInputs) -> list[str]:
     scored = set(inputs.metrics["subject"].astype(str))
     if scored and (silent := sorted(tested - scored)):
         sentences.append(f"{_subjects(silent)} of the test part {'has' if len(silent) == 1 else 'have'} no score.")
-    return sentences
+    return sentences + list(_unscored(inputs, tested & scored))
+
+
+def _unscored(inputs: ReportInputs, tested: set[str]) -> Iterator[str]:
+    """Yield of each task and main metric which of these subjects lack a score by one of its methods."""
+    main = inputs.metrics[inputs.metrics["metric"].isin(MAIN_METRICS)].dropna(subset=["value"])
+    for (task, metric), rows in main.groupby(["task", "metric"], sort=False):
+        methods = rows.groupby(["setting", "protocol", "region", "method"], sort=False)["subject"]
+        lacking = sorted(set().union(*(tested - set(of.astype(str)) for _, of in methods)))
+        if lacking:
+            name = f"{task_label(str(task))}, {label(str(metric), METRIC_LABELS)}"
+            lack = "lacks" if len(lacking) == 1 else "lack"
+            yield f"{one_line(name)}: {_subjects(lacking)} of the test part {lack} the score of a method."
 
 
 def _worst(task: Mapping[str, Any], ranked: Ranking) -> str:

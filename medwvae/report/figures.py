@@ -4,6 +4,7 @@ import html
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,9 @@ VALIDATED = {"val_psnr": "PSNR", "val_held": "ratio of held-out data to error"}
 _SPARE = ("third", "fourth", "classical", "input")
 _LEVELS = ("ours", "network", "second", "third", "fourth")
 DASHES = ("-", "--", ":", "-.")
+MARKERS = "osD^vP"
+_ORIENTATIONS = ("-", "--", ":", "-.", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 4)))
+"""A line for each of the seven details of a level in 3D."""
 STYLE = {
     "svg.fonttype": "none",
     "figure.facecolor": "none",
@@ -130,13 +134,21 @@ def training_curves(title: str, histories: Mapping[str, pd.DataFrame]) -> str | 
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axis = figure.subplots()
         spare, ends, measure = iter(_SPARE), [], "val_psnr"
-        for network, history in histories.items():
+        for nth, (network, history) in enumerate(histories.items()):
             measure = next((name for name in VALIDATED if name in history), measure)
             points = history.dropna(subset=[measure])
             if points.empty:
                 continue
             colour = VARIABLES[_NETWORK_COLOURS.get(network) or next(spare, "classical")]
-            axis.plot(points["seconds"], points[measure], "o-", color=colour, markersize=3, label=plain(label(network)))
+            axis.plot(
+                points["seconds"],
+                points[measure],
+                color=colour,
+                linestyle=DASHES[nth % len(DASHES)],
+                marker=MARKERS[nth % len(MARKERS)],
+                markersize=3.5,
+                label=plain(label(network)),
+            )
             ends.append(f"{label(network)} {points[measure].iloc[-1]:.2f} dB after {points['seconds'].iloc[-1]:.0f} s")
         if not ends:
             return None
@@ -158,7 +170,7 @@ def noise_scales(title: str, history: pd.DataFrame) -> str | None:
         return None
     subbands = [band for band in bands if _SUBBAND.fullmatch(band)]
     levels = sorted({_level(band) for band in subbands}, reverse=True)
-    letters = sorted({band.rstrip("0123456789") for band in subbands})
+    details = sorted({name for band in subbands if "d" in (name := band.rstrip("0123456789"))})
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.0), layout="constrained")
         axis = figure.subplots()
@@ -166,7 +178,7 @@ def noise_scales(title: str, history: pd.DataFrame) -> str | None:
             shown = history.dropna(subset=[f"s/{band}"])
             orientation = band.rstrip("0123456789")
             smooth = band not in subbands or "d" not in orientation
-            line = "-" if smooth else DASHES[letters.index(orientation) % len(DASHES) - 1]
+            line = "-" if smooth else _ORIENTATIONS[details.index(orientation) % len(_ORIENTATIONS)]
             axis.plot(
                 shown["step"],
                 shown[f"s/{band}"],
@@ -202,7 +214,8 @@ def svg(figure: Figure, alt: str) -> str:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     # The alt text is part of the salt: two figures in one page must not share the ids of their clip paths.
-    with matplotlib.rc_context({"svg.hashsalt": alt}):
+    with matplotlib.rc_context({"svg.hashsalt": alt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # text stays text: the reader's fonts have what Matplotlib's lack
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

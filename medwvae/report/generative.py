@@ -42,7 +42,6 @@ KINDS = {
 }
 WHAT = {"slices": "slices that show the head", "volumes": "whole volumes"}
 SETS = {"cifar10": "CIFAR-10", "celeba_hq": "a folder of photographs", "mnist": "MNIST"}
-_MARKERS = "osD^vP"
 _PIXELS = 3_000_000  # of all sample grids together
 _NEIGHBOURS = 8
 _WINDOW = (0.0, 1.2)  # network units: the reference intensity of the head is 1
@@ -239,7 +238,7 @@ def _against_rate(rows: list[dict[str, Any]], where: str, unit: str) -> str | No
                 yerr=(below, above),
                 color=VARIABLES[_COLOURS.get(kind, "input")],
                 linestyle=figures.DASHES[nth % len(figures.DASHES)],
-                marker=_MARKERS[nth % len(_MARKERS)],
+                marker=figures.MARKERS[nth % len(figures.MARKERS)],
                 markersize=4,
                 linewidth=1.4,
                 elinewidth=0.8,

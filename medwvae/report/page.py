@@ -13,7 +13,7 @@ from medwvae.report import cases, failures, figures, panels
 from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
 from medwvae.report.generative import about_models, generative_section
 from medwvae.report.inputs import ReportInputs
-from medwvae.report.tables import effect_rows, main_and_more, result_rows, subgroup_cells, summary
+from medwvae.report.tables import effect_rows, main_and_more, nearest, result_rows, subgroup_cells, summary
 from medwvae.report.text import environment, one_line
 from medwvae.report.uncertainty import interval_section
 from medwvae.report.uses import uses_section
@@ -26,6 +26,8 @@ from medwvae.report.words import (
     family,
     label,
     number,
+    of_few,
+    p_value,
     task_label,
     verdict,
 )
@@ -34,6 +36,9 @@ __all__ = ["ReportInputs", "build", "summary"]
 
 INTERVAL_SIDE = 320
 """Pixels of the longer side of a picture of intervals."""
+
+MOST_BYTES = 24_000_000
+"""Of a page with its volumes, which get what text and pictures leave; under 25 MB it opens at once."""
 
 
 def build(inputs: ReportInputs) -> str:
@@ -47,10 +52,10 @@ def build(inputs: ReportInputs) -> str:
     result = summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     templates = environment()
     templates.filters.update(duration=duration, task_label=task_label)
-    allowance = cases.Allowance(len(result["tasks"]))
-    tasks = [_task(inputs, key, task, result, allowance) for key, task in result["tasks"].items()]
-    return str(
-        templates.get_template("template.html").render(
+    tasks = [_task(inputs, key, task, result) for key, task in result["tasks"].items()]
+
+    def page() -> str:
+        return templates.get_template("template.html").render(
             title=inputs.title,
             run=inputs.run,
             about=_about(inputs, result),
@@ -74,8 +79,14 @@ def build(inputs: ReportInputs) -> str:
             metric_labels=METRIC_LABELS,
             region_labels=REGION_LABELS,
             kind_labels=KIND_LABELS,
+            pseudonymous=_pseudonymous(inputs),
         )
-    )
+
+    html = page()
+    allowance = cases.Allowance(len(tasks), MOST_BYTES - len(html.encode()))
+    for task in tasks:
+        task["viewer"] = cases.viewer(inputs, task["problem"], task["ranked"], allowance)
+    return page() if any(task["viewer"] for task in tasks) else html
 
 
 def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
@@ -133,9 +144,8 @@ def _families(tasks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return families
 
 
-def _task(
-    inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any], allowance: cases.Allowance
-) -> dict[str, Any]:
+def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a section shows, but for its viewer."""
     metrics = inputs.metrics
     task, more = main_and_more(whole)
     more = _without_intervals(more)
@@ -159,6 +169,7 @@ def _task(
     tests = [entry for entry in block["methods"].values() if "p_holm" in entry]
     return {
         "id": "".join(letter if letter.isalnum() else "-" for letter in key),
+        "problem": task["task"],
         "name": task_label(task["task"]),
         "family": task_label(name),
         "short": task["task"].partition("-")[2],
@@ -167,6 +178,8 @@ def _task(
         "protocol": task["protocol"],
         "protocol_words": inputs.protocols.get(task["protocol"], ""),
         "subjects": task["subjects"],
+        "few": of_few(task["subjects"]),
+        "nearest": any(nearest(metric) for part in (task, more) for of in part["regions"].values() for metric in of),
         # A word joiner behind the hyphen keeps "U-Net" on one line.
         "verdict": verdict(task, result["reference"], region, metric).replace("U-Net", "U-\u2060Net"),
         "outcome": block["verdict"]["outcome"],
@@ -180,11 +193,13 @@ def _task(
         "definitions": [definition(m) for m in dict.fromkeys(m for of in whole["regions"].values() for m in of)],
         "notes": sorted({f"{label(m)}: {e['note']}" for m, e in block["methods"].items() if e["note"]}),
         "floor": min((entry["p_holm_smallest"] for entry in tests), default=None),
+        "every": p_value(block["verdict"].get("p_every")),
         "rivals": len(tests),
         "region": label(region, REGION_LABELS),
         "strips": figures.strips(title, mine, task, region, shown),
         "panels": list(cases.pictures(inputs, ranked)),
-        "viewer": cases.viewer(inputs, task["task"], ranked, allowance),
+        "ranked": ranked,
+        "viewer": None,
         "failed": failures.of_task(inputs, task, ranked),
         "intervals": list(_intervals(inputs, whole, mine, ranked, title)),
         "curves": figures.training_curves(title, histories),
@@ -287,6 +302,16 @@ def _configuration(inputs: ReportInputs) -> str:
     """Return the study's configuration as the file that would run it again; '' if it is not known."""
     found = inputs.provenance.get("configuration")
     return yaml.safe_dump(found, sort_keys=False, allow_unicode=True) if isinstance(found, dict) else ""
+
+
+def _pseudonymous(inputs: ReportInputs) -> bool:
+    """Return whether subjects go by pseudonyms, which only the study's own key makes again."""
+    found = inputs.provenance.get("configuration")
+    if not isinstance(found, Mapping) or not len(inputs.manifest):
+        return False
+    ingest = found.get("ingest")
+    # A phantom is no patient.
+    return bool(found.get("input")) and isinstance(ingest, Mapping) and ingest.get("subjects") == "pseudonym"
 
 
 def _revision(inputs: ReportInputs) -> str:

@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from medwvae.errors import InputError
-from medwvae.metrics.definitions import Definition, definition
+from medwvae.metrics.definitions import definition
 from medwvae.names import TASKS
+from medwvae.report.text import one_line
 from medwvae.report.words import (
     CONTRAST_LABELS,
     KIND_LABELS,
     METHOD_LABELS,
     METRIC_LABELS,
     family,
+    infinite,
     label,
+    mean_of,
     number,
     p_value,
     task_label,
     verdict,
 )
-from medwvae.statistics import groups, holm, mean_interval, paired, subgroup_rows
+from medwvae.statistics import SIGNIFICANT, agree, groups, holm, mean_interval, paired, subgroup_rows
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,7 +33,6 @@ KINDS = ("input", "classical", "network", "ours")
 RIVALS = ("classical", "network")
 MAIN_METRICS = ("psnr", "ssim", "nmse")
 """In the main table; all others follow in a table of their own."""
-SIGNIFICANT = 0.05
 
 
 def summary(
@@ -56,9 +58,10 @@ def summary(
     -------
     dict
         `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `median`, `low`, `high`, `n`,
-        `note`, and against ours `difference` = ours − method with `difference_low`/`_high`, `p`, `p_holm`, the effect
-        sizes `rank_biserial` and `dz`, and `needed` subjects) and `verdict`. Where a metric is best near a target, the
-        difference is that of the distances to it. `tasks[key]["subgroups"]`: rows of `statistics.subgroup_rows`.
+        `infinite`: in how many subjects, `note`, and against ours `difference` = ours − method with
+        `difference_low`/`_high`, `p`, `p_holm`, the effect sizes `rank_biserial` and `dz`, and `needed` subjects) and
+        `verdict`. Where a metric is best near a target, the difference is that of the distances to it.
+        `tasks[key]["subgroups"]`: rows of `statistics.subgroup_rows`.
         The key is the id in the column `task`, longer only where that was run in several ways or protocols: those are
         never averaged.
 
@@ -86,11 +89,15 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
     kinds = {str(method): str(kind) for method, kind in zip(rows["method"], rows["kind"], strict=True)}
     regions: dict[str, dict[str, Any]] = {}
     for (region, metric), block in rows.groupby(["region", "metric"], sort=False):
-        wide = block.pivot_table(index="subject", columns="method", values="value", aggfunc="mean", sort=True)
+        block = block.assign(compared=compared(block))
+        wide, judged = (
+            block.pivot_table(index="subject", columns="method", values=column, aggfunc="mean", sort=True)
+            for column in ("value", "compared")
+        )
         unit = str(block["unit"].iloc[0]) if block["unit"].notna().any() else ""
         # "dB" and the like; a unit of "1" says that there is none.
         shown = "" if unit in ("1", "nan") else unit
-        regions.setdefault(str(region), {})[str(metric)] = _block(wide, kinds, str(metric), shown, reference)
+        regions.setdefault(str(region), {})[str(metric)] = _block(wide, judged, kinds, str(metric), shown, reference)
     regions = {name: regions[name] for name in sorted(regions, key=lambda name: (name != "head", name))}
     wanted = list(METRIC_LABELS)
     for name, blocks in regions.items():
@@ -106,9 +113,11 @@ def _task(task: str, setting: str, protocol: str, rows: pd.DataFrame, reference:
     }
 
 
-def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str) -> dict[str, Any]:
+def _block(
+    wide: pd.DataFrame, judged: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, reference: str
+) -> dict[str, Any]:
     meaning = definition(metric)
-    lower, judged = meaning.better != "higher", _judged(wide, meaning)
+    lower = meaning.better != "higher"
     methods: dict[str, dict[str, Any]] = {}
     for method in sorted(map(str, wide.columns), key=lambda name: (KINDS.index(kinds[name]), name)):
         interval = mean_interval(wide[method].dropna())
@@ -119,8 +128,11 @@ def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, re
             "low": _json(interval.low),
             "high": _json(interval.high),
             "n": interval.n,
+            "infinite": int(wide[method].map(math.isinf).sum()),
             "note": interval.note,
         }
+        if exact := infinite(methods[method]):
+            methods[method]["note"] = f"{exact}: no interval"
     tested = []
     if reference in methods and meaning.better != "neither":
         for method, entry in methods.items():
@@ -151,9 +163,21 @@ def _block(wide: pd.DataFrame, kinds: dict[str, str], metric: str, unit: str, re
     }
 
 
-def _judged(wide: pd.DataFrame, meaning: Definition) -> pd.DataFrame:
-    """Return the values that methods are compared by: as they are, or how far they lie from the target."""
-    return (wide - meaning.target).abs() if meaning.better == "nearest" else wide
+def compared(rows: pd.DataFrame) -> pd.Series:
+    """Return what methods are compared by: the values, or how far they lie from the target of a metric that has one.
+
+    The distances are those of `evaluate.by_subject`, where the rows have them: of each volume by itself.
+    """
+    targets = rows["metric"].map({m: definition(m).target for m in rows["metric"].unique() if nearest(m)}).astype(float)
+    far = (rows["value"] - targets).abs()
+    if "distance" in rows:
+        far = rows["distance"].astype(float).fillna(far)
+    return far.where(targets.notna(), rows["value"])
+
+
+def nearest(metric: str) -> bool:
+    """Return whether a metric is compared by its distance from a target."""
+    return definition(metric).better == "nearest"
 
 
 def _subgroups(
@@ -168,7 +192,7 @@ def _subgroups(
     for metric, block in blocks.items():
         if metric in MAIN_METRICS:
             of_metric = rows[(rows["region"] == region) & (rows["metric"] == metric)]
-            rival = block["verdict"]["best_rival"]
+            rival = block["verdict"]["best_rival"] if "difference" in block["verdict"] else None
             for row in subgroup_rows(of_metric, members, method=reference, rival=rival):
                 found.append({"region": region, "metric": metric, "rival": rival, **row})
     return found
@@ -187,8 +211,10 @@ def _verdict(
     found["beats_input"] = all(gain != 0 and (gain < 0) == lower for gain in gains) if gains else None
     if reference not in methods:
         return {"outcome": "absent", **found}
-    if rival is None or "difference" not in methods[rival]:
+    if rival is None:
         return {"outcome": "alone", **found}
+    if "p" not in methods[rival]:  # a value is infinite, or no subject is common
+        return {"outcome": "not comparable", **found}
     if classical is not None and "difference" in methods[classical]:
         found["beats_every_classical"] = all(
             (entry["difference"] < 0) == lower and entry["difference"] != 0
@@ -196,8 +222,9 @@ def _verdict(
             if entry["kind"] == "classical" and "difference" in entry
         )
     entry = methods[rival]
-    better = (entry["difference"] < 0) == lower
-    sure = entry["p_holm"] < SIGNIFICANT
+    better, every = (entry["difference"] < 0) == lower, _ahead_of_every(methods, lower)
+    agreed = agree(entry["difference"], entry["rank_biserial"])
+    sure = agreed and (entry["p_holm"] < SIGNIFICANT or (every is not None and every < SIGNIFICANT))
     outcome = ("won" if sure else "ahead") if better else ("lost" if sure else "behind")
     return {
         "outcome": "level" if entry["difference"] == 0 else outcome,
@@ -205,9 +232,12 @@ def _verdict(
         "difference": entry["difference"],
         "low": entry["difference_low"],
         "high": entry["difference_high"],
+        "agree": agreed,
+        "rank_biserial": entry["rank_biserial"],
         "p": entry["p"],
         "p_holm": entry["p_holm"],
         "p_holm_smallest": entry["p_holm_smallest"],
+        "p_every": every,
         "comparisons": comparisons,
         "n": entry["pairs"],
         "ahead": entry["ahead"],
@@ -215,10 +245,27 @@ def _verdict(
     }
 
 
+def _ahead_of_every(methods: dict[str, dict[str, Any]], lower: bool) -> float | None:
+    """Return the p of being ahead of all rivals at once: the largest of the single tests.
+
+    None where one is not behind, or was not tested.
+
+    That claim is false as soon as it is false of one rival, so each test at 5 % keeps it at 5 %, and nothing is to be
+    adjusted (intersection-union test, Berger 1982, Technometrics 24, 295-300). Claims about one rival take Holm's p.
+    """
+    rivals = [entry for entry in methods.values() if entry["kind"] in RIVALS]
+    if not rivals or any("p" not in entry for entry in rivals):
+        return None
+    ahead = all(
+        agree(entry["difference"], entry["rank_biserial"]) and (entry["difference"] < 0) == lower for entry in rivals
+    )
+    return max(entry["p"] for entry in rivals) if ahead else None
+
+
 def _best(
     methods: dict[str, dict[str, Any]], means: dict[str, float], kinds: tuple[str, ...], lower: bool
 ) -> str | None:
-    candidates = {m: v for m, v in means.items() if methods[m]["kind"] in kinds and math.isfinite(v)}
+    candidates = {m: v for m, v in means.items() if methods[m]["kind"] in kinds and not math.isnan(v)}
     return (min if lower else max)(candidates, key=candidates.__getitem__) if candidates else None
 
 
@@ -254,8 +301,9 @@ def result_rows(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _rank(task: dict[str, Any], method: str) -> tuple[int, float]:
     block = next(iter(next(iter(task["regions"].values())).values()))
-    mean = block["methods"].get(method, {}).get("mean")
-    worth = 0.0 if mean is None else (mean if block["better"] == "higher" else -mean)
+    entry = block["methods"].get(method, {})
+    mean = math.inf if entry.get("infinite") else entry.get("mean") or 0.0
+    worth = mean if block["better"] == "higher" else -mean
     return KINDS.index(task["kinds"][method]), worth
 
 
@@ -314,10 +362,9 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
 def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, Any]:
     if entry is None:
         return {"mean": "–", "median": "", "interval": "", "p": "", "best": False, "note": "not measured"}
-    infinite = entry["mean"] is None
     interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
     return {
-        "mean": "exact" if infinite else number(entry["mean"], metric),
+        "mean": mean_of(entry, metric),
         "median": "" if entry.get("median") is None else number(entry["median"], metric),
         "interval": interval,
         "p": p_value(entry.get("p_holm")),
@@ -339,14 +386,14 @@ def render_text_table(result: dict[str, Any]) -> "Group":
         region, blocks = next(iter(task["regions"].items()))
         # Text, not str: rich would read square brackets in a setting as markup.
         title = f"{task_label(key)} · {task['setting']} · {task['subjects']} test subjects · {task['protocol']}"
-        table = Table(title=Text(title), title_justify="left")
+        table = Table(title=Text(one_line(title)), title_justify="left")
         table.add_column("Method")
         names = [(r, m) for r, of_region in task["regions"].items() for m in of_region]
         for r, metric in names:
             table.add_column(Text(f"{label(metric, METRIC_LABELS)}\n{r}"), justify="right")
         table.add_column("Holm p", justify="right")
         for row in result_rows(task):
-            name = Text(label(row["method"], METHOD_LABELS), style="bold" if row["kind"] == "ours" else "")
+            name = Text(one_line(label(row["method"], METHOD_LABELS)), style="bold" if row["kind"] == "ours" else "")
             cells = [Text(cell["mean"], style="bold" if cell["best"] else "") for cell in row["cells"]]
             table.add_row(name, *cells, row["cells"][0]["p"].removeprefix("p ").removeprefix("= "))
         parts += [table, Text(verdict(task, result["reference"], region, next(iter(blocks))) + "\n")]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medwvae.metrics.definitions import DEFINITIONS, definition
+from medwvae.statistics import FEW, SIGNIFICANT
 
 TASK_LABELS = {
     "superres": "Super-resolution",
@@ -85,6 +86,28 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
 
 
+def infinite(entry: Mapping[str, Any]) -> str:
+    """Return 'exact (infinite) in 2 of 8 subjects' of a method's entry in the summary; '' if no value is."""
+    return f"exact (infinite) in {entry['infinite']} of {count(entry['n'], 'subject')}" if entry["infinite"] else ""
+
+
+def mean_of(entry: Mapping[str, Any], metric: str) -> str:
+    """Return a method's mean as text; 'exact' only if every subject's value is infinite."""
+    if not entry["infinite"]:
+        return number(entry["mean"], metric)
+    return "exact" if entry["infinite"] == entry["n"] else number(math.inf, metric)
+
+
+def of_few(subjects: int) -> str:
+    """Return what intervals over so few subjects are worth; '' if there are enough."""
+    if not 0 < subjects < FEW:
+        return ""
+    return (
+        f"{count(subjects, 'test subject')}: bootstrap intervals of so few are too narrow (a 95 % interval holds the "
+        "true mean less often than in 95 of 100 studies), and small differences cannot be told from chance."
+    )
+
+
 def listed(names: Sequence[str]) -> str:
     """Return 'a', 'a and b', 'a, b and c'."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -118,12 +141,19 @@ def verdict(task: Mapping[str, Any], reference: str, region: str, metric: str) -
         best = outcome["best_rival"]
         if best is None:
             return f"{label(reference)} was not run, nor was any rival."
-        value = f"{number(methods[best]['mean'], metric)}{unit} {name}"
+        value = f"{mean_of(methods[best], metric)}{unit} {name}"
         return f"{label(reference)} was not run. The best method was {label(best)} with {value}."
     ours = methods[reference]
     value = f"{number(ours['mean'], metric)}{unit} {name} {label(region, REGION_LABELS)}"
     sentences = [f"{label(reference)} reached {value}{_interval(ours['low'], ours['high'], metric)}."]
-    if outcome["outcome"] == "alone":
+    if exact := infinite(ours):
+        sentences = [f"{label(reference)} is {exact}: {name} {label(region, REGION_LABELS)} has no mean."]
+    if outcome["outcome"] == "not comparable":
+        rival = outcome["best_rival"]
+        theirs = f"{label(rival)} is {infinite(methods[rival])}" if methods[rival]["infinite"] else ""
+        why = theirs or ("" if exact else "the two have no subject in common")
+        sentences.append(f"It is not comparable with {label(rival)}{': ' * bool(why)}{why}.")
+    elif outcome["outcome"] == "alone":
         sentences.append("There is no rival to compare it with.")
     else:
         sentences += [_comparison(outcome, unit, metric), _certainty(outcome)]
@@ -134,11 +164,10 @@ def verdict(task: Mapping[str, Any], reference: str, region: str, metric: str) -
 
 def _comparison(outcome: Mapping[str, Any], unit: str, metric: str) -> str:
     rival, n, ahead, behind = (outcome[key] for key in ("best_rival", "n", "ahead", "behind"))
-    bounds = sorted(abs(x) for x in (outcome["low"], outcome["high"]) if x is not None)
-    by = f"{number(abs(outcome['difference']), metric)}{unit}"
-    if bounds:
-        crosses = outcome["low"] <= 0 <= outcome["high"]
-        by += _interval(-bounds[0] if crosses else bounds[0], bounds[1], metric)
+    low, high = outcome["low"], outcome["high"]
+    if outcome["difference"] < 0 and low is not None:
+        low, high = 0.0 - high, 0.0 - low  # as the difference itself: by how much one is ahead of the other
+    by = f"{number(abs(outcome['difference']), metric)}{unit}{_interval(low, high, metric)}"
     sentence = {
         "won": f"It beats the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
         "ahead": f"It is ahead of the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
@@ -154,10 +183,18 @@ def _comparison(outcome: Mapping[str, Any], unit: str, metric: str) -> str:
 
 def _certainty(outcome: Mapping[str, Any]) -> str:
     p, floor = p_value(outcome["p_holm"]), outcome["p_holm_smallest"]
-    if outcome["outcome"] in ("won", "lost"):
+    differing, subjects = outcome["ahead"] + outcome["behind"], count(outcome["n"], "subject")
+    of_them = subjects if differing == outcome["n"] else f"a difference in {differing} of {subjects}"
+    number_of = f"{of_them} and {count(outcome['comparisons'], 'rival')}"
+    if outcome["difference"] != 0 and not outcome["agree"] and outcome["p_holm"] < SIGNIFICANT:
+        ranks = f"{outcome['rank_biserial']:+.2f}".replace("-", "−")
+        return f"But mean and ranks disagree (rank-biserial {ranks}, {p} after Holm): a few subjects make the mean."
+    if outcome["outcome"] in ("won", "lost") and outcome["p_holm"] < SIGNIFICANT:
         return f"The difference is unlikely to be chance ({p} after Holm)."
-    if floor >= 0.05:
-        number_of = f"{count(outcome['n'], 'subject')} and {count(outcome['comparisons'], 'rival')}"
+    if outcome["outcome"] == "won":
+        every = f"That it is ahead of all {count(outcome['comparisons'], 'rival')} is unlikely to be chance"
+        return f"{every} ({p_value(outcome['p_every'])}, the largest of the single tests; {p} after Holm)."
+    if floor >= SIGNIFICANT:
         return f"This proves nothing yet ({p}): with {number_of} the test cannot give a p below {_fraction(floor)}."
     return f"The difference may be chance ({p} after Holm)."
 

@@ -21,6 +21,7 @@ def compare(
     methods: Sequence[str],
     region: str | None,
     fail_if_worse: Sequence[str],
+    allow_missing: bool,
     json_file: Path | None,
     out: Sequence[Path],
 ) -> bool:
@@ -42,7 +43,7 @@ def compare(
 
     gates = [comparison.parse_gate(text) for text in fail_if_worse]
     runs = comparison.named([_read(table, place) for place, table in enumerate(tables, start=1)])
-    result = comparison.compare(runs, methods=methods, region=region, gates=gates)
+    result = comparison.compare(runs, methods=methods, region=region, gates=gates, allow_missing=allow_missing)
     Console().print(comparison.render_text_table(result))
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")

@@ -249,9 +249,12 @@ def _uses_inputs(config: Config) -> Any:
 
 
 def _without_paths(config: Config) -> dict[str, Any]:
-    """Return the configuration with the user's own paths blanked: they can hold names, and a report travels."""
-    blank = dict.fromkeys([*config.own_paths, "results"], "(a path of the user's)")
-    return config.with_paths(blank).model_dump(mode="json")
+    """Return the configuration with the user's own paths blanked: they can hold names, and a report travels.
+
+    The folder of results is left out: its default serves as well.
+    """
+    blank = dict.fromkeys(config.own_paths, "(a path of the user's)")
+    return config.with_paths(blank).model_dump(mode="json", exclude={"results"})
 
 
 def _durations(root: Path) -> dict[str, float]:

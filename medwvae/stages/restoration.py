@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -37,10 +38,13 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
     from medwvae import build
     from medwvae import restore as restoration
     from medwvae.data.loaders import load_cases
+    from medwvae.load import Load
+    from medwvae.train import device_for
 
     torch.set_num_threads(threads)
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test")
+    on_cards = method in (*NETWORKS, ZERO_SHOT)
     degrade = build.degradation(config, problem.id)
     run, spread, record = _method(config, problem, method, max_memory or config.restore.max_memory)
     calibration = None if spread is None else _calibrated(config, problem, spread, degrade, record)
@@ -56,6 +60,7 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
             folder=paths.restored(root, problem.id, method),
             record=record,
             advance=advance,
+            load=Load(torch.device(device_for(config.train.accelerator))) if on_cards else None,
             spread=spread,
             calibration=calibration,
             unsupported=config.restore.unsupported,
@@ -119,7 +124,7 @@ def _method(
     from medwvae.baselines import classical
     from medwvae.inference.memory import parse_size
     from medwvae.self_supervision import blended
-    from medwvae.train import best_precision, device_for
+    from medwvae.train import device_for
 
     ceiling = None if max_memory is None else parse_size(max_memory)
     record = restoration.Record(kind=methods_of(config, problem.id)[name])
@@ -128,13 +133,11 @@ def _method(
     if name in NETWORKS:
         model, meta = trained(config, problem.task, name)
         record.details = {key: meta[key] for key in TRAINING}
-        device, precision = device_for(config.train.accelerator), meta["precision"]
-        if device == "cpu" and precision != "32-true":  # trained on a card, restored where there is none
-            precision = best_precision("cpu")
+        device = device_for(config.train.accelerator)
         how: dict[str, Any] = {
             "self_ensemble": config.restore.self_ensemble,
             "batch": config.restore.batch,
-            "precision": precision,
+            "precision": _precision(device, meta),
             "device": device,
             "max_memory": ceiling,
         }
@@ -156,6 +159,7 @@ def _zero_shot(config: Config, problem: Problem, record: "Record") -> "Classical
 
     from medwvae import checkpoint
     from medwvae.latents.coefficients import wavelet_vae
+    from medwvae.restore import autocast_type
     from medwvae.stages.generation import trained_model
     from medwvae.train import device_for
     from medwvae.zero_shot import zero_shot
@@ -165,7 +169,17 @@ def _zero_shot(config: Config, problem: Problem, record: "Record") -> "Classical
     meta = checkpoint.load(paths.generative_model(study.root, name))["meta"]
     record.details = {"model": name, **{key: meta[key] for key in TRAINING}}
     device = device_for(config.train.accelerator)
-    return zero_shot(model.to(torch.device(device)), problem.task, batch=config.restore.batch)
+    mixed = autocast_type(_precision(device, meta))
+    return zero_shot(model.to(torch.device(device)), problem.task, batch=config.restore.batch, mixed=mixed)
+
+
+def _precision(device: str, meta: Mapping[str, Any]) -> str:
+    """Return the precision in which a network restores: that of its training, if this machine has it."""
+    from medwvae.train import best_precision
+
+    precision: str = meta["precision"]
+    # Trained on a card, perhaps, and restored where there is none.
+    return best_precision("cpu") if device == "cpu" and precision != "32-true" else precision
 
 
 def _calibrated(

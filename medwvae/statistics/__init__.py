@@ -3,19 +3,22 @@
 SciPy and statsmodels do the mathematics; what is asked of them, and why, is in docs/statistics.md.
 """
 
-from medwvae.statistics.comparisons import Paired, Worsening, holm, paired, worse
+from medwvae.statistics.comparisons import SIGNIFICANT, Paired, Worsening, agree, holm, paired, worse
 from medwvae.statistics.conformal import Calibration, calibrate, conformal_factor, coverage_of, scores
-from medwvae.statistics.intervals import RESAMPLES, Interval, bootstrap_bounds, mean_interval, per_subject
+from medwvae.statistics.intervals import FEW, RESAMPLES, Interval, bootstrap_bounds, mean_interval, per_subject
 from medwvae.statistics.power import subjects_needed
 from medwvae.statistics.subgroups import age_band, groups, subgroup_rows
 
 __all__ = [
+    "FEW",
     "RESAMPLES",
+    "SIGNIFICANT",
     "Calibration",
     "Interval",
     "Paired",
     "Worsening",
     "age_band",
+    "agree",
     "bootstrap_bounds",
     "calibrate",
     "conformal_factor",

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from scipy import stats
 
 from medwvae.statistics.intervals import Interval, mean_interval, one_per_subject
 from medwvae.statistics.power import subjects_needed
+
+SIGNIFICANT: Final = 0.05
+"""What p has to fall below; one level for every test of the project."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Paired:
     p : float
         Two-sided Wilcoxon signed-rank p value; NaN if there is no pair.
     p_smallest : float
-        The smallest p that this number of pairs can give, 2^(1 − n): .125 for n = 4, however large the difference.
+        The smallest p that n pairs with a difference can give, 2^(1 − n): .125 for n = 4, however large it is. Pairs
+        without one do not count, for Wilcoxon's test drops them.
     above, below : int
         Subjects in which the first value is above, or below, the second.
     rank_biserial : float
@@ -71,13 +75,22 @@ def paired(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, see
     return Paired(
         difference=mean_interval(difference, confidence=confidence, seed=seed),
         p=float(_wilcoxon(difference, "two-sided").pvalue) if difference.any() else 1.0,
-        p_smallest=2.0 ** (1 - difference.size),
+        p_smallest=min(1.0, 2.0 ** (1 - np.count_nonzero(difference))),
         above=int((difference > 0).sum()),
         below=int((difference < 0).sum()),
         rank_biserial=_rank_biserial(difference),
         dz=dz,
         needed=subjects_needed(dz),
     )
+
+
+def agree(difference: float, rank_biserial: float) -> bool:
+    """Return whether mean and ranks point the same way.
+
+    Wilcoxon's p speaks of the ranks. Where a few large differences turn the mean the other way, a small p says nothing
+    for the direction of the mean.
+    """
+    return difference * rank_biserial > 0
 
 
 def worse(first: ArrayLike, second: ArrayLike, *, margin: float = 0.0) -> Worsening:

@@ -12,6 +12,9 @@ from scipy import stats
 
 RESAMPLES = 9999
 
+FEW = 20
+"""Subjects under which the intervals are known to be too narrow (docs/statistics.md)."""
+
 
 @dataclass(frozen=True)
 class Interval:

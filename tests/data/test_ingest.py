@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import JPEGLSLossless
 
-from medwvae.data import manifest, nifti, subjects
+from medwvae.data import manifest, nifti, splits, subjects
 from medwvae.data.ingest import NothingUsableError, ingest
 from medwvae.errors import InputError
 from medwvae.geometry import codes_of
@@ -140,6 +140,23 @@ def test_the_key_makes_the_pseudonym(clinic, tmp_path):
     (tmp_path / "private" / "subjects.key").unlink()
     others, _ = run(clinic, tmp_path, "other")
     assert not {row.subject for row in rows if row.subject} & {row.subject for row in others if row.subject}
+
+
+def test_with_the_key_copied_a_new_study_has_the_same_subjects_volumes_and_parts(clinic, tmp_path):
+    def study(name):
+        key = tmp_path / name / "private" / "key"
+        return ingest(clinic, tmp_path / name / "canonical", key_file=key)
+
+    def parts(rows):
+        subjects = sorted({row.subject for row in rows if row.status == "ok"})
+        return splits.split(subjects, fractions=(0.34, 0.33, 0.33), seed=1)
+
+    first = study("first")
+    (tmp_path / "second" / "private").mkdir(parents=True)
+    shutil.copy(tmp_path / "first" / "private" / "key", tmp_path / "second" / "private" / "key")
+    second = study("second")
+    assert second == first and parts(second) == parts(first)
+    assert {row.subject for row in study("third") if row.subject}.isdisjoint(row.subject for row in first)
 
 
 def test_a_study_inside_its_own_source_is_not_read_again(tmp_path):

@@ -3,7 +3,10 @@
 Models that `--model` names stand in untrained. What needs a finished study runs in `tests/workflow/test_docs.py`.
 """
 
+import csv
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from typer.testing import CliRunner
 from medwvae import cli
 from medwvae.config import Config
 from medwvae.config_io import to_yaml
-from medwvae.data import nifti
+from medwvae.data import manifest, nifti, splits
 from tests.cases import case, head_like
 from tests.data.series import image_of, write_series
 from tests.docs.blocks import Block, blocks, commands
@@ -64,3 +67,35 @@ def test_a_command_runs(block: Block, words: list[str], here):
     for word in words:
         if word.endswith((".png", ".html", ".json")) or word in {"out.nii.gz", "smoothed.nii.gz"}:
             assert Path(word).stat().st_size > 0
+
+
+LINES = [
+    (block, line)
+    for block in blocks("bash")
+    for line in block.text.splitlines()
+    if line.partition(" ")[0] in ("cut", "head", "grep")
+]
+SHOWN = next(block for block in blocks("text") if block.text.startswith("volume,"))
+"""What the tutorial shows of the demo's manifest."""
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of a finished demo, the manifest with the rows that the tutorial shows; no two columns are alike."""
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for shown in csv.DictReader(SHOWN.text.splitlines()):
+        known: dict[str, Any] = {**shown, "age": float(shown["age"])}
+        rows.append(manifest.Row(subject=known["volume"][:14], modality="MR", spacing="1x1x1", site="site-a", **known))
+    more = manifest.Row("sub-PHANTOM020_ses-1_t1w", "sub-PHANTOM020")
+    manifest.write(Path("results/demo/manifest.csv"), [*rows, more])
+    splits.write(Path("results/demo/splits.csv"), {"sub-PHANTOM001": "train", "sub-PHANTOM003": "test"})
+    table().to_csv("results/demo/metrics.csv", index=False)
+
+
+@pytest.mark.parametrize(("block", "line"), [pytest.param(*c, id=f"{c[0]}-{c[1][:60]}") for c in LINES])
+def test_a_line_of_the_shell_shows_what_the_page_shows(block: Block, line: str, demo):
+    done = subprocess.run(["bash", "-euc", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() and not done.stderr
+    if "manifest.csv" in line:
+        assert done.stdout == SHOWN.text

@@ -77,6 +77,16 @@ def test_on_a_cpu_nothing_is_copied():
     assert lanes.download(image)().data_ptr() == image.data_ptr()
 
 
+def test_what_is_pinned_is_a_part_without_the_whole_around_it(monkeypatch):
+    monkeypatch.setattr(Tensor, "pin_memory", lambda x: x)  # which keeps strides, as that of PyTorch does
+    lanes = Lanes(CPU)
+    monkeypatch.setattr(lanes, "inward", object())
+    whole = torch.arange(24.0).reshape(4, 6)
+    found = lanes.pinned(Item(whole[:, 2:4], whole.to_sparse())).image
+    assert found.is_contiguous()
+    assert torch.equal(found, whole[:, 2:4])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
 def test_streams_give_what_no_streams_give():
     images = [torch.randn(64, 64) for _ in range(20)]

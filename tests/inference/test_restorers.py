@@ -1,13 +1,14 @@
 """Restoration networks over whole volumes: tiles, slices, volumes, mirrored copies, k-space."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from medwvae.degradation import Degradation, Denoise, Neighbourhoods, Recon, Superres
-from medwvae.inference import lanes, memory, whole
+from medwvae.inference import lanes, memory, restorers, whole
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
@@ -158,6 +159,14 @@ def test_the_footprint_of_a_network_on_slices_does_not_leave_the_slice():
     deep = footprint_of(network("denoise", 3), measured("denoise"))
     assert deep.step == (2, 2, 2)
     assert len(set(deep.reach)) == 1
+
+
+def test_the_reach_is_measured_on_a_cpu_wherever_the_model_is(monkeypatch):
+    model, elsewhere = network("denoise", 3), network("denoise", 3)
+    monkeypatch.setattr(elsewhere, "parameters", lambda: iter([SimpleNamespace(device=torch.device("cuda"))]))
+    monkeypatch.setattr(elsewhere, "forward", None)
+    monkeypatch.setattr(restorers, "deepcopy", {elsewhere: model}.__getitem__)
+    assert footprint_of(elsewhere, measured("denoise")) == footprint_of(model, measured("denoise"))
 
 
 def test_mirrored_copies():

@@ -3,6 +3,8 @@
 import math
 import resource
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from medwvae.inference.whole import bytes_per_voxel, from_array, infer, is_out_o
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
+from medwvae.precision import exact_float32
 from tests.cases import encoder_of
 
 PER_VOXEL = whole.SAFETY * 8
@@ -244,6 +247,16 @@ def test_the_free_memory_is_that_of_the_smallest_group(tmp_path):
     assert 0 < memory.available() < 2**50
 
 
+def test_what_a_job_of_slurm_asked_for_counts(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(2 + memory.resident() // 2**20))
+    assert memory.available() < 16 * 2**20
+    free = []
+    for unlimited in ("0", ""):
+        monkeypatch.setenv("SLURM_MEM_PER_NODE", unlimited)
+        free.append(memory.available())
+    assert min(free) > 16 * 2**20
+
+
 def test_out_of_memory_is_tried_again_with_smaller_tiles(with_voxels, capsys):
     sizes = []
 
@@ -284,7 +297,88 @@ def test_another_error_is_no_lack_of_memory(with_voxels):
     with_voxels(1e6)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         infer(broken, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)))
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_words_of_lacking_memory(error):
+    assert is_out_of_memory(error)
+
+
+CARD = torch.device("cuda")
+
+
+@pytest.fixture
+def shares(monkeypatch):
+    """Record the shares of a card of 4 GiB that PyTorch was allowed to take, half of it from the beginning."""
+    found = [0.5]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda card: SimpleNamespace(total_memory=2**32))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda card: found[-1], raising=False)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, card: found.append(share))
+    return found
+
+
+@pytest.mark.parametrize(("ceiling", "share"), [(2**30, 0.25), (2**40, 0.5)])
+def test_a_ceiling_on_a_card_is_kept_by_pytorch_and_lifted_again(shares, ceiling, share):
+    with pytest.raises(ValueError, match="inside"), memory.enforced(CARD, ceiling):
+        assert shares == [0.5, share]
+        raise ValueError("inside")
+    assert shares == [0.5, share, 0.5]
+
+
+def test_without_a_ceiling_or_a_card_nothing_is_kept(shares):
+    for device, ceiling in ((CARD, None), (torch.device("cpu"), 2**30)):
+        with memory.enforced(device, ceiling):
+            assert shares == [0.5]
+
+
+def test_the_ceiling_is_kept_while_tiles_are_computed(monkeypatch, with_voxels):
+    asked: list[object] = []
+
+    @contextmanager
+    def enforced(device, ceiling):
+        asked.append((device.type, ceiling))
+        yield
+        asked.append("lifted")
+
+    monkeypatch.setattr(memory, "enforced", enforced)
+
+    def compute(x):
+        asked.append("tile")
+        return x
+
+    image = volume((1, 20, 24))
+    with_voxels(200)
+    infer(compute, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)), max_memory=2**30)
+    assert asked[0] == ("cpu", 2**30) and asked[-1] == "lifted"
+    assert asked[1:-1] == ["tile"] * (len(asked) - 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")
+def test_on_a_card_the_ceiling_holds_and_tiles_are_exact():
+    exact_float32("32-true")
+    model, ceiling = net(3, 2), 2**29
+    footprint = measure(restoring(model), model.alignment())
+    model.to(CARD)
+    image = volume((1, 192, 160, 160))
+    out = np.empty_like(image)
+    torch.cuda.reset_peak_memory_stats()
+    found = infer(restoring(model), from_array(image), out, footprint, device=CARD, max_memory=ceiling)
+    assert found.count > 1
+    assert found.exact
+    assert torch.cuda.max_memory_reserved() <= ceiling
+    expected = restoring(model)(torch.from_numpy(image)[None].to(CARD))[0].cpu().numpy()
+    np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 def test_a_volume_in_files(tmp_path, with_voxels):

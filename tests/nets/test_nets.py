@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
-from medwvae.degradation import Denoise, Recon, Superres
+from medwvae import build
+from medwvae.config_io import load
+from medwvae.degradation import Denoise, Inpaint, Recon, Superres
+from medwvae.inference.restorers import mirrored
 from medwvae.nets.blocks import pad_to_multiple
 from medwvae.nets.conv_vae import ConvVAE
 from medwvae.nets.dncnn import DnCNN
@@ -15,8 +18,10 @@ from medwvae.nets.unet import UNet
 from medwvae.nets.unrolled_unet import UnrolledUNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, to_kspace
-from medwvae.restore import FLIPS
+from medwvae.volumetric import as_volumes, volumetric
 from medwvae.wavelets import dwt
+
+FLIPS = mirrored(2)
 
 SMALL: dict[str, Any] = {"widths": (6, 8, 8), "blocks": 1}
 SIZES = st.integers(8, 23)
@@ -99,6 +104,35 @@ def test_one_class_serves_three_dimensions(depth, height, width):
     assert len(model.scales()) == 2 * 7 + 1
 
 
+# --- which pixels are known ------------------------------------------------------------------------------------------
+
+
+def known(measurement):
+    assert measurement.known is not None
+    return measurement.known
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_lost_pixel_and_a_dark_one_are_told_apart_by_the_mask(name, dims):
+    config = load(overrides=[f"networks.dims={dims}"])
+    model: Any = disturbed(build.network(config, "inpaint", name).eval())
+    assert model.mask and not build.network(config, "superres", name).mask
+    degrade = Inpaint() if dims == 2 else volumetric(Inpaint())
+    given = degrade(torch.zeros(1, 1, *[16] * dims), torch.ones(1), generator(), None).measurement
+    everything = degrade(torch.zeros(1, 1, *[16] * dims), torch.ones(1), generator(1), None).measurement
+    assert torch.equal(given.start, everything.start) and not torch.equal(known(given), known(everything))
+    assert not torch.equal(model(given).image, model(everything).image)
+
+
+def test_of_slices_and_of_their_volume_the_same_pixels_are_known():
+    slices = Inpaint()(images(5, 1, 12, 14), torch.ones(1), generator(), 1).measurement
+    volume = as_volumes([slices])
+    assert torch.equal(known(volume)[0, 0], known(slices)[:, 0])
+    assert torch.equal(known(volume.flip((-3, -1))), known(volume).flip((-3, -1)))
+    assert measured("superres")[0].known is None
+
+
 # --- any size, exact data consistency, mirrors -----------------------------------------------------------------------
 
 
@@ -135,14 +169,14 @@ def test_known_samples_are_kept_exactly(name, task, flips):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_mirrored_measurement_is_the_measurement_of_the_mirrored_image(task, size, axes):
     measurement, truth = measured(task, *size)
-    mirrored = measurement.flip(axes)
-    torch.testing.assert_close(mirrored.project(truth.flip(axes)), truth.flip(axes), rtol=0, atol=1e-5)
-    back = mirrored.flip(axes)
+    other = measurement.flip(axes)
+    torch.testing.assert_close(other.project(truth.flip(axes)), truth.flip(axes), rtol=0, atol=1e-5)
+    back = other.flip(axes)
     torch.testing.assert_close(back.start, measurement.start)
     if measurement.mask is not None:
         assert torch.equal(back.mask, measurement.mask)
         torch.testing.assert_close(back.kspace, measurement.kspace, rtol=0, atol=1e-5)
-        assert int(mirrored.mask.sum()) == int(measurement.mask.sum())
+        assert int(other.mask.sum()) == int(measurement.mask.sum())
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -11,13 +11,15 @@ from torch.nn import functional as F
 
 from medwvae import train
 from medwvae.degradation import Inpaint
+from medwvae.inference.restorers import mirrored
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement, magnitude, to_kspace
 from medwvae.optimisers import is_matrix
-from medwvae.restore import FLIPS
 from tests.cases import encoder_of
 from tests.nets.test_nets import disturbed, measured
+
+FLIPS = mirrored(2)
 
 SILENT = -60.0
 

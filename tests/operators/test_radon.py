@@ -102,6 +102,11 @@ def test_views_around_the_whole_circle_are_counted_once():
     torch.testing.assert_close(one, two, rtol=0, atol=5e-3)
 
 
+def test_an_arc_that_counts_some_rays_twice_is_refused():
+    with pytest.raises(ValueError, match="at most 180 degrees, or 360; not 270"):
+        parallel_beam((SIZE, SIZE), 60, arc=270.0)
+
+
 def test_more_views_help_and_a_limited_arc_hurts():
     truth = phantom()
 

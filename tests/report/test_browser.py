@@ -15,10 +15,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medwvae.report import compare, compare_page
+from medwvae.report.card import data_sheet, model_card
+from medwvae.report.document import as_html
 from medwvae.report.page import build
+from medwvae.report.uncertainty import IntervalInputs
 from medwvae.report.volumes import unpack
 from tests.report import browser
+from tests.report.test_card import card_inputs
+from tests.report.test_compare import again
 from tests.report.test_report import study
+from tests.report.test_uncertainty import KNOWN, rows
 
 pytestmark = pytest.mark.skipif(browser.FOUND is None, reason="no Chromium here (Debian: apt-get install chromium)")
 HOSTILE = "<script>alert('x')</script>\n\u202egnol\u202c \U0001f9e0 " + "A" * 10_000
@@ -28,7 +35,7 @@ VIEWER = "document.querySelector('figure.volume')"
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page of two tasks; our method has a map of its uncertainty in the first."""
+    """A page of two tasks; our method has intervals, and a map of their width, in the first."""
     folder = tmp_path_factory.mktemp("page")
     inputs = study(folder)
     maps = {}
@@ -38,7 +45,9 @@ def page(tmp_path_factory):
         nib.save(nib.Nifti1Image(np.abs(image.get_fdata(dtype=np.float32)) / 20, image.affine), maps[volume])
     inputs = dataclasses.replace(
         inputs,
+        metrics=rows(inputs.metrics),
         uncertainties={"superres": {"wavelet_vae": maps}},
+        intervals={"superres": {"wavelet_vae": IntervalInputs(KNOWN, 16)}},
         provenance={"configuration": {"run": "demo"}, "versions": {"revision": "0"}},
     )
     path = folder / "report.html"
@@ -193,18 +202,29 @@ def test_a_click_moves_the_crosshair_to_that_voxel_and_reads_it(opened, page):
     assert opened.run("document.activeElement.dataset.plane") == "axial"  # the arrow keys scroll it from now on
 
 
-@pytest.mark.skipif(importlib.util.find_spec("axe_core_python") is None, reason="axe-core-python is not installed")
+def serious(driven):
+    """Return what axe calls serious or critical on the page that is open."""
+    source = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    driven.run(source + ";0")
+    violations = driven.run(
+        "axe.run(document).then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html)]))"
+    )
+    return [entry for entry in violations if entry[0] in ("serious", "critical")]
+
+
+needs_axe = pytest.mark.skipif(
+    importlib.util.find_spec("axe_core_python") is None, reason="axe-core-python is not installed"
+)
+
+
+@needs_axe
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(opened, theme):
     opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
     begin(opened)
+    assert "How sure Wavelet-VAE (ours) is" in opened.run("document.body.innerText")
     opened.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    source = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    opened.run(source + ";0")
-    violations = opened.run(
-        "axe.run(document).then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html)]))"
-    )
-    assert [entry for entry in violations if entry[0] in ("serious", "critical")] == []
+    assert serious(opened) == []
     opened.run("scrollTo({top: 0, behavior: 'instant'})")
     keep(opened, theme)
 
@@ -301,3 +321,44 @@ def test_hostile_text_is_text_in_the_browser(driven, tmp_path):
     assert driven.run("document.documentElement.scrollWidth <= innerWidth")
     assert driven.run(r"!/[\u202a-\u202e\u2066-\u2069]/.test(document.documentElement.outerHTML)")
     keep(driven, "hostile")
+
+
+def beside_the_report(folder, name="A study"):
+    """Write the pages that go with a report, a comparison and the two cards; `name` is whatever comes from data."""
+    given = card_inputs()
+    metrics = given.study.metrics.assign(run=name, setting=name, task=given.study.metrics["task"] + name)
+    metrics["subject"] = metrics["subject"].where(metrics["subject"] != "sub-00", name)
+    runs = compare.named([metrics, again(metrics, -0.2), again(metrics.assign(protocol=name))])
+    people = given.study.manifest.copy()
+    people.loc[people["status"] != "ok", "reason"] = name
+    study = dataclasses.replace(given.study, title=name, run=name, manifest=people)
+    card = dataclasses.replace(given, study=study, intended_use=name, data_licence=name, data_source=name)
+    pages = {
+        "compare": compare_page.page(compare.compare(runs)),
+        "model_card": as_html(model_card(card)),
+        "data_sheet": as_html(data_sheet(card)),
+    }
+    for file, html in pages.items():
+        (folder / f"{file}.html").write_text(html, encoding="utf-8")
+    return [folder / f"{file}.html" for file in pages]
+
+
+@needs_axe
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_beside_the_report(driven, tmp_path, theme):
+    driven.call("Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": theme}])
+    for path in beside_the_report(tmp_path):
+        driven.open(path)
+        assert serious(driven) == [], path.name
+        keep(driven, f"{path.stem}-{theme}")
+
+
+def test_hostile_text_is_text_beside_the_report(driven, tmp_path):
+    driven.call("Emulation.setEmulatedMedia", media="", features=[])
+    for path in beside_the_report(tmp_path, HOSTILE):
+        driven.open(path)
+        assert complaints(driven) == [] and requests(driven) == [path.as_uri()]
+        assert driven.run("document.querySelectorAll('script').length") == 0
+        assert driven.run("document.body.innerText.includes(\"<script>alert('x')</script>\")"), path.name
+        assert driven.run("document.documentElement.scrollWidth <= innerWidth"), path.name
+        assert driven.run(r"!/[\u202a-\u202e\u2066-\u2069]/.test(document.documentElement.outerHTML)")

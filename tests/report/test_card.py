@@ -63,6 +63,9 @@ def test_the_card_holds_the_runs_own_numbers(given):
     for said in ("480,000 parameters", "Not a medical device", "Apache", "0" * 64, "not stated", "d1", "beats", "Sex"):
         assert said in text
     assert "8 test subjects: bootstrap intervals of so few are too narrow" in text
+    rival = given.summary["tasks"]["denoise"]["regions"]["head"]["psnr"]["methods"]["unet"]
+    gap, low, high = (f"{rival[key]:+.2f}" for key in ("difference", "difference_low", "difference_high"))
+    assert f"| U-Net (MONAI): {rival['mean']:.2f} | \\{gap} \\[{low} to {high}\\] | p = .031 |" in text
 
 
 def test_the_sheet_says_what_was_refused_and_where_everyone_is(given):

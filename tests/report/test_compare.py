@@ -1,16 +1,18 @@
 """Runs beside each other: right verdicts on a planted regression and on none, right numbers, nothing unescaped."""
 
 import json
+from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
 from medwvae.cli import app
 from medwvae.errors import ConfigError, InputError
-from medwvae.report.compare import Gate, compare, named, parse_gate, words
+from medwvae.report.compare import Gate, compare, named, parse_gate, render_text_table, words
 from medwvae.report.compare_page import page, write_figure
 from medwvae.statistics import holm
 from tests.report.test_report import Elements, table
@@ -106,7 +108,7 @@ def test_numbers_are_scipys_and_pairs_are_by_subject(base):
         assert row["difference"] == pytest.approx(d.mean()) and row["p"] == pytest.approx(stats.wilcoxon(d).pvalue)
         assert row["differences"] == pytest.approx(d.to_dict())
     assert [row["p_holm"] for row in found] == pytest.approx(holm([row["p"] for row in found]))
-    assert any("1 subject of only one of" in note for note in result["notes"])
+    assert "denoise: wavelet_vae: B demo lacks 1 subject (sub-03), left out" in result["notes"]
     assert result["runs"] == ["A demo", "B demo", "C demo"]
     json.dumps(result, allow_nan=False)
 
@@ -120,6 +122,82 @@ def test_a_metric_with_a_target_is_compared_by_its_distance(base):
     result = compare(runs(with_sharpness(0.9), with_sharpness(1.2)), gates=[Gate("edge_sharpness", 0.0)])
     row = next(row for row in result["rows"] if row["metric"] == "edge_sharpness")
     assert row["verdict"] == "worse" and row["difference"] == pytest.approx(0.1, abs=0.01) and result["failed"]
+
+
+def with_few_large_gains(metrics):
+    """Return a study whose PSNR is 0.1 dB less in all subjects but three, who gain 3 dB."""
+    found = metrics.copy()
+    moved = (found["method"] == "wavelet_vae") & (found["metric"] == "psnr")
+    few = found["subject"] < "sub-03"
+    found.loc[moved, "value"] += few.map({True: 3.0, False: -0.1})
+    return found
+
+
+def test_a_mean_that_the_ranks_speak_against_is_no_verdict():
+    base = table(subjects=25)
+    result = compare(runs(base, with_few_large_gains(base)))
+    (row,) = [row for row in result["rows"] if row["metric"] == "psnr"]
+    assert row["difference"] > 0 > row["rank_biserial"] and row["p_holm"] < 0.05
+    assert row["verdict"] == "mean and ranks disagree"
+    assert "0 better, 0 worse, in 1 mean and ranks disagree" in words(result)[0]
+
+
+def test_how_many_comparisons_chance_explains_is_said(base):
+    three = words(compare(runs(base, again(base))))
+    assert "not over all 3 of them" in three[-1] and "about 5 in 100 show a difference by chance alone" in three[-1]
+    one = base[base["metric"] == "psnr"]
+    assert not any("chance" in sentence for sentence in words(compare(runs(one, again(one)))))
+
+
+def of(metrics, subject="sub"):
+    """Return the PSNR of our method in super-resolution, of all subjects or of one."""
+    rows = metrics.query("task == 'superres' and metric == 'psnr' and method == 'wavelet_vae'")
+    return rows[rows["subject"].str.startswith(subject)]
+
+
+@pytest.mark.parametrize(
+    ("of_later", "named"),
+    [
+        (lambda t: t[t["task"] != "superres"], "superres: B demo has none of it"),
+        (lambda t: t[(t["task"] != "superres") | (t["method"] != "wavelet_vae")], "superres: wavelet_vae is not in"),
+        (lambda t: t.assign(setting=t["setting"].where(t["task"] != "superres", "strong")), "B demo as strong / demo"),
+        (lambda t: t[t["subject"] != "sub-07"], "B demo lacks 1 subject (sub-07)"),
+        (lambda t: t.drop(of(t).index), "superres: wavelet_vae: B demo has no PSNR"),
+        (lambda t: t.drop(of(t, "sub-07").index), "has no PSNR of 1 subject (sub-07)"),
+        (
+            lambda t: t.assign(value=t["value"].mask(t.index.isin(of(t, "sub-07").index), np.inf)),
+            "superres: wavelet_vae: PSNR is infinite in 1 of 20 subjects",
+        ),
+    ],
+)  # fmt: skip
+def test_a_gate_does_not_pass_over_what_is_missing(of_later, named):
+    base = table(subjects=20, tasks=("denoise", "superres"), means={"nlm": 26.0, "wavelet_vae": 30.0})
+    both = runs(base, of_later(again(base)))
+    with pytest.raises(InputError, match="cannot see all of A demo") as error:
+        compare(both, gates=[GATE])
+    assert named in str(error.value) and "--allow-missing" in str(error.value)
+    allowed = compare(both, gates=[GATE], allow_missing=True)
+    assert not allowed["failed"] and any(named in note for note in allowed["notes"])
+    assert compare(both)["notes"] == allowed["notes"]  # without a gate it is a note as ever
+
+
+def test_what_a_gate_need_not_see_is_no_error(base):
+    more = pd.concat([base, base.assign(subject=base["subject"] + "x"), base.assign(task="superres")])
+    fewer = base[base["metric"] != "ssim"]
+    result = compare(runs(base, more, fewer), gates=[GATE])
+    assert not result["failed"] and len(result["notes"]) == 2
+    with pytest.raises(InputError, match="has no method mean"):
+        compare(runs(base, base), methods=["wavelet_vae", "mean"], gates=[GATE])
+
+
+def test_distances_of_volumes_are_compared_where_they_are_known(base):
+    """Two volumes 20 HU too high and too low average to no bias, and are no match for two without any."""
+    rows = base[(base["method"] == "wavelet_vae") & (base["metric"] == "psnr")]
+    noise = np.random.default_rng(0).normal(0, 0.1, len(rows))
+    runs_of = [rows.assign(metric="hu_bias_soft", value=noise, unit="HU", distance=far + noise) for far in (1.0, 20.0)]
+    result = compare(runs(*runs_of), gates=[Gate("hu_bias_soft", 5.0)])
+    (row,) = result["rows"]
+    assert row["difference"] == pytest.approx(19.0) and row["verdict"] == "worse" and result["failed"]
 
 
 def test_what_cannot_be_compared_is_said(base):
@@ -150,9 +228,10 @@ def test_a_gate_that_reads_wrong(text):
 
 
 def test_hostile_text_shows_as_text(base, tmp_path):
-    evil = base.assign(run=EVIL, setting=EVIL * 200)
+    evil = base.assign(run=EVIL, setting=EVIL * 200, task=EVIL * 200, region=EVIL, method=f"wavelet_vae{EVIL}\x1b[2J")
     other = again(evil, -0.2).assign(protocol=EVIL)
-    result = compare(runs(evil, again(evil, -0.2), other), gates=[GATE])
+    methods, worse = (evil["method"].iloc[0],), evil.assign(value=evil["value"] - 0.2)
+    result = compare(runs(evil, worse, other), gates=[GATE], methods=methods, allow_missing=True)
     shown = page(result)
     elements = Elements(shown)
     assert elements.open == [] and not any(tag == "script" for tag, _ in elements.found)
@@ -161,6 +240,14 @@ def test_hostile_text_shows_as_text(base, tmp_path):
     assert len(shown) < 200_000
     write_figure(tmp_path / "figure.png", result)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    write_figure(tmp_path / "figure.svg", result)
+    screen = StringIO()
+    Console(file=screen, width=200).print(render_text_table(result))
+    for text in ((tmp_path / "figure.svg").read_text(encoding="utf-8"), screen.getvalue()):
+        assert not {"\x1b", "\u202e", "\u2069"} & set(text) and len(text) < 200_000
+    with pytest.raises(InputError) as error:
+        compare(runs(evil, other))
+    assert not {"\x1b", "\u202e", "\u2069"} & set(str(error.value)) and len(str(error.value)) < 2000
 
 
 def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
@@ -173,7 +260,17 @@ def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
     outs = [argument for name in ("c.html", "c.svg", "c.pdf") for argument in ("--out", str(tmp_path / name))]
     folders = [str(tmp_path / name) for name in "abc"]
     done = CliRunner().invoke(
-        app, ["compare", *folders, *outs, "--json", str(tmp_path / "c.json"), "--fail-if-worse", "psnr:0.1"]
+        app,
+        [
+            "compare",
+            *folders,
+            *outs,
+            "--json",
+            str(tmp_path / "c.json"),
+            "--fail-if-worse",
+            "psnr:0.1",
+            "--allow-missing",
+        ],
     )
     assert done.exit_code == 3 and not {"\x1b", "\u202e"} & set(done.output)
     result = json.loads((tmp_path / "c.json").read_text())
@@ -181,7 +278,9 @@ def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
         ("B", False, 10),
         ("C", True, 12),
     ]
-    assert "05" in result["rows"][0]["differences"] and any("2 subjects of only one of" in n for n in result["notes"])
+    assert "05" in result["rows"][0]["differences"] and any(
+        "lacks 2 subjects (00 and 01)" in n for n in result["notes"]
+    )
     for name in ("c.html", "c.svg"):
         shown = (tmp_path / name).read_text(encoding="utf-8")
         assert "<script>alert" not in shown and "\u202e" not in shown and str(tmp_path) not in shown
@@ -199,6 +298,11 @@ def test_the_command(base, tmp_path):
     assert json.loads((tmp_path / "out.json").read_text())["failed"] is True
     assert str(tmp_path) not in (tmp_path / "c.html").read_text() + (tmp_path / "out.json").read_text()
     assert run(app, ["compare", str(tmp_path / "one"), str(tmp_path / "same"), *gated]).exit_code == 0
+    again(base[base["subject"] != "sub-03"]).to_csv(tmp_path / "same" / "metrics.csv", index=False)
+    fewer = ["compare", str(tmp_path / "one"), str(tmp_path / "same"), *gated]
+    missing = run(app, fewer).exception
+    assert isinstance(missing, InputError) and "sub-03" in str(missing)
+    assert run(app, [*fewer, "--allow-missing"]).exit_code == 0
     assert isinstance(run(app, ["compare", str(tmp_path / "one")]).exception, InputError)
     assert isinstance(run(app, ["compare", str(tmp_path), str(tmp_path / "two")]).exception, InputError)
     (tmp_path / "two" / "metrics.csv").write_bytes(b'run,\xff\n"')

@@ -1,6 +1,7 @@
 """The report: right numbers, honest words, one safe file; inputs are synthetic."""
 
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -11,14 +12,18 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 from scipy import stats
 
+from medwvae.config_io import load
 from medwvae.errors import InputError
 from medwvae.names import TASKS
-from medwvae.report import panels
-from medwvae.report.page import ReportInputs, build, summary
+from medwvae.report import cases, figures, panels
+from medwvae.report.page import MOST_BYTES, ReportInputs, build, summary
 from medwvae.report.tables import main_and_more, render_text_table
+from medwvae.report.words import verdict as verdict_in_words
+from medwvae.stages import reporting
 from medwvae.statistics import mean_interval, paired
 
 KINDS = {
@@ -245,7 +250,20 @@ def test_four_subjects_prove_nothing_and_the_report_says_so(inputs):
     assert (
         "This proves nothing yet (p = .500): with 4 subjects and 4 rivals the test cannot give a p below .500" in text
     )
-    assert "no difference here, however large, can fall below .05" in text
+    assert "no single difference, however large, can fall below .05" in text
+
+
+def test_being_ahead_of_all_rivals_at_once_needs_no_adjustment(inputs):
+    # Seven subjects: p = 2/2^7 = .0156 of each rival, .0625 after Holm for four.
+    metrics = table(subjects=7)
+    verdict = block(summary(metrics))["verdict"]
+    assert verdict["p_holm"] == 0.0625 and verdict["p_every"] == 0.015625 and verdict["outcome"] == "won"
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert "of all 4 rivals is unlikely to be chance (p = .016, the largest of the single tests; p = .062 after" in text
+    assert "Being ahead of all rivals at once needs no adjustment: the largest of the single tests has p = .016" in text
+    # Behind one of them there is no such claim, and to lose to one takes Holm's p.
+    behind = block(summary(table(MEANS | {"wavelet_vae": 28.0}, subjects=7)))["verdict"]
+    assert behind["p_every"] is None and behind["outcome"] == "behind"
 
 
 def test_settings_and_protocols_are_never_averaged():
@@ -475,3 +493,238 @@ def test_subgroups_are_in_the_page_and_in_the_summary(inputs):
     page = build(dataclasses.replace(inputs, metrics=metrics, volume_scores=volumes, manifest=people, volumes={}))
     assert "<b>Ost" not in page and "&lt;b&gt;Ost" in page and "Subgroups" in words(page)
     json.dumps(result, allow_nan=False)
+
+
+def against_unet(metrics, differences):
+    """Return the metrics with our PSNR that of the U-Net plus a difference for each subject."""
+    wide = metrics[metrics["method"] == "unet"].set_index(["subject", "region", "metric"])["value"]
+    more = dict(zip(sorted(metrics["subject"].unique()), differences, strict=True))
+    found = metrics.copy()
+    mine = (found["method"] == "wavelet_vae") & (found["metric"] == "psnr")
+    keys = zip(found.loc[mine, "subject"], found.loc[mine, "region"], found.loc[mine, "metric"], strict=True)
+    found.loc[mine, "value"] = [wide[key] + more[key[0]] for key in keys]
+    return found
+
+
+def test_a_mean_that_the_ranks_speak_against_is_not_certain(inputs):
+    metrics = against_unet(table(subjects=25), [3.0] * 3 + [-0.1] * 22)
+    found = block(summary(metrics))["verdict"]
+    assert found["best_rival"] == "unet" and found["difference"] == pytest.approx(0.272)
+    assert found["p_holm"] < 0.05 and found["rank_biserial"] < 0 and not found["agree"]
+    assert found["outcome"] == "ahead" and found["p_every"] is None
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert "But mean and ranks disagree (rank-biserial −0.56" in text and "better in 3 of 25 subjects" in text
+    other = block(summary(against_unet(table(subjects=25), [-3.0] * 3 + [0.1] * 22)))["verdict"]
+    assert other["outcome"] == "behind" and not other["agree"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "said"),
+    [
+        (0.08, -0.84, 0.31, "0.08 dB [−0.84 to 0.31]"),
+        (-0.08, -0.31, 0.84, "0.08 dB [−0.84 to 0.31]"),
+        (0.5, 0.2, 0.7, "0.50 dB [0.20 to 0.70]"),
+        (-0.5, -0.7, -0.2, "0.50 dB [0.20 to 0.70]"),
+        (0.5, None, None, "0.50 dB, "),
+    ],
+)
+def test_the_interval_of_a_sentence_lies_as_its_difference(difference, low, high, said):
+    result = summary(table())["tasks"]["denoise"]
+    found = result["regions"]["head"]["psnr"]["verdict"]
+    outcome = "ahead" if difference > 0 else "behind"
+    found |= {"difference": difference, "low": low, "high": high, "outcome": outcome, "p_holm": 0.4}
+    assert f"by {said}" in verdict_in_words(result, "wavelet_vae", "head", "psnr")
+
+
+def exact(metrics, method, subjects):
+    """Return the metrics with an infinite PSNR of one method in these subjects."""
+    these = (metrics["method"] == method) & (metrics["metric"] == "psnr") & metrics["subject"].isin(subjects)
+    return metrics.assign(value=metrics["value"].where(~these, np.inf))
+
+
+@pytest.mark.parametrize("method", ["wavelet_vae", "nlm"])
+@pytest.mark.parametrize("many", [2, 8])
+def test_an_infinite_score_cannot_be_compared_and_the_report_says_whose(inputs, method, many):
+    everyone = sorted(table()["subject"].unique())
+    metrics = exact(table(), method, everyone[:many])
+    found = block(summary(metrics))
+    assert found["verdict"]["outcome"] == "not comparable" and "p_every" not in found["verdict"]
+    assert found["best"] == method and found["methods"][method]["infinite"] == many
+    page = build(dataclasses.replace(inputs, metrics=metrics, volumes={}))
+    text = words(page)
+    name = {"nlm": "NLM", "wavelet_vae": "Wavelet-VAE (ours)"}[method]
+    assert f"{name} is exact (infinite) in {many} of 8 subjects" in text and "not comparable" in text
+    assert "It is not comparable with" in text and "There is no rival" not in text
+    assert not re.search(r"[a-z]\.[A-Z]", text.partition("Bold: best mean")[2][:700])
+    assert ("<b>exact</b>" in page, "<b>∞</b>" in page) == (many == 8, many == 2)
+
+
+def test_nothing_is_claimed_of_all_rivals_if_one_was_not_tested():
+    metrics = table(subjects=6)
+    tv = metrics["method"] == "tv"
+    assert block(summary(metrics[~tv]))["verdict"]["outcome"] == "won"  # p = .031 of every rival
+    strangers = metrics.assign(subject=metrics["subject"].mask(tv, metrics["subject"] + "x"))
+    found = block(summary(strangers))["verdict"]
+    assert found["p_every"] is None and found["outcome"] == "ahead"
+
+
+def test_few_subjects_are_said_to_make_narrow_intervals(inputs):
+    def said(subjects):
+        metrics = table(subjects=subjects, tasks=("denoise", "superres"))
+        text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+        return text.count(f"{subjects} test subjects: bootstrap intervals of so few are too narrow")
+
+    assert said(8) == 2 and said(20) == 0
+
+
+def test_what_lies_on_both_sides_of_a_target_is_not_at_it(inputs):
+    """Distances of the volumes, where the rows have them, and not that of their mean."""
+    rows = table()[lambda t: t["metric"] == "psnr"]
+    close = rows["method"] == "unet"
+    noise = pd.Series(np.random.default_rng(0).normal(0, 0.1, len(rows)), rows.index)
+    bias = rows.assign(metric="hu_bias_soft", unit="HU", value=noise, distance=noise.abs() + 20.0 * ~close)
+    metrics = pd.concat([table(), bias])
+    found = block(summary(metrics), metric="hu_bias_soft")
+    assert found["best"] == "unet" and found["verdict"]["difference"] == pytest.approx(20, abs=0.2)
+    assert found["methods"]["wavelet_vae"]["mean"] == pytest.approx(0, abs=0.2)
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert "is compared by its distance to it" in text
+    assert "compared by its distance" not in words(build(dataclasses.replace(inputs, volumes={})))
+
+
+def configured(inputs, subjects):
+    configuration = {"run": "demo", "input": "(a path of the user's)", "ingest": {"subjects": subjects}}
+    return dataclasses.replace(inputs, volumes={}, provenance={"configuration": configuration})
+
+
+def test_how_to_reproduce_says_that_pseudonyms_need_their_key(inputs):
+    key = "results/demo/private/key"
+    assert key in words(build(configured(inputs, "pseudonym")))
+    assert key not in words(build(configured(inputs, "keep")))
+
+
+def test_the_saved_configuration_loads_and_names_no_folder_of_results(tmp_path):
+    own = load(overrides={"results": "/data/of/mine", "run": "mine", "input": "/data/in"})
+    saved = reporting._without_paths(own)
+    assert "results" not in saved and "/data" not in json.dumps(saved)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(saved, sort_keys=False), encoding="utf-8")
+    assert load([tmp_path / "study.yaml"]).root == Path("results/mine")
+
+
+def test_signs_have_a_role_and_rows_a_header(inputs):
+    metrics = with_more(table())
+    page = build(dataclasses.replace(inputs, metrics=metrics, volumes={}))
+    elements = Elements(page).found
+    assert all(a.get("role") == "img" for tag, a in elements if tag == "span" and "aria-label" in a)
+    assert any(tag == "span" and a.get("aria-label") == "better, certain" for tag, a in elements)
+    tables = re.findall(r"<tbody>(.*?)</tbody>", page, re.DOTALL)
+    first = [cell for table in tables for cell in re.findall(r"<tr[^>]*>\s*(<[^>]*>)", table)]
+    assert len(tables) > 5 and set(first) == {'<th scope="row">'}
+
+
+def lightness(colour):
+    """Return the relative luminance of '#rrggbb' (WCAG 2.2)."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_colours_of_data_stand_out_three_to_one_in_both_themes():
+    style = Path(panels.__file__).with_name("style.css").read_text(encoding="utf-8")
+    themes = [dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", part)) for part in style.split("@media")[:2]]
+    for theme in themes:
+        page = lightness(theme["page"])
+        for name in set(figures.VARIABLES) - {"rule", "thread"}:  # the only ones that carry no value by themselves
+            low, high = sorted((page, lightness(theme[name])))
+            assert (high + 0.05) / (low + 0.05) >= 3, name
+    assert re.search(r"prefers-reduced-motion: no-preference\) \{ html \{ scroll-behavior: smooth", style)
+    assert style.count("smooth") == 1
+
+
+def lines_of(monkeypatch, draw, *given):
+    """Return (colour, dash, marker) of every line with a name that a plot would show."""
+    shown: list[tuple[object, ...]] = []
+
+    def keep(figure, alt):
+        lines = [line for line in figure.axes[0].get_lines() if not str(line.get_label()).startswith("_")]
+        shown.extend((one.get_color(), str(vars(one)["_unscaled_dash_pattern"]), one.get_marker()) for one in lines)
+        return alt
+
+    monkeypatch.setattr(figures, "svg", keep)
+    draw(*given)
+    return shown
+
+
+def test_curves_differ_by_more_than_their_colour(monkeypatch):
+    networks = ("wavelet_vae", "unet", "conv_vae", "dncnn")
+    found = lines_of(monkeypatch, figures.training_curves, "Denoising", {n: history(n) for n in networks})
+    assert len(found) == len({one[1:] for one in found}) == len(networks)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_subband_has_a_line_of_its_own(monkeypatch, dims):
+    steps = np.arange(10, 60, 10)
+    names = ["".join(letters) for letters in itertools.product("ad", repeat=dims)]
+    bands = [f"{names[0]}2", *(f"{name}{level}" for level in (2, 1) for name in names[1:])]
+    frame = pd.DataFrame({"step": steps} | {f"s/{band}": 0.1 / steps for band in bands})
+    found = lines_of(monkeypatch, figures.noise_scales, "Denoising", frame)
+    assert len(found) == len(set(found)) == len(bands)
+
+
+def test_whoever_has_no_score_is_neither_the_worst_nor_the_best(inputs):
+    metrics = inputs.metrics[inputs.metrics["task"] == "denoise"]
+    ours = (metrics["method"] == "wavelet_vae") & (metrics["metric"] == "psnr")
+    scores = metrics[ours & (metrics["region"] == "head")].set_index("subject")["value"].sort_values()
+    task, _ = main_and_more(summary(metrics)["tasks"]["denoise"])
+
+    def ranks(table):
+        ranked = cases.ranking(inputs, "denoise", table, task, list(MEANS))
+        return None if ranked is None else {case.place: case.subject for case in ranked.cases}
+
+    lost = metrics.drop(metrics[ours & (metrics["subject"] == scores.index[-1])].index)
+    places = ranks(lost)
+    assert places is not None and (places["worst"], places["best"]) == (scores.index[0], scores.index[-2])
+    assert scores.index[-1] not in places.values()
+    assert ranks(metrics.assign(value=metrics["value"].where(~ours))) is None
+
+
+def test_a_score_that_is_missing_in_one_task_is_said(inputs):
+    whole = words(build(dataclasses.replace(inputs, volumes={})))
+    assert "lack" not in whole.partition("What failed")[2][:400]
+    tv = (inputs.metrics["task"] == "superres") & (inputs.metrics["method"] == "tv")
+    lost = inputs.metrics[~(tv & (inputs.metrics["subject"] == "sub-03") & (inputs.metrics["metric"] == "ssim"))]
+    text = words(build(dataclasses.replace(inputs, metrics=lost, volumes={})))
+    assert "Super-resolution, SSIM: sub-03 of the test part lacks the score of a method." in text
+
+
+def test_a_page_full_of_text_leaves_less_to_the_volumes_and_stays_small(inputs, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = {}
+    for name in ("truth", *MEANS):
+        paths[name] = tmp_path / f"{name}.nii"
+        noise = rng.uniform(500, 1000, (64, 64, 64)).astype(np.float32)
+        nib.save(nib.Nifti1Image(noise, np.eye(4)), paths[name])
+    loud = dataclasses.replace(
+        inputs,
+        truths=dict.fromkeys(inputs.truths, paths["truth"]),
+        volumes={task: {m: dict.fromkeys(inputs.truths, paths[m]) for m in MEANS} for task in inputs.volumes},
+        figures_per_task=1,
+    )
+    quiet = len(build(loud))
+    assert quiet > 2_500_000
+    full = build(dataclasses.replace(loud, durations={}, provenance={"log": {"text": "A" * (MOST_BYTES - 2_000_000)}}))
+    assert len(full.encode()) < 25_000_000 and full.count('<script type="text/plain"') > 2
+    over = build(dataclasses.replace(loud, durations={}, provenance={"log": {"text": "A" * MOST_BYTES}}))
+    assert '<script type="text/plain"' not in over  # nothing is left
+
+
+def test_many_problems_get_smaller_pictures_and_then_fewer(inputs):
+    def shown(problems):
+        many = {f"denoise-s{k}": inputs.volumes["denoise"] for k in range(problems)}
+        of_them = dataclasses.replace(inputs, volumes=many, figures_per_task=8)
+        metrics = inputs.metrics[inputs.metrics["task"] == "denoise"]
+        task, _ = main_and_more(summary(metrics)["tasks"]["denoise"])
+        ranked = cases.ranking(of_them, "denoise-s0", metrics, task, list(MEANS))
+        return len(list(cases.pictures(of_them, ranked)))
+
+    assert [shown(problems) for problems in (1, 4, 40)] == [8, 5, 1]

@@ -46,7 +46,7 @@ def test_the_page_says_how_sure_the_method_is(unsure, inputs):
     assert "The 90 % intervals of Wavelet-VAE (ours), calibrated on 4 validation subjects, hold 90.0 %" in page
     assert "coverage of the intervals by their level: 50 %: 50.0 %" in page
     assert "Half-width: axial slice" in page and "Absolute error: axial slice" in page
-    assert "<td>Edges</td>" in page
+    assert '<th scope="row">Edges</th>' in page
     # They stand there alone, not among the columns of the other metrics.
     assert page.count(">Coverage of 90 % intervals") == page.count("<dt>Coverage of 90 % intervals")
     assert "How sure" not in build(inputs)

@@ -1,4 +1,4 @@
-"""A SLURM of one node on this machine: installed from Debian's packages, started, and stopped again.
+"""A SLURM of one or several nodes on this machine: installed from Debian's packages, started, and stopped again.
 
 By hand, as root: `python -m tests.slurm.cluster install` once, then `... start` and `... stop`.
 """
@@ -19,16 +19,28 @@ CONFIGURATION = Path("/etc/slurm")
 STATE = Path("/var/lib/medwvae-slurm")
 """Of the daemons: state, logs, process ids."""
 MUNGE_PID = Path("/run/munge/munged.pid")
+PORT = 6818
+"""Of the first node's daemon; the others' follow."""
 
 
-def slurm_conf(name: str) -> str:
-    """Configuration of one node with two partitions, without accounting; finished jobs stay known for an hour.
+def node_names(count: int) -> list[str]:
+    """Return the names of the nodes: the first is this machine's, the others are made up."""
+    host = socket.gethostname().split(".")[0]
+    return [host, *(f"{host}-{number}" for number in range(2, count + 1))]
 
-    What the node has is made up, so that it is the same everywhere; nothing enforces it.
+
+def slurm_conf(names: list[str]) -> str:
+    """Configuration of nodes in two partitions, without accounting; finished jobs stay known for an hour.
+
+    What a node has is made up, so that it is the same everywhere; nothing enforces it.
     """
+    nodes = "".join(
+        f"NodeName={name} NodeAddr=127.0.0.1 Port={PORT + number} CPUs=2 RealMemory=64000 Gres=gpu:2\n"
+        for number, name in enumerate(names)
+    )
     return f"""\
 ClusterName=medwvae
-SlurmctldHost={name}(127.0.0.1)
+SlurmctldHost={names[0]}(127.0.0.1)
 AuthType=auth/munge
 CryptoType=crypto/munge
 SlurmUser=root
@@ -47,14 +59,14 @@ MinJobAge=3600
 KillWait=2
 ReturnToService=2
 StateSaveLocation={STATE}/ctld
-SlurmdSpoolDir={STATE}/d
+SlurmdSpoolDir={STATE}/d-%n
 SlurmctldPidFile={STATE}/slurmctld.pid
-SlurmdPidFile={STATE}/slurmd.pid
+SlurmdPidFile={STATE}/slurmd-%n.pid
 SlurmctldLogFile={STATE}/slurmctld.log
-SlurmdLogFile={STATE}/slurmd.log
-NodeName={name} NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:2
-PartitionName=cpu Nodes={name} Default=YES MaxTime=1440 State=UP
-PartitionName=gpu Nodes={name} MaxTime=1440 State=UP
+SlurmdLogFile={STATE}/slurmd-%n.log
+{nodes}\
+PartitionName=cpu Nodes={",".join(names)} Default=YES MaxTime=1440 State=UP
+PartitionName=gpu Nodes={",".join(names)} MaxTime=1440 State=UP
 """
 
 
@@ -96,13 +108,13 @@ def install() -> str | None:
     return None
 
 
-def start() -> None:
-    """Configure and start munged, slurmctld and slurmd, and wait until the node is idle."""
-    name = socket.gethostname().split(".")[0]
-    for folder in (STATE / "ctld", STATE / "d", CONFIGURATION):
+def start(nodes: int = 1) -> None:
+    """Configure and start munged, slurmctld and a slurmd for each node, and wait until all nodes are idle."""
+    names = node_names(nodes)
+    for folder in (STATE / "ctld", *(STATE / f"d-{name}" for name in names), CONFIGURATION):
         folder.mkdir(parents=True, exist_ok=True)
     (STATE / "ours").touch()
-    (CONFIGURATION / "slurm.conf").write_text(slurm_conf(name))
+    (CONFIGURATION / "slurm.conf").write_text(slurm_conf(names))
     # Cards of make-believe: counted by SLURM like real ones.
     (CONFIGURATION / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     (CONFIGURATION / "cgroup.conf").write_text(
@@ -116,11 +128,12 @@ def start() -> None:
         _run("runuser", "-u", "munge", "--", "munged", "--force")
         (STATE / "our munged").touch()
     _run("slurmctld", "-c")
-    _run("slurmd")
+    for name in names:
+        _run("slurmd", "-N", name)
     limit = time.monotonic() + 120
-    while "idle" not in (told := _run("sinfo", "-h", "-o", "%T", check=False)):
+    while (told := _run("sinfo", "-h", "-N", "-p", "cpu", "-o", "%T", check=False).split()) != ["idle"] * nodes:
         if time.monotonic() > limit:
-            raise RuntimeError(f"the node does not come up: {told}; see {STATE}/slurmd.log")
+            raise RuntimeError(f"the nodes do not come up: {told}; see {STATE}/slurmd-*.log")
         time.sleep(0.5)
 
 
@@ -141,7 +154,8 @@ def stop() -> None:
         _run("scancel", "--user", "root", check=False)
         time.sleep(1)
     _end(jobs)
-    _end(_read(STATE / "slurmd.pid", "slurmd") + _read(STATE / "slurmctld.pid", "slurmctld") + steps)
+    daemons = [own for file in STATE.glob("slurmd-*.pid") for own in _read(file, "slurmd")]
+    _end(daemons + _read(STATE / "slurmctld.pid", "slurmctld") + steps)
     if (STATE / "our munged").exists():
         _end(_read(MUNGE_PID, "munged"))
     for file in ("slurm.conf", "gres.conf", "cgroup.conf"):
@@ -184,10 +198,10 @@ def _alive(process: int) -> bool:
 
 
 @contextmanager
-def one_node() -> Iterator[None]:
+def running(nodes: int = 1) -> Iterator[None]:
     """Have a SLURM for the time of the block."""
     try:
-        start()
+        start(nodes)
         yield
     finally:
         stop()

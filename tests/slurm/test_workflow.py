@@ -46,7 +46,7 @@ train:
 PARTITIONS = """
 partitions:
   cpu: {max_runtime: 1440, max_mem_mb: 64000, max_threads: 2}
-  gpu: {max_runtime: 1440, max_mem_mb: 64000, max_threads: 2, max_gpu: 2}
+  gpu: {max_runtime: 1440, max_mem_mb: 64000, max_threads: 2, max_gpu: 4} # of all its nodes
 """
 
 
@@ -63,19 +63,19 @@ def skipped() -> str | None:
 def slurm():
     if (reason := skipped()) is not None:
         pytest.skip(reason)
-    with cluster.one_node():
+    with cluster.running():
         yield
 
 
-def snakemake(folder):
+def snakemake(folder, *arguments, study=STUDY):
     """Start the workflow with the profile for SLURM, and what this cluster and a short test need besides."""
-    (folder / "study.yaml").write_text(STUDY)
+    (folder / "study.yaml").write_text(study)
     (folder / "partitions.yaml").write_text(PARTITIONS)
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", folder,
         "--workflow-profile", PROFILE, "--configfile", folder / "study.yaml",
         "--slurm-partition-config", folder / "partitions.yaml", "--slurm-status-command", "squeue",
-        "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20", "--cores", "2",
+        "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20", "--cores", "2", *arguments,
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "root")}
     with (folder / "snakemake.log").open("w") as log:

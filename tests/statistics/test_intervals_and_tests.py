@@ -89,6 +89,9 @@ def test_smallest_p_is_reached_and_never_passed(n):
     ahead = paired(np.arange(n) + 1.0, np.zeros(n))
     assert ahead.p == pytest.approx(ahead.p_smallest)
     assert paired([9.0] * 4, [1.0, 2.0, 3.0, 4.0]).p_smallest == 0.125
+    alike = np.zeros(3)  # which the test drops
+    assert paired(np.r_[np.arange(n) + 1.0, alike], np.zeros(n + 3)).p_smallest == ahead.p_smallest
+    assert paired(alike, alike).p_smallest == paired(alike, alike).p == 1.0
 
 
 @settings(max_examples=25, deadline=None)

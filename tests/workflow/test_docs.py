@@ -1,5 +1,6 @@
-"""Commands of the documentation that need a finished study, run on the tiny one."""
+"""Commands of the documentation: on a finished study, which is the tiny one; and its workflows, planned."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from medwvae import cli
-from tests.docs.blocks import Block, commands
+from medwvae.config_io import load
+from tests.docs.blocks import REPOSITORY, Block, blocks, commands
 from tests.workflow.conftest import Workflow
+from tests.workflow.planner import plan
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +59,41 @@ def test_a_command_on_a_finished_study_runs(
     if answer.exception is not None and not isinstance(answer.exception, SystemExit):
         raise answer.exception
     assert answer.exit_code == 0, answer.output
+
+
+OF_A_FINISHED_STUDY = [path.name for path in (REPOSITORY / "configs").glob("*.yaml") if load([path]).networks.from_run]
+PLANNED = [
+    (block, words[1:])
+    for block, words in commands()
+    if words[0].endswith("snakemake")
+    and {"--configfile", "--config"} & set(words)
+    and not any(Path(word).name in OF_A_FINISHED_STUDY for word in words)
+]
+
+
+@pytest.mark.parametrize(("block", "words"), named(PLANNED))
+def test_a_workflow_is_planned(block: Block, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (tmp_path / "scans" / f"{part}-{kind}-ubyte").touch()
+    for text in (given.text for given in blocks("yaml")):
+        for name in ("small", "mystudy"):
+            if f"run: {name}" in text:
+                (tmp_path / f"{name}.yaml").write_text(text.replace("/path/to/folder", "scans"))
+    (tmp_path / "mine.yaml").write_text("train: {budget: 2 min}\n")
+    arguments = [_here(word, tmp_path) for word in words if word != "--quiet"]
+    options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
+    answer = plan([*options, *arguments], os.environ | {"OMP_NUM_THREADS": "1"})
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "ingest" in answer.stdout + answer.stderr or "generative" in answer.stdout + answer.stderr
+
+
+def _here(word: str, folder: Path) -> str:
+    """Return a word of a command with the paths of this repository and of the user's scans in place of the page's."""
+    key, equals, value = word.rpartition("=")
+    if value.startswith("/path/to/"):
+        return f"{key}{equals}{folder / 'scans'}"
+    if (REPOSITORY / word).exists() and "/" in word:
+        return str(REPOSITORY / word)
+    return str(folder / word) if word.endswith(".yaml") else word

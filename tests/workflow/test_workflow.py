@@ -3,6 +3,8 @@ import json
 import re
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -109,6 +111,11 @@ def test_a_study_of_a_phantom_begins_with_it(empty: Workflow) -> None:
     assert jobs["train"] == 4
 
 
+def test_every_extra_of_a_task_is_a_job_more(empty: Workflow) -> None:
+    extras = empty.jobs("classical__extras=[bm3d, bm4d]")
+    assert extras["restore"] == empty.jobs()["restore"] + 2  # of denoising
+
+
 @pytest.mark.parametrize("config", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_plans_a_run(empty: Workflow, config: Path) -> None:
     empty.source.mkdir(exist_ok=True)
@@ -151,16 +158,59 @@ def test_a_typo_is_answered_with_line_and_nearest_name(empty: Workflow) -> None:
     assert "wrong.yaml:3: unknown key `train.batchs`; did you mean `batch`?" in answer.stdout + answer.stderr
 
 
-def test_a_training_on_two_nodes_is_started_by_srun_and_asks_for_their_cards(empty: Workflow) -> None:
-    where = ("train__nodes=2", "train__devices=2", "train__accelerator=cuda", "train__budget=20 min")
-    answer = empty.snakemake("--dry-run", "--printshellcmds", "--config", *where)
+def on_two_nodes(empty: Workflow, accelerator: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what a training on two nodes of two devices each asks for, and the words of its srun."""
+    where = ("train__nodes=2", "train__devices=2", "train__threads=6", "train__budget=20 min")
+    answer = empty.snakemake("--dry-run", "--printshellcmds", "--config", *where, f"train__accelerator={accelerator}")
     assert answer.returncode == 0, answer.stderr
     said = answer.stdout + answer.stderr
-    trainings = said.split("\nrule train:")[1:]
-    assert len(trainings) == 4
-    for text in trainings:
-        resources = re.search("resources: (.*)", text)
-        assert resources is not None
-        assert {"gpu=4", "nodes=2", "tasks=4", "mem_mb=8000", "runtime=45"} <= set(resources[1].split(", "))
-        assert "Shell command: srun medwvae " in text.split("\nrule ")[0]
-    assert said.count("srun medwvae") == 4
+    trainings = [text.split("\nrule ")[0] for text in said.split("\nrule train:")[1:]]
+    assert said.count("Shell command: srun ") == len(trainings) == 4
+    both = {re.search("resources: (.*)", text)[1] for text in trainings}  # type: ignore[index]
+    words = {re.search("Shell command: srun (.*) medwvae --log", text)[1] for text in trainings}  # type: ignore[index]
+    assert len(both) == len(words) == 1
+    asked = dict(word.split("=", 1) for word in both.pop().split(", "))
+    return {name: int(value) if value.isdigit() else value for name, value in asked.items()}, words.pop().split()
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "cpu"])
+def test_a_training_on_two_nodes_is_started_by_srun_and_asks_for_their_cards(empty: Workflow, accelerator: str) -> None:
+    asked, srun = on_two_nodes(empty, accelerator)
+    cards = 4 if accelerator == "cuda" else 0
+    expected = {"gpu": cards, "nodes": 2, "tasks": 4, "cpus_per_task": 3, "mem_mb": 8000, "runtime": 45, "mpi": "srun"}
+    assert expected.items() <= asked.items()
+    # The executor takes the allocation's variables from srun: what is not said here, it does not know.
+    assert {"--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--cpus-per-task=3"} <= set(srun)
+    # `--gpu-bind=none` would take CUDA_VISIBLE_DEVICES away, and show the cards of other jobs.
+    assert [word for word in srun if "gpu" in word] == ["--gpus-per-node=2"] * bool(cards)
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "cpu"])
+def test_the_executor_asks_slurm_for_as_many_cards_on_each_node_and_binds_none(
+    empty: Workflow, accelerator: str
+) -> None:
+    submit, utils, validation = (
+        pytest.importorskip(f"snakemake_executor_plugin_slurm.{part}", reason="needs the extra `slurm`")
+        for part in ("submit_string", "utils", "validation")
+    )
+
+    class Resources(dict[str, Any]):
+        __getattr__ = dict.__getitem__
+
+    asked, _ = on_two_nodes(empty, accelerator)
+    job = SimpleNamespace(resources=Resources(asked), threads=6)
+    validation.validate_slurm_extra(job)
+    names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    words = (submit.get_submit_command(job, dict.fromkeys(names, "")) + utils.set_gres_string(job)).split()
+    assert {"--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--cpus-per-task=3"} <= set(words)
+    cards = {"--gpus=4", "--gpus-per-node=2"} if accelerator == "cuda" else set()
+    assert {word for word in words if "gpu" in word} == cards
+
+
+def test_what_does_not_go_on_where_it_was_has_more_time_and_memory_in_the_next_attempt() -> None:
+    """Read from the rules: what a second attempt asks for, a plan does not show."""
+    for rules in (REPOSITORY / "workflows" / "rules").glob("*.smk"):
+        for rule in re.split(r"^rule ", rules.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+            name = rule.split(":")[0]
+            assert "mem_mb=more(" in rule, name
+            assert ("runtime=more(" in rule) != (name == "ingest" or "**TRAINING" in rule), name

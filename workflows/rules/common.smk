@@ -20,9 +20,12 @@ def medwvae(stage, arguments="", launcher=""):
     return f"{launcher}medwvae --log {{log:q}} {stage} --config {config} {arguments}".rstrip()
 
 
-def more(mb):
-    """Megabytes that a job asks for: as many again with every attempt, for a job may have been killed for memory."""
-    return lambda wildcards, attempt: mb * attempt
+def more(amount):
+    """Megabytes or minutes that a job asks for: as many again with every attempt, for it may have been killed for them.
+
+    Minutes of what goes on where it was (training, ingestion) stay the same.
+    """
+    return lambda wildcards, attempt: amount * attempt
 
 
 def training_minutes(budget):
@@ -31,16 +34,30 @@ def training_minutes(budget):
 
 
 # Cards and nodes of a training; on several nodes srun starts one process a card.
-NODES, CARDS = study.train.nodes, study.train.nodes * study.train.devices
-LAUNCHER = "{resources.mpi} " if NODES > 1 else ""
-TRAINING = {"gpu": 0 if study.train.accelerator == "cpu" else CARDS}
+NODES, DEVICES, ON_CARDS = (
+    study.train.nodes,
+    study.train.devices,
+    study.train.accelerator != "cpu",
+)
+LAUNCHER = ""
+TRAINING = {"gpu": NODES * DEVICES if ON_CARDS else 0}
 if NODES > 1:
+    PER_NODE = f"--ntasks-per-node={DEVICES}"
+    if ON_CARDS:
+        PER_NODE += f" --gpus-per-node={DEVICES}"
+    # The executor keeps everything of the allocation from srun but the job's number. Where a process has died, the
+    # others would wait for it.
+    LAUNCHER = (
+        "{resources.mpi} --nodes={resources.nodes} --ntasks={resources.tasks} "
+        f"{PER_NODE} --cpus-per-task={{resources.cpus_per_task}} --kill-on-bad-exit=1 "
+    )
     TRAINING |= {
         "nodes": NODES,
         "mpi": "srun",
-        "tasks": CARDS,
-        "tasks_per_gpu": 1,
-        "cpus_per_task": max(1, study.train.threads // study.train.devices),
+        "tasks": NODES * DEVICES,
+        "tasks_per_gpu": 0,  # no --ntasks-per-gpu, which binds: a process picks its card among all of its node
+        "cpus_per_task": max(1, study.train.threads // DEVICES),
+        "slurm_extra": PER_NODE,
     }
 
 
@@ -59,5 +76,5 @@ wildcard_constraints:
     task="|".join(study.tasks.enabled) or "no_task",
     problem="|".join(problem.id for problem in study.problems()) or "no_problem",
     network="|".join(NETWORKS),
-    method="[a-z_]+",
+    method="[a-z0-9_]+",
     model=r"[a-z][a-z0-9_]*-r[0-9]+-s[0-9]+",

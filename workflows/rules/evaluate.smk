@@ -17,7 +17,7 @@ rule evaluate:
         paths.benchmark(root, "evaluate-{problem}")
     resources:
         mem_mb=more(4000),
-        runtime=60,
+        runtime=more(60),
     params:
         reads=reads("evaluate"),
     shell:

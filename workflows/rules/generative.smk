@@ -105,7 +105,7 @@ rule score_generative:
         paths.benchmark(root, "score-{model}")
     resources:
         mem_mb=more(6000),
-        runtime=120,
+        runtime=more(120),
         gpu=int(study.train.accelerator != "cpu"),
     params:
         reads=reads_of_model("score_generative"),
@@ -130,7 +130,7 @@ rule generative_uses:
         paths.benchmark(root, "uses-{model}")
     resources:
         mem_mb=more(4000),
-        runtime=60,
+        runtime=more(60),
     params:
         reads=lambda wildcards: provenance.digest_of(
             [
@@ -155,7 +155,7 @@ rule generative_references:
         paths.benchmark(root, "generative-references")
     resources:
         mem_mb=more(6000),
-        runtime=60,
+        runtime=more(60),
     params:
         reads=reads_images("generative_references"),
     shell:
@@ -175,7 +175,7 @@ rule generative_report:
         paths.benchmark(root, "generative-report")
     resources:
         mem_mb=more(2000),
-        runtime=10,
+        runtime=more(10),
     params:
         reads=reads("generative_report"),
     shell:

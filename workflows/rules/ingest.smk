@@ -11,7 +11,7 @@ rule phantom:
     threads: 4
     resources:
         mem_mb=more(3000),
-        runtime=20,
+        runtime=more(20),
     params:
         reads=reads("phantom"),
     shell:
@@ -51,7 +51,7 @@ rule split:
         paths.benchmark(root, "split")
     resources:
         mem_mb=more(500),
-        runtime=5,
+        runtime=more(5),
     params:
         reads=reads("split"),
     shell:

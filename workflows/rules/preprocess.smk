@@ -16,7 +16,7 @@ rule preprocess:
     threads: 4
     resources:
         mem_mb=more(6000),
-        runtime=60,
+        runtime=more(60),
     params:
         reads=reads("preprocess"),
     shell:

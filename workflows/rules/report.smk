@@ -41,7 +41,7 @@ rule report:
         paths.benchmark(root, "report")
     resources:
         mem_mb=more(4000),
-        runtime=30,
+        runtime=more(30),
     params:
         reads=reads("report"),
     shell:

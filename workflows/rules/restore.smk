@@ -18,7 +18,7 @@ rule restore:
         paths.benchmark(root, "restore-{problem}-{method}")
     resources:
         mem_mb=more(4000),
-        runtime=240,
+        runtime=more(240),
         gpu=lambda wildcards: int(
             bool(model_of(wildcards)) and study.train.accelerator != "cpu"
         ),
