@@ -33,7 +33,7 @@ class VolumeMeasurement(Measurement):
     @property
     def local(self) -> bool:
         """Whether what is known of a voxel concerns that voxel alone."""
-        return all(is_local(slices) for slices in self.acquisitions)
+        return all(slices.local for slices in self.acquisitions)
 
     @property
     def known(self) -> Tensor | None:
@@ -79,11 +79,6 @@ class VolumeMeasurement(Measurement):
 
     def _of(self, acquisitions: Sequence[Measurement], label: Tensor | None) -> "VolumeMeasurement":
         return replace(as_volumes(acquisitions), label=label)
-
-
-def is_local(slices: Measurement) -> bool:
-    """Whether a measurement knows of a voxel only what concerns that voxel (noise), nothing of the slice."""
-    return slices.local
 
 
 def taken(slices: Measurement, index: Tensor) -> Measurement:

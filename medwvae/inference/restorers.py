@@ -15,7 +15,7 @@ from medwvae.inference.whole import Source, infer, window
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement, magnitude
 from medwvae.seeding import seed_for
-from medwvae.volumetric import as_volumes, is_local, taken
+from medwvae.volumetric import as_volumes, taken
 
 Flips = tuple[tuple[int, ...], ...]
 
@@ -157,7 +157,7 @@ def _restored(
 ) -> Sequence[Tensor]:
     """Return so many maps (S, 1, H, W) of a volume; `restored` gives them of a piece, (maps, *spatial)."""
     footprint = footprint or footprint_of(model, measurement)
-    volume, local = model.dims == 3, is_local(measurement)
+    volume, local = model.dims == 3, measurement.local
     count, _, *plane = measurement.start.shape
 
     def read(index: tuple[slice, ...]) -> Piece:

@@ -11,7 +11,7 @@ import mmap
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from medwvae.errors import MedwvaeError
 from medwvae.inference import memory
 from medwvae.inference.footprint import Footprint
-from medwvae.inference.lanes import Lanes, stream
+from medwvae.inference.lanes import Lanes, mapped, stream
 from medwvae.inference.tiles import Plan, Span, Tile, plan
 from medwvae.progress import note, say
 
@@ -33,6 +33,8 @@ COSTLY = 4
 """Times the volume that tiles may read in all before the user is told."""
 PROBE = 48
 """Voxels per axis of the tile whose tensors are counted."""
+MAPPED = 2**25
+"""Bytes of a mapped file that are held at once: a tile's short rows touch pages of many times its size."""
 
 
 class Source(Generic[T]):
@@ -74,7 +76,13 @@ def from_array(array: NDArray[np.floating]) -> Source[Tensor]:
     """Return a source of tensors (1, C, *tile), float32, from an array (C, *spatial); it may be mapped from a file."""
 
     def read(index: tuple[slice, ...]) -> Tensor:
-        piece = np.array(array[(slice(None), *index)], np.float32)
+        ends = [min(part.stop, size) for part, size in zip(index, array.shape[1:], strict=True)]
+        inside = [slice(part.start, end) for part, end in zip(index, ends, strict=True)]
+        piece = np.empty((len(array), *(part.stop - part.start for part in inside)), np.float32)
+        for part in _held_at_once(array, 1, inside[0]):
+            here = slice(part.start - inside[0].start, part.stop - inside[0].start)
+            piece[:, here] = array[(slice(None), part, *inside[1:])]
+            release(array)
         missing = [part.stop - part.start - size for part, size in zip(index, piece.shape[1:], strict=True)]
         if any(missing):
             piece = np.pad(piece, [(0, 0), *((0, amount) for amount in missing)], mode="edge")
@@ -88,11 +96,25 @@ def release(array: Any) -> None:
 
     What was written to a shared mapping stays: the system holds it for the file.
     """
+    mapped = _mapping(array)
+    if mapped is not None and mapped.mode in ("r", "r+", "w+") and sys.platform == "linux":
+        with suppress(OSError, ValueError):
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(array: Any) -> Any:
+    """Return the mapping of a file that an array is a view of; None if it is in memory."""
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
-    if array is not None and array.mode in ("r", "r+", "w+") and sys.platform == "linux":
-        with suppress(OSError, ValueError):
-            cast(Any, array)._mmap.madvise(mmap.MADV_DONTNEED)
+    return array
+
+
+def _held_at_once(array: NDArray[Any], axis: int, span: slice) -> list[slice]:
+    """Cut a span of an axis into parts whose pages, whole rows of the array, take no more than `MAPPED` bytes."""
+    if _mapping(array) is None:
+        return [span]
+    sections = max(MAPPED * array.shape[axis] // max(array.nbytes, 1), 1)
+    return [slice(begin, min(begin + sections, span.stop)) for begin in range(span.start, span.stop, sections)]
 
 
 def infer(
@@ -182,7 +204,10 @@ def bytes_per_voxel(
         ends[0] = min(1 + 2 * footprint.reach[0], source.shape[0])  # slices, and the neighbours that they read
     small = Tile(tuple(Span((0, end), (0, end), np.ones(end), np.zeros(end)) for end in ends))
     lanes = Lanes(device)
+    ahead = source.read(small.read)  # on a CPU the next tile waits beside the one that is computed
     used = memory.bytes_of(lambda: lanes.download(function(lanes.upload(lanes.pinned(source.read(small.read)))))())
+    if device.type == "cpu":
+        used += memory.bytes_of(lambda: mapped(ahead, torch.clone))
     return SAFETY * used / small.voxels
 
 
@@ -217,18 +242,22 @@ def _write(out: NDArray[np.float32], tile: Tile, answer: Tensor, source: Source[
     inside = tuple(
         slice(part.start, part.start + kept.stop - kept.start) for part, kept in zip(tile.inside, keep, strict=True)
     )
-    place: tuple[Any, ...] = (..., *keep)
-    within: tuple[Any, ...] = (..., *inside)
-    new = values[within]
     share = tile.share()
-    if share is None:
-        out[place] = new
-    else:
-        old = out[place]
-        share = share[tuple(slice(0, part.stop - part.start) for part in keep)]
-        # The first answer at a voxel takes all of it: what `out` held before does not matter, not even NaN.
-        old = np.where(share == 1, new, old)
-        with np.errstate(invalid="ignore"):
-            out[place] = np.where(old == new, new, old + share * (new - old))
-    release(out)
+    for part in _held_at_once(out, out.ndim - len(volume), keep[0]):
+        own = slice(part.start - keep[0].start, part.stop - keep[0].start)
+        first = slice(inside[0].start + own.start, inside[0].start + own.stop)
+        _blend(out[(..., part, *keep[1:])], values[(..., first, *inside[1:])], None if share is None else share[own])
+        release(out)
     source.release()
+
+
+def _blend(out: NDArray[np.float32], new: NDArray[np.float32], share: NDArray[np.float32] | None) -> None:
+    """Let what was there give way to a new answer, by its share; None: all of it."""
+    if share is None:
+        out[:] = new
+        return
+    share = share[tuple(slice(0, size) for size in new.shape[new.ndim - share.ndim :])]
+    # The first answer at a voxel takes all of it: what `out` held before does not matter, not even NaN.
+    old = np.where(share == 1, new, out)
+    with np.errstate(invalid="ignore"):
+        out[:] = np.where(old == new, new, old + share * (new - old))

@@ -4,39 +4,48 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medwvae.statistics import RESAMPLES, bootstrap_bounds, holm, mean_interval, paired
+from medwvae.statistics import RESAMPLES, bootstrap_bounds, expanded, holm, mean_interval, paired
 
 values = st.lists(st.floats(-50, 50, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=3, max_size=12)
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-def test_interval_is_scipys_bca():
+def test_interval_is_scipys_bca_at_the_expanded_level():
     x = np.random.default_rng(3).gamma(2.0, size=11)
+    level = 2 * stats.norm.cdf((11 / 10) ** 0.5 * stats.t.ppf(0.975, 10)) - 1
     expected = stats.bootstrap(
-        (x,), np.mean, n_resamples=RESAMPLES, random_state=np.random.default_rng(5)
+        (x,), np.mean, n_resamples=RESAMPLES, confidence_level=level, random_state=np.random.default_rng(5)
     ).confidence_interval
     interval = mean_interval(x, seed=5)
-    assert (interval.low, interval.high) == (expected.low, expected.high)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
     assert interval.mean == pytest.approx(x.mean()) and interval.n == 11 and interval.note == ""
     assert interval.median == np.median(x)
 
 
-def test_interval_covers_as_often_as_it_says():
-    # 40 subjects: with fewer the interval is too narrow, see docs/statistics.md. The normal limits of the same studies
-    # hold the mean with a probability that is known, P(|t39| < 1.96 (39/40)^½) = 94.0 %, and chance moves both alike:
-    # as a control variate it halves the error of the simulation, to 0.3 %.
-    n, studies = 40, np.random.default_rng(0).normal(1.0, 2.0, (1500, 40))
+@given(st.floats(0.5, 0.99), st.integers(2, 200))
+def test_the_expanded_level_makes_the_limits_of_the_normal_law_students(confidence, n):
+    """mean ± z · (standard deviation with divisor n) / √n at the expanded level is mean ± t · s / √n."""
+    x = np.random.default_rng(n).normal(size=n)
+    z = stats.norm.isf((1 - expanded(confidence, n)) / 2)
+    assume(z < 7)  # beyond, the level is 1 but for rounding
+    low, high = stats.t.interval(confidence, n - 1, x.mean(), stats.sem(x))
+    assert (x.mean() - z * x.std() / n**0.5, x.mean() + z * x.std() / n**0.5) == pytest.approx((low, high), rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_interval_covers_as_often_as_it_says(n):
+    # Student's limits of the same studies hold the mean in 95 of 100, and chance moves both alike: as a control variate
+    # they take most of the simulation's error away.
+    studies = np.random.default_rng(0).normal(1.0, 2.0, (1500, n))
     low, high = bootstrap_bounds(studies, resamples=1999, seed=1)
     held = (low <= 1.0) & (high >= 1.0)
-    z = stats.norm.ppf(0.975)
-    normal = abs(studies.mean(1) - 1.0) <= z * studies.std(1) / n**0.5
-    known = 2 * stats.t.cdf(z * ((n - 1) / n) ** 0.5, n - 1) - 1
-    assert known == pytest.approx(0.94, abs=5e-4) and np.std(held * 1.0 - normal) / len(studies) ** 0.5 < 0.0035
-    assert 0.93 <= held.mean() - normal.mean() + known <= 0.97
+    student = abs(studies.mean(1) - 1.0) <= stats.t.ppf(0.975, n - 1) * stats.sem(studies, axis=1)
+    assert np.std(held * 1.0 - student) / len(studies) ** 0.5 < 0.005
+    assert 0.93 <= held.mean() - student.mean() + 0.95 <= 0.97
 
 
 def test_many_studies_at_once_are_each_by_itself():
