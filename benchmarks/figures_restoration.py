@@ -26,6 +26,7 @@ from matplotlib.image import imread
 from medwvae import paths
 from medwvae.data.loaders import load_cases
 from medwvae.files import atomic
+from medwvae.names import ZERO_SHOT
 from medwvae.report import figures, panels
 from medwvae.report.uncertainty import STRATA
 from medwvae.report.words import family, label, number, p_value, task_label
@@ -61,28 +62,44 @@ def beside(task: Task, metric: str, rival: str | None) -> str:
     entry = task["regions"]["head"][metric]["methods"].get(rival or "", {})
     if rival is None or "difference" not in entry:
         return "–"
-    sure = entry["p_holm"] < SIGNIFICANT
+    sure = entry["p_holm"] < SIGNIFICANT and entry["difference"] > 0
     ahead = number(entry["difference"], metric, sign=True)
     return f"{f'**{ahead}**' if sure else ahead} {label(rival)} ({p_value(entry['p_holm'])})"
 
 
 def verdicts(tasks: dict[str, Task]) -> str:
-    """Return one row a problem; differences are ours − the rival's, bold where Holm's p < .05; then of being first."""
+    """Return a row for each problem: ours − rival, bold if ahead by Holm's p < .05; then the p of being first."""
     head = ["Task", "Setting", "Ours: PSNR, dB", "SSIM"]
     head += [f"{metric}, best {kind}" for metric in ("PSNR", "SSIM") for kind in ("network", "classical")]
-    head += ["Ahead of every rival: PSNR", "SSIM"]
+    head += ["Ahead of every rival: PSNR", "SSIM", "Zero-shot: PSNR less the best classical's"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, task in tasks.items():
         blocks = task["regions"]["head"]
         own = [interval(blocks[metric]["methods"][OURS], metric) for metric in MAIN]
         gaps = [beside(task, metric, best(task, metric, kind)) for metric in MAIN for kind in ("network", "classical")]
         every = [p_value(blocks[metric]["verdict"].get("p_every")) or "no" for metric in MAIN]
-        lines.append(f"| {task_label(name)} | {task['setting']} | {' | '.join([*own, *gaps, *every])} |")
+        zero = prior_alone(task)
+        cells = [*own, *gaps, *every, "–" if zero is None else number(zero, "psnr", sign=True)]
+        lines.append(f"| {task_label(name)} | {task['setting']} | {' | '.join(cells)} |")
     count = {metric: sum(t["regions"]["head"][metric]["verdict"]["outcome"] == "won" for t in tasks.values())
              for metric in MAIN}  # fmt: skip
     words = " and ".join(f"{count[metric]} in {metric.upper()}" for metric in MAIN)
-    lines += ["", f"Won (docs/statistics.md), of {len(tasks)} rows: {words}.", ""]
-    return "\n".join(lines)
+    zeros = [zero for task in tasks.values() if (zero := prior_alone(task)) is not None]
+    lines += ["", f"Won (docs/statistics.md), of {len(tasks)} rows: {words}."]
+    if zeros:
+        lines += [
+            "",
+            f"Zero-shot ahead of the best classical method: {sum(z > 0 for z in zeros)} of {len(zeros)} rows.",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def prior_alone(task: Task) -> float | None:
+    """Return by how many dB the prior alone is ahead of the best classical method; None if either is missing."""
+    methods, rival = task["regions"]["head"]["psnr"]["methods"], best(task, "psnr", "classical")
+    if rival is None or methods.get(ZERO_SHOT, {}).get("mean") is None:
+        return None
+    return float(methods[ZERO_SHOT]["mean"] - methods[rival]["mean"])
 
 
 def scores(root: Path, tasks: dict[str, Task]) -> str:
@@ -92,7 +109,8 @@ def scores(root: Path, tasks: dict[str, Task]) -> str:
         blocks = task["regions"]["head"]
         subjects = f"{task['subjects']} test subjects; protocol `{task['protocol']}`"
         lines += [f"**{task_label(name)}** ({task['setting']}; {subjects})", ""]
-        lines += ["| Method | PSNR, dB | Holm p | SSIM | Holm p | s a volume | Parameters |", "|---" * 7 + "|"]
+        head = ["Method", "PSNR, dB", "Holm p", "SSIM", "Holm p", "s a volume", "Parameters", "Steps, or tuned to", "s"]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for method in reversed(ranked(task)):
             known = record(root, task["task"], method)
             seconds = known["seconds_per_volume"].values()
@@ -103,9 +121,28 @@ def scores(root: Path, tasks: dict[str, Task]) -> str:
                 cells += [f"**{text}**" if blocks[metric]["best"] == method else text, p_value(entry.get("p_holm"))]
             size = known["details"].get("parameters")
             cells += [f"{statistics.median(seconds):.2g}" if seconds else "", "" if size is None else f"{size:,}"]
+            cells += cost(known["details"])
             lines.append(f"| {label(method)} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def cost(known: Task) -> list[str]:
+    """Return how far a method was trained or to what it was tuned, and the seconds that took."""
+    if "tuning" in known:
+        tried = {key: sorted({trial["params"][key] for trial in known["tuning"]}) for key in known["params"]}
+        edge = {
+            key
+            for key, values in tried.items()
+            if len(values) > 1 and known["params"][key] in values[:: len(values) - 1]
+        }
+        said = [
+            f"{key} {value:g}{' (end of the grid)' if key in edge else ''}" for key, value in known["params"].items()
+        ]
+        return [", ".join(said), f"{known['tuning_seconds']:.0f}"]
+    if "steps" in known:
+        return [f"{known['steps']:,} steps", f"{known['training_seconds']:.0f}"]
+    return ["", ""]
 
 
 def record(root: Path, problem: str, method: str) -> Task:
@@ -176,7 +213,7 @@ def best_of(task: Task, metric: str) -> str:
 
 def pictures(root: Path, task: Task) -> Figure | None:
     """Return a slice of the middle test subject: whole, a detail, the error, by the best method of every kind."""
-    metrics = pd.read_csv(paths.metrics(root))
+    metrics = pd.read_csv(paths.metrics(root), dtype={"subject": str})
     mine = metrics[(metrics["task"] == task["task"]) & (metrics["method"] == OURS) & (metrics["region"] == "head")]
     order = mine[mine["metric"] == "psnr"].sort_values("value")["subject"].astype(str).tolist()
     cases = {case.subject: case for case in load_cases(paths.prepared_index(root), "test")}

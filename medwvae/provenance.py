@@ -73,8 +73,9 @@ def stage_code(stage: str, method: str | None = None) -> str:
     """Return the code digest of a stage (of one network's training or restoration, where `method` names one)."""
     network = f"medwvae.nets.{method}"
     modules = [ENTRY[stage]] + ([network] if method and _file_of(network).is_file() else [])
-    if stage == "restore" and len(modules) == 1:
-        modules.append("medwvae.zero_shot" if method == ZERO_SHOT else "medwvae.baselines")
+    if stage == "restore":
+        tuned = ["medwvae.zero_shot" if method == ZERO_SHOT else "medwvae.baselines", "medwvae.baselines.tuning"]
+        modules += ["medwvae.self_supervision"] if len(modules) > 1 else tuned
     return code_digest(*modules)
 
 

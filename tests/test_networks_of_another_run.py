@@ -135,6 +135,16 @@ def test_the_other_run_is_a_path_of_the_users_and_is_read_by_the_restorations_al
     assert slice_for(before, "restore", "denoise", "tv") == slice_for(after, "restore", "denoise", "tv")
 
 
+def test_no_generative_model_is_trained_or_shown_where_networks_are_another_runs():
+    system = {"prior": {"kind": "wavelet", "objective": "elbo", "select": "subbands"}}
+    config = load(overrides={"generative.systems": system, "generative.rates": [1]})
+    assert list(stages.generative_models(config)) == ["prior-r1-s1"]
+    assert stages.generative_models(load(overrides={"networks.from_run": "results/first"})) == {}
+    # Zero-shot restoration takes that run's prior, whose name this run's configuration must know.
+    both = {"networks.from_run": "results/first", "generative.systems": system, "generative.rates": [1]}
+    assert stages.generative_models(load(overrides=both | {"restore.zero_shot": "prior-r1-s1"})) == {}
+
+
 @pytest.mark.parametrize("name", ["openms", "ct"])
 def test_the_transfers_are_overlays_on_the_benchmark(name):
     benchmark = load([CONFIGS / "benchmark.yaml"])

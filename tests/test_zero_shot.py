@@ -143,4 +143,4 @@ def test_from_the_training_of_the_prior_to_scores(tmp_path):
 def test_an_edit_of_the_method_restores_again_by_it_alone():
     code = provenance.stage_code("restore", ZERO_SHOT)
     assert code not in (provenance.stage_code("restore", "tv"), provenance.stage_code("restore", "unet"))
-    assert code == provenance.code_digest("medwvae.restore", "medwvae.zero_shot")
+    assert code == provenance.code_digest("medwvae.restore", "medwvae.zero_shot", "medwvae.baselines.tuning")

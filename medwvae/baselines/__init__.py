@@ -55,7 +55,7 @@ _METHODS = (
     Classical("spline", "superres", superres.spline, grid_of(order=(1, 2, 3, 4, 5))),
     Classical("lanczos", "superres", superres.lanczos, grid_of(lobes=(2, 3, 4, 6, 8, 12))),
     Classical(
-        "cs_wavelet", "superres", recon.cs_wavelet, grid_of(weight=(1e-5, 3e-5, 1e-4, 3e-4), iterations=(60, 120))
+        "cs_wavelet", "superres", recon.cs_wavelet, grid_of(weight=(3e-6, 1e-5, 3e-5, 1e-4), iterations=(60, 120, 240))
     ),
     Classical("nlm", "denoise", denoise.nlm, grid_of(h=(0.5, 0.65, 0.8, 0.95), patch=(3, 5, 7))),
     Classical("tv", "denoise", denoise.tv, grid_of(weight=(0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0))),
@@ -67,14 +67,16 @@ _METHODS = (
     Classical(
         "cs_wavelet", "recon", recon.cs_wavelet, grid_of(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))
     ),
-    Classical("tv", "recon", variation.tv, grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200))),
+    Classical("tv", "recon", variation.tv, grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200, 400))),
     Classical("fbp", "ct", ct.fbp, grid_of(window=(0, 1))),
     Classical("sirt", "ct", ct.sirt, grid_of(iterations=(20, 50, 100, 200, 400))),
-    Classical("tv", "ct", variation.tv_ct, grid_of(weight=(0.0002, 0.0005, 0.001, 0.003, 0.01), iterations=(100, 200))),
+    Classical(
+        "tv", "ct", variation.tv_ct, grid_of(weight=(0.0002, 0.0005, 0.001, 0.003, 0.01), iterations=(100, 200, 400))
+    ),
     Classical(
         "cs_wavelet", "inpaint", recon.cs_wavelet, grid_of(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(60, 120))
     ),
-    Classical("tv", "inpaint", variation.tv, grid_of(huber=(0.01, 0.03, 0.06, 0.12), iterations=(100, 300))),
+    Classical("tv", "inpaint", variation.tv, grid_of(huber=(0.01, 0.03, 0.06, 0.12), iterations=(100, 300, 600))),
     Classical("biharmonic", "inpaint", inpaint.biharmonic),
 )
 

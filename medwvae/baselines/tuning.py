@@ -11,12 +11,14 @@ from torch import Tensor
 from medwvae.baselines import Classical, Params
 from medwvae.metrics.voxels import psnr
 from medwvae.operators import Measurement
+from medwvae.statistics import per_subject
 
 
 @dataclass(frozen=True)
 class Case:
-    """One validation subject: the measurement of its S slices, the true magnitude (S, 1, H, W), the head (S, H, W)."""
+    """A validation volume: whose it is, its measurement of S slices, true magnitude (S, 1, H, W) and head (S, H, W)."""
 
+    subject: str
     measurement: Measurement
     truth: Tensor
     head: NDArray[np.bool_]
@@ -73,7 +75,8 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
             psnr(_slices(image), _slices(case.truth), data_range=data_range, mask=case.head)
             for image, case, data_range in zip(images, subsets, ranges, strict=True)
         ]
-        table.append(Trial(params, float(np.mean(values)), seconds))
+        mean = per_subject(values, [case.subject for case in cases]).mean()
+        table.append(Trial(params, float(mean), seconds))
     best = max(table, key=lambda trial: trial.psnr)
     return Tuning(best.params, tuple(table))
 
@@ -87,7 +90,7 @@ def _every(case: Case, every: int, *, successive: bool) -> Case:
         count = len(range(chosen.start, chosen.stop, every))
         first = (chosen.start + chosen.stop - count) // 2
         chosen = slice(first, first + count)
-    return Case(case.measurement[chosen], case.truth[chosen], case.head[chosen])
+    return Case(case.subject, case.measurement[chosen], case.truth[chosen], case.head[chosen])
 
 
 def _slices(image: Tensor) -> NDArray[np.float32]:

@@ -166,7 +166,7 @@ def _restored(
         part = measurement[sections] if not beyond else taken(measurement, _clamped(sections, count))
         if local:
             part = replace(part, start=window(part.start, place, (2, 3)))
-        if model.neighbours:
+        if model.neighbours and measurement.neighbours is None:
             part = _among_neighbours(measurement, sections, model.neighbours)
         return Piece(as_volumes([part]) if volume else part, index)
 

@@ -96,10 +96,10 @@ def release(array: Any) -> None:
 
     What was written to a shared mapping stays: the system holds it for the file.
     """
-    mapped = _mapping(array)
-    if mapped is not None and mapped.mode in ("r", "r+", "w+") and sys.platform == "linux":
+    mapping = _mapping(array)
+    if mapping is not None and mapping.mode in ("r", "r+", "w+") and sys.platform == "linux":
         with suppress(OSError, ValueError):
-            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+            mapping._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapping(array: Any) -> Any:
@@ -111,7 +111,8 @@ def _mapping(array: Any) -> Any:
 
 def _held_at_once(array: NDArray[Any], axis: int, span: slice) -> list[slice]:
     """Cut a span of an axis into parts whose pages, whole rows of the array, take no more than `MAPPED` bytes."""
-    if _mapping(array) is None:
+    fastest = max(map(abs, array.strides[axis:]), default=0) > abs(array.strides[axis])
+    if _mapping(array) is None or fastest:  # in Fortran's order every part would touch all pages
         return [span]
     sections = max(MAPPED * array.shape[axis] // max(array.nbytes, 1), 1)
     return [slice(begin, min(begin + sections, span.stop)) for begin in range(span.start, span.stop, sections)]
@@ -246,7 +247,9 @@ def _write(out: NDArray[np.float32], tile: Tile, answer: Tensor, source: Source[
     for part in _held_at_once(out, out.ndim - len(volume), keep[0]):
         own = slice(part.start - keep[0].start, part.stop - keep[0].start)
         first = slice(inside[0].start + own.start, inside[0].start + own.stop)
-        _blend(out[(..., part, *keep[1:])], values[(..., first, *inside[1:])], None if share is None else share[own])
+        place: tuple[Any, ...] = (..., part, *keep[1:])
+        within: tuple[Any, ...] = (..., first, *inside[1:])
+        _blend(out[place], values[within], None if share is None else share[own])
         release(out)
     source.release()
 

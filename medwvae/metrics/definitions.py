@@ -129,7 +129,8 @@ _ALL: Final = (
     ),
     Definition(
         "lesion_contrast", "Lesion contrast", "", "nearest", "−∞ to ∞",
-        "Share of the lesion's contrast to the ring of 3 voxels around it, one voxel apart, that is kept.",
+        "Share of the contrast of a volume's lesions, all together, to the ring of 3 voxels around them, one voxel "
+        "apart, that is kept.",
         "lesion, and ring within the head", 3, 1.0,
     ),
     *(

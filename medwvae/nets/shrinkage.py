@@ -1,6 +1,7 @@
 """What the prior of a Wavelet-VAE makes of a noisy image: the posterior mean of its coefficients, coarse to fine."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,7 +72,9 @@ def prior_mean(model: WaveletLatentVAE, noisy: Tensor, variance: Tensor, label: 
     varies = any(size > 1 for size in variance.shape[2:])
     padded = pad_to_multiple(noisy, 2**model.levels, model.dims)
     spread = pad_to_multiple(variance.float(), 2**model.levels, model.dims) if varies else variance.float()
-    coefficients = dwt(padded, model.levels, model.dims, model.wavelet, "periodization")
+    exactly = partial(torch.autocast, noisy.device.type, enabled=False)  # of mixed precision only the prior makes use
+    with exactly():
+        coefficients = dwt(padded, model.levels, model.dims, model.wavelet, "periodization")
 
     def at(level: int) -> Tensor:
         return _POOL[model.dims](spread, 2**level) if varies else spread
@@ -79,6 +82,7 @@ def prior_mean(model: WaveletLatentVAE, noisy: Tensor, variance: Tensor, label: 
     image = gaussian_mean(coefficients.approximation, at(model.levels), *model.coarse_density())
     for level, details in zip(range(model.levels, 0, -1), coefficients.details, strict=True):
         location, scale = model.prior(image, level, label)
-        mean = laplace_mean(details.flatten(1, 2), at(level), location, scale)
-        image = synthesise(image, torch.unflatten(mean, 1, details.shape[1:3]), wavelet=model.wavelet)
+        with exactly():
+            mean = laplace_mean(details.flatten(1, 2), at(level), location.float(), scale.float())
+            image = synthesise(image, torch.unflatten(mean, 1, details.shape[1:3]), wavelet=model.wavelet)
     return crop_to(image, tuple(noisy.shape[2:]))

@@ -11,7 +11,7 @@ from medwvae.errors import ConfigError, InputError
 from medwvae.metrics.definitions import definition
 from medwvae.report.tables import COLUMNS, compared
 from medwvae.report.text import one_line
-from medwvae.report.words import METRIC_LABELS, count, label, listed, number, p_value, task_label
+from medwvae.report.words import METRIC_LABELS, count, label, listed, number, of_few, p_value, task_label
 from medwvae.statistics import SIGNIFICANT, agree, holm, paired, worse
 
 if TYPE_CHECKING:
@@ -346,6 +346,8 @@ def words(result: dict[str, Any]) -> list[str]:
             f"p is adjusted within a task and metric, not over all {families} of them: where nothing differs, about 5 "
             "in 100 show a difference by chance alone."
         )
+    if few := of_few(min((row["n"] for row in result["rows"]), default=0)):
+        said.append(few)
     return said
 
 

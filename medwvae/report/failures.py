@@ -45,9 +45,13 @@ def _unscored(inputs: ReportInputs, tested: set[str]) -> Iterator[str]:
     """Yield of each task and main metric which of these subjects lack a score by one of its methods."""
     main = inputs.metrics[inputs.metrics["metric"].isin(MAIN_METRICS)].dropna(subset=["value"])
     for (task, metric), rows in main.groupby(["task", "metric"], sort=False):
-        methods = rows.groupby(["setting", "protocol", "region", "method"], sort=False)["subject"]
-        lacking = sorted(set().union(*(tested - set(of.astype(str)) for _, of in methods)))
-        if lacking:
+        without: set[str] = set()
+        for (_, _, region), own in rows.groupby(["setting", "protocol", "region"], sort=False):
+            # Not every subject has a lesion: who has no score there by any method lacks none.
+            expected = tested & set(own["subject"].astype(str)) if region == "lesion" else tested
+            for _, of in own.groupby("method", sort=False)["subject"]:
+                without |= expected - set(of.astype(str))
+        if lacking := sorted(without):
             name = f"{task_label(str(task))}, {label(str(metric), METRIC_LABELS)}"
             lack = "lacks" if len(lacking) == 1 else "lack"
             yield f"{one_line(name)}: {_subjects(lacking)} of the test part {lack} the score of a method."

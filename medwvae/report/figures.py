@@ -93,7 +93,8 @@ def strips(title: str, metrics: pd.DataFrame, task: Mapping[str, Any], region: s
         axes[0].set_ylim(len(methods) - 0.5, -0.5)
         names = ", ".join(label(metric, METRIC_LABELS) for metric in blocks)
         alt = (
-            f"{title}: {names} of {len(methods)} methods, one dot per subject; the same numbers are in the table above."
+            f"{title}: {names} of {len(methods)} methods, one dot per subject; means and intervals are in the "
+            "table above, each subject's values in metrics.csv."
         )
         return svg(figure, alt)
 

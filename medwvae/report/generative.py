@@ -18,7 +18,7 @@ from medwvae.generative.scoring import LEAST
 from medwvae.report import figures, panels
 from medwvae.report.figures import VARIABLES
 from medwvae.report.uses import UsesInputs
-from medwvae.report.words import count, percent
+from medwvae.report.words import count, of_few, percent
 
 _COLOURS = {
     "wavelet": "ours",
@@ -83,6 +83,7 @@ def generative_section(inputs: GenerativeInputs) -> dict[str, Any]:
     return {
         "conditions": _conditions(inputs.summary["conditions"]),
         "radiological": inputs.radiological,
+        "few": of_few(inputs.summary["conditions"].get("test_subjects", 0)),
         "volumes": len(inputs.summary["conditions"]["size"]) == 3,
         "verdicts": [_verdict(rows, rate, where, unit) for rate in rates],
         "tables": [_table(rows, rate, unit) for rate in (*rates, None)],
@@ -204,7 +205,7 @@ def _cell(row: Mapping[str, Any], name: str, best: float | None) -> dict[str, An
     ends = (table.number(entry[key], name) for key in ("seeds_low", "seeds_high"))
     return {
         "mean": table.number(entry["mean"], name),
-        "interval": "" if low is None else f"{table.number(low, name)} – {table.number(high, name)}",
+        "interval": "" if low is None else f"{table.number(low, name)} to {table.number(high, name)}",
         "seeds": " to ".join(ends) if spread else "",
         "best": best is not None and entry["mean"] == best,
         "note": entry.get("note", ""),

@@ -340,7 +340,7 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
         metric = row["metric"]
 
         def between(low: float | None, high: float | None, metric: str = metric) -> str:
-            return "" if low is None or high is None else f"{number(low, metric)} – {number(high, metric)}"
+            return "" if low is None or high is None else f"{number(low, metric)} to {number(high, metric)}"
 
         gap = row.get("difference")
         rows.append(
@@ -362,7 +362,7 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
 def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, Any]:
     if entry is None:
         return {"mean": "–", "median": "", "interval": "", "p": "", "best": False, "note": "not measured"}
-    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} – {number(entry['high'], metric)}"
+    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} to {number(entry['high'], metric)}"
     return {
         "mean": mean_of(entry, metric),
         "median": "" if entry.get("median") is None else number(entry["median"], metric),

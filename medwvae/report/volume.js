@@ -68,9 +68,15 @@
       screen.drawImage(small, 0, 0, wide, high);
       screen.font = `${13 * scale}px sans-serif`;
       screen.lineWidth = 3 * scale; // a dark rim: a head is as bright as the letter
-      screen.strokeText(canvas.dataset.plane === "sagittal" ? "A" : "R", 5 * scale, high / 2);
       screen.fillStyle = "#fff";
-      screen.fillText(canvas.dataset.plane === "sagittal" ? "A" : "R", 5 * scale, high / 2);
+      screen.textAlign = "center";
+      screen.textBaseline = "middle";
+      const edge = 10 * scale, [left, right] = canvas.dataset.plane === "sagittal" ? "AP" : "RL";
+      const [top, bottom] = canvas.dataset.plane === "axial" ? "AP" : "HF";
+      for (const [letter, x, y] of [[left, edge, high / 2], [right, wide - edge, high / 2], [top, wide / 2, edge], [bottom, wide / 2, high - edge]]) {
+        screen.strokeText(letter, x, y);
+        screen.fillText(letter, x, y);
+      }
       if (!one(".cross").checked) return;
       const x = Math.round(((width - at[across] - 0.5) / width) * wide), y = Math.round(((height - at[up] - 0.5) / height) * high);
       screen.fillStyle = "rgb(86 180 233 / 0.85)";
@@ -117,7 +123,7 @@
       if (overlay !== "none") {
         one(".legend i").style.background = `linear-gradient(to right, ${figure.dataset[`${overlay}Colours`]})`;
         one(".legend .top").textContent = `≥ ${Number(tops[overlay].toPrecision(3))}`;
-        one(".legend .what").textContent = `${overlay === "error" ? "absolute error" : "uncertainty"}, ${unit}`;
+        one(".legend .what").textContent = `${overlay === "error" ? "absolute error" : "half-width of the interval"}, ${unit}`;
       }
       figure.dataset.ready = String(Number(figure.dataset.ready || 0) + 1);
     };

@@ -102,9 +102,12 @@ def of_few(subjects: int) -> str:
     """Return what intervals over so few subjects are worth; '' if there are enough."""
     if not 0 < subjects < FEW:
         return ""
+    # No bound lies beyond the subjects, and at least 2^(1 − n) of all studies have all of them on one side of the mean.
+    most = 100 * (1 - 2.0 ** (1 - subjects))
+    held = "less often than in 95" if most > 95 else f"in at most {most:.0f}"
     return (
         f"{count(subjects, 'test subject')}: bootstrap intervals of so few are too narrow (a 95 % interval holds the "
-        "true mean less often than in 95 of 100 studies), and small differences cannot be told from chance."
+        f"true mean {held} of 100 studies), and small differences cannot be told from chance."
     )
 
 

@@ -17,6 +17,7 @@ from medwvae.stages.latent_coefficients import edit_latent, heatmap_latent
 from medwvae.stages.latents import generative_uses, impute, interpolate, sample
 from medwvae.stages.plan import (
     direct,
+    generative_models,
     generative_weights,
     image_set_files,
     methods_of,
@@ -42,6 +43,7 @@ __all__ = [
     "edit_latent",
     "evaluate",
     "export",
+    "generative_models",
     "generative_references",
     "generative_report",
     "generative_uses",

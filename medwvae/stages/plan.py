@@ -10,7 +10,7 @@ from typing import Any
 
 from medwvae import paths
 from medwvae.config import Config
-from medwvae.config_generative import CohortDataConfig
+from medwvae.config_generative import CohortDataConfig, GenerativeModel
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
 from medwvae.names import CLASSICAL, EXTRAS, NETWORKS, TASKS, ZERO_SHOT, Kind, Network, Task, task_of
@@ -20,6 +20,11 @@ from medwvae.progress import say
 def source_of(config: Config) -> Path:
     """Return the folder that ingestion reads: the user's, or the synthetic cohort's."""
     return Path(config.input) if config.input else paths.phantom(config.root)
+
+
+def generative_models(config: Config) -> dict[str, GenerativeModel]:
+    """Return the generative models that this study trains and scores: none where its networks are another run's."""
+    return {} if config.networks.from_run else config.generative.models()
 
 
 def neutral(config: Config) -> Config:

@@ -9,7 +9,7 @@ from medwvae.config import Config
 from medwvae.errors import InputError
 from medwvae.files import atomic
 from medwvae.names import LATENT_USES, NETWORKS, task_of
-from medwvae.stages.plan import methods_of, networks_trained
+from medwvae.stages.plan import generative_models, methods_of, networks_trained
 from medwvae.stages.training import study_of_networks, training_digest
 
 
@@ -28,7 +28,7 @@ def report(config: Config) -> None:
     from medwvae.report import page
     from medwvae.report.tables import render_text_table
 
-    if (models := config.generative.models()) and not paths.generative_summary(root).is_file():
+    if (models := generative_models(config)) and not paths.generative_summary(root).is_file():
         raise InputError(f"{paths.generative_summary(root)} is missing; run `medwvae generative-report` first")
     none = pd.DataFrame(columns=COLUMNS)  # a study of generative models alone
     tables = [pd.read_csv(paths.scores(root, problem)) for problem in problems]
@@ -218,7 +218,7 @@ def _generative_inputs(config: Config) -> Any:
 
     from medwvae.report.generative import GenerativeInputs
 
-    root, models = config.root, config.generative.models()
+    root, models = config.root, generative_models(config)
     if not models:
         return None
     histories = {model: paths.generative_history(root, model) for model in models}

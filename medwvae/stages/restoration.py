@@ -146,7 +146,9 @@ def _method(
             spread = restoration.network_spread_method(model, draws=config.restore.uncertainty.draws, **how)
         run = restoration.network_method(model, **how)
         if study_of_networks(config).train.supervision == "noise2self":
-            run = blended(run)
+            # Neighbours are read as they were measured, in training too, whatever is hidden of the slice itself.
+            without_own = blended(run)
+            return lambda given: without_own(given.with_neighbours(model.neighbours)), spread, record
         return run, spread, record
     method = classical(problem.task)[name] if name != ZERO_SHOT else _zero_shot(config, problem, record)
     run, record = _tuned(config, problem, method, record)
@@ -220,10 +222,11 @@ def _tuned(config: Config, problem: Problem, method: "Classical", record: "Recor
     if method.tuned:
         degrade = build.degradation(config, problem.id)
         cases = load_cases(paths.prepared_index(config.root), "val")
-        first = {case.subject: case for case in reversed(cases)}  # one volume a subject
-        chosen = [first[subject] for subject in sorted(first)][: config.classical.tuning_subjects]
+        subjects = sorted({case.subject for case in cases})[: config.classical.tuning_subjects]
+        chosen = [case for case in cases if case.subject in subjects]
         measured = [
             TuningCase(
+                case.subject,
                 restoration.simulate(case, degrade, config.seed, problem.task).measurement,
                 case.slices(),
                 case.prepared.head,
@@ -235,6 +238,6 @@ def _tuned(config: Config, problem: Problem, method: "Classical", record: "Recor
         params = tuning.params
         record.details["tuning"] = [vars(trial) for trial in tuning.table]
         record.details["tuning_seconds"] = round(tuning.seconds, 2)
-        record.details["tuning_subjects"] = len(chosen)
+        record.details["tuning_subjects"] = len(subjects)
     record.details["params"] = params
     return (lambda measurement: method.run(measurement, **params)), record

@@ -5,7 +5,15 @@ SciPy and statsmodels do the mathematics; what is asked of them, and why, is in 
 
 from medwvae.statistics.comparisons import SIGNIFICANT, Paired, Worsening, agree, holm, paired, worse
 from medwvae.statistics.conformal import Calibration, calibrate, conformal_factor, coverage_of, scores
-from medwvae.statistics.intervals import FEW, RESAMPLES, Interval, bootstrap_bounds, expanded, mean_interval, per_subject
+from medwvae.statistics.intervals import (
+    FEW,
+    RESAMPLES,
+    Interval,
+    bootstrap_bounds,
+    expanded,
+    mean_interval,
+    per_subject,
+)
 from medwvae.statistics.power import subjects_needed
 from medwvae.statistics.subgroups import age_band, groups, subgroup_rows
 
@@ -20,10 +28,10 @@ __all__ = [
     "age_band",
     "agree",
     "bootstrap_bounds",
-    "expanded",
     "calibrate",
     "conformal_factor",
     "coverage_of",
+    "expanded",
     "groups",
     "holm",
     "mean_interval",

@@ -130,7 +130,7 @@ def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
 
 def _wilcoxon(difference: NDArray[np.float64], alternative: Literal["two-sided", "less", "greater"]) -> Any:
-    with warnings.catch_warnings():  # ties among few pairs: SciPy says that it falls back to the approximation
+    with warnings.catch_warnings():  # ties among many pairs: SciPy says that it falls back to the approximation
         warnings.simplefilter("ignore")
         return stats.wilcoxon(difference, zero_method="wilcox", alternative=alternative)
 

@@ -127,10 +127,17 @@ def expanded(confidence: float, n: int) -> float:
     """Return the level to ask of a bootstrap of n subjects, so that it covers as often as `confidence` says.
 
     The bootstrap's distribution is too narrow twice over: by √((n − 1) / n), for it knows the variance about the
-    sample's own mean, and by taking that variance for the true one, as Student's t does not. The level whose normal quantile is
-    √(n / (n − 1)) t makes up for both (expanded percentile intervals: Hesterberg 2015, The American Statistician 69,
-    371-386); here it is that of a BCa interval.
+    sample's own mean, and by taking that variance for the true one, as Student's t does not. The level whose normal
+    quantile is √(n / (n − 1)) t makes up for both (expanded percentile intervals: Hesterberg 2015, The American
+    Statistician 69, 371-386); here it is that of a BCa interval.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two subjects.
     """
+    if n < 2:
+        raise ValueError("an interval needs at least two subjects")
     quantile = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + confidence) / 2, n - 1)
     return float(2 * stats.norm.cdf(quantile) - 1)
 

@@ -135,7 +135,7 @@ def test_methods_of_whole_volumes_are_tuned_on_successive_slices():
         seen.append(measurement.start[:, 0, 0, 0].tolist())
         return measurement.start
 
-    one = Case(Measurement(images), images + 1, head)
+    one = Case("one", Measurement(images), images + 1, head)
     for whole, expected in ((False, [3.0, 7.0, 11.0, 15.0]), (True, [8.0, 9.0, 10.0, 11.0])):
         tune(Classical("x", "denoise", run, whole=whole), [one], every=4)
         assert seen.pop() == expected

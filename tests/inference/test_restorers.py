@@ -107,6 +107,18 @@ def test_slices_between_their_neighbours_by_the_same_code(count, task, neighbour
     assert changed.nonzero().flatten().tolist() == [*range(20 - neighbours, 21 + neighbours)]
 
 
+def test_neighbours_that_are_given_are_the_ones_that_are_read():
+    """Noise2Self hides pixels of a slice, not of its neighbours: they are as they were measured."""
+    model, measurement = network("denoise", 2, neighbours=1), measured("denoise")
+    hidden = replace(measurement.with_neighbours(1), start=measurement.start * 0.9)
+    expected = magnitude(model.restore(hidden))
+    torch.testing.assert_close(restore_volume(model, hidden, slices=4), expected, rtol=0, atol=1e-5)
+    seen = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    restore_volume(model, hidden, slices=37)
+    torch.testing.assert_close(around(seen[-1]), around(measurement.with_neighbours(1)), rtol=0, atol=0)
+
+
 def test_neighbours_are_read_and_not_restored_with_every_step():
     model, measurement = network("denoise", 2, neighbours=3), measured("denoise")
     seen: list[int] = []

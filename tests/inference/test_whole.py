@@ -390,6 +390,26 @@ def test_a_volume_in_files(tmp_path, with_voxels):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), 3 * np.load(tmp_path / "in.npy"))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("reach", [(4, 4, 4), (None, 4, 4)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_volume_in_files_is_held_in_parts(tmp_path, monkeypatch, with_voxels, order, reach, channels):
+    """Short rows of a tile touch whole pages, so that few sections are mapped at once; what comes out is the same."""
+    shape = (channels, 23, 20, 27)
+    kept = {
+        name: np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.float32, shape, order == "F")
+        for name in ("in", "out")
+    }
+    kept["in"][:] = volume(shape)
+    monkeypatch.setattr(whole, "MAPPED", 3 * channels * 20 * 27 * 4)
+    with_voxels(9 * 20 * 28)
+    plan = infer(lambda x: 3 * x, from_array(kept["in"]), kept["out"], Footprint((4, 4, 4), reach))
+    expected = np.empty(shape, np.float32)
+    assert infer(lambda x: 3 * x, from_array(volume(shape)), expected, Footprint((4, 4, 4), reach)) is not None
+    assert plan.count > 1
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
 def test_the_ceiling_counts_what_the_process_holds():
     device = torch.device("cpu")
     assert memory.room(device, 2**40) == pytest.approx(2**40 - memory.resident(), rel=0.01)

@@ -112,7 +112,7 @@ def test_the_numbers_are_those_of_the_table(generative):
     row = next(row for row in generative.summary["rows"] if (row["system"], row["rate"]) == ("paper", 8))
     cell = next(r for r in at8["rows"] if r["name"] == "paper")["cells"][place]
     entry = row["scores"]["head/psnr"]
-    assert cell["mean"] == f"{entry['mean']:.2f}" and cell["interval"] == f"{entry['low']:.2f} – {entry['high']:.2f}"
+    assert cell["mean"] == f"{entry['mean']:.2f}" and cell["interval"] == f"{entry['low']:.2f} to {entry['high']:.2f}"
     assert cell["seeds"] == f"{entry['seeds_low']:.2f} to {entry['seeds_high']:.2f}"
     assert [r["cells"][place]["best"] for r in at8["rows"]] == [True, False, False, False]
     alt = shown["against_rate"].split('aria-label="')[1].split('"')[0]

@@ -697,6 +697,16 @@ def test_a_score_that_is_missing_in_one_task_is_said(inputs):
     assert "Super-resolution, SSIM: sub-03 of the test part lacks the score of a method." in text
 
 
+def test_who_has_no_lesion_lacks_no_score_of_one(inputs):
+    rows = inputs.metrics[(inputs.metrics["region"] == "head") & (inputs.metrics["task"] == "denoise")]
+    lesion = rows[rows["subject"] == "sub-03"].assign(region="lesion")
+    text = words(build(dataclasses.replace(inputs, metrics=pd.concat([inputs.metrics, lesion]), volumes={})))
+    assert "lack" not in text.partition("What failed")[2][:400] and "n = 1" in text
+    missing = lesion[lesion["method"] != "tv"]
+    text = words(build(dataclasses.replace(inputs, metrics=pd.concat([inputs.metrics, missing]), volumes={})))
+    assert "Denoising, PSNR: sub-03 of the test part lacks the score of a method." in text
+
+
 def test_a_page_full_of_text_leaves_less_to_the_volumes_and_stays_small(inputs, tmp_path):
     rng = np.random.default_rng(0)
     paths = {}

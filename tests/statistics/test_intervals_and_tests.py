@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from medwvae.statistics import RESAMPLES, bootstrap_bounds, expanded, holm, mean_interval, paired
+from medwvae.statistics import FEW, RESAMPLES, bootstrap_bounds, expanded, holm, mean_interval, paired
 
 values = st.lists(st.floats(-50, 50, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=3, max_size=12)
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -36,11 +36,11 @@ def test_the_expanded_level_makes_the_limits_of_the_normal_law_students(confiden
     assert (x.mean() - z * x.std() / n**0.5, x.mean() + z * x.std() / n**0.5) == pytest.approx((low, high), rel=1e-4)
 
 
-@pytest.mark.parametrize("n", [10, 40])
+@pytest.mark.parametrize("n", [FEW, 10, 40])
 def test_interval_covers_as_often_as_it_says(n):
     # Student's limits of the same studies hold the mean in 95 of 100, and chance moves both alike: as a control variate
     # they take most of the simulation's error away.
-    studies = np.random.default_rng(0).normal(1.0, 2.0, (1500, n))
+    studies = np.random.default_rng(0).normal(1.0, 2.0, (2500, n))
     low, high = bootstrap_bounds(studies, resamples=1999, seed=1)
     held = (low <= 1.0) & (high >= 1.0)
     student = abs(studies.mean(1) - 1.0) <= stats.t.ppf(0.975, n - 1) * stats.sem(studies, axis=1)

@@ -1,8 +1,8 @@
 """The study of generative models: train, prior, score, per model; references; the table. Off without systems.
 The resumable state lies under state/ and is not declared, as in train.smk."""
 
-MODELS = {} if study.networks.from_run else study.generative.models()
-USED = study.generative.uses
+MODELS = stages.generative_models(study)
+USED = study.generative.uses if MODELS else None
 
 
 try:
@@ -46,7 +46,7 @@ rule train_generative:
         paths.log(root, "train-{model}"),
     benchmark:
         paths.benchmark(root, "train-{model}")
-    priority: 1  # prior and scores wait for it: the longest chain of the study goes first
+    priority: 2  # prior and scores wait for it: the longest chain of the study goes first
     threads: study.train.threads
     resources:
         **TRAINING,

@@ -12,6 +12,8 @@ rule train:
         paths.log(root, "train-{task}-{network}"),
     benchmark:
         paths.benchmark(root, "train-{task}-{network}")
+    # Before what can run beside it: then trainings share the machine with each other alone, each with the same.
+    priority: 1
     threads: study.train.threads
     resources:
         **TRAINING,
