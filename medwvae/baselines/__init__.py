@@ -65,7 +65,7 @@ _METHODS = (
     Classical("bm4d", "denoise", denoise.bm4d, grid_of(noise=(0.9, 1.0, 1.1)), whole=True),
     Classical("zero_filled", "recon", recon.zero_filled),
     Classical(
-        "cs_wavelet", "recon", recon.cs_wavelet, grid_of(weight=(1.5e-4, 3e-4, 6e-4, 1.2e-3), iterations=(60, 120, 240))
+        "cs_wavelet", "recon", recon.cs_wavelet, grid_of(weight=(8e-5, 1.5e-4, 3e-4, 6e-4), iterations=(60, 120, 240))
     ),
     Classical("tv", "recon", variation.tv, grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200, 400))),
     Classical("fbp", "ct", ct.fbp, grid_of(window=(0, 1))),
@@ -74,9 +74,9 @@ _METHODS = (
         "tv", "ct", variation.tv_ct, grid_of(weight=(0.0002, 0.0005, 0.001, 0.003, 0.01), iterations=(100, 200, 400))
     ),
     Classical(
-        "cs_wavelet", "inpaint", recon.cs_wavelet, grid_of(weight=(1e-4, 3e-4, 1e-3, 3e-3), iterations=(60, 120))
+        "cs_wavelet", "inpaint", recon.cs_wavelet, grid_of(weight=(3e-4, 1e-3, 3e-3, 1e-2), iterations=(60, 120, 240))
     ),
-    Classical("tv", "inpaint", variation.tv, grid_of(huber=(0.01, 0.03, 0.06, 0.12), iterations=(100, 300, 600))),
+    Classical("tv", "inpaint", variation.tv, grid_of(huber=(0.03, 0.06, 0.12, 0.24), iterations=(100, 300, 600))),
     Classical("biharmonic", "inpaint", inpaint.biharmonic),
 )
 

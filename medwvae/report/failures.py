@@ -46,11 +46,12 @@ def _unscored(inputs: ReportInputs, tested: set[str]) -> Iterator[str]:
     main = inputs.metrics[inputs.metrics["metric"].isin(MAIN_METRICS)].dropna(subset=["value"])
     for (task, metric), rows in main.groupby(["task", "metric"], sort=False):
         without: set[str] = set()
-        for (_, _, region), own in rows.groupby(["setting", "protocol", "region"], sort=False):
-            # Not every subject has a lesion: who has no score there by any method lacks none.
-            expected = tested & set(own["subject"].astype(str)) if region == "lesion" else tested
-            for _, of in own.groupby("method", sort=False)["subject"]:
-                without |= expected - set(of.astype(str))
+        for _, whole in rows.groupby(["setting", "protocol"], sort=False):
+            for region, own in whole.groupby("region", sort=False):
+                # Not every subject has a lesion: who has no score there by any method lacks none.
+                expected = tested & set(own["subject"].astype(str)) if region == "lesion" else tested
+                for method in whole["method"].unique():
+                    without |= expected - set(own["subject"][own["method"] == method].astype(str))
         if lacking := sorted(without):
             name = f"{task_label(str(task))}, {label(str(metric), METRIC_LABELS)}"
             lack = "lacks" if len(lacking) == 1 else "lack"

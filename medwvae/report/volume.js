@@ -73,7 +73,8 @@
       screen.textBaseline = "middle";
       const edge = 10 * scale, [left, right] = canvas.dataset.plane === "sagittal" ? "AP" : "RL";
       const [top, bottom] = canvas.dataset.plane === "axial" ? "AP" : "HF";
-      for (const [letter, x, y] of [[left, edge, high / 2], [right, wide - edge, high / 2], [top, wide / 2, edge], [bottom, wide / 2, high - edge]]) {
+      const below = canvas.dataset.plane === "axial" ? 27 * scale : edge; // the method's name stands above it
+      for (const [letter, x, y] of [[left, edge, high / 2], [right, wide - edge, high / 2], [top, wide / 2, below], [bottom, wide / 2, high - edge]]) {
         screen.strokeText(letter, x, y);
         screen.fillText(letter, x, y);
       }
