@@ -18,6 +18,8 @@ from medwvae.errors import ConfigError
 UNITS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 SHARE: Final = 0.8
 """Of the free memory, where nobody said how much to take."""
+OF_CEILING: Final = 0.96
+"""Of a ceiling; the rest is for what allocators keep between tiles."""
 
 
 def parse_size(text: str) -> int:
@@ -48,8 +50,9 @@ def room(device: torch.device, ceiling: int | None = None) -> int:
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + held
-        return min(ceiling - torch.cuda.memory_allocated(device), free) if ceiling else int(SHARE * free)
-    return ceiling - resident() if ceiling else int(SHARE * available())
+        own = torch.cuda.memory_allocated(device)
+        return min(int(OF_CEILING * ceiling) - own, free) if ceiling else int(SHARE * free)
+    return int(OF_CEILING * ceiling) - resident() if ceiling else int(SHARE * available())
 
 
 @contextmanager
