@@ -17,6 +17,7 @@ from medwvae.report.words import (
     CONTRAST_LABELS,
     METRIC_LABELS,
     REGION_LABELS,
+    between,
     count,
     duration,
     family,
@@ -214,7 +215,7 @@ def _results(key: str, task: Mapping[str, Any], reference: str) -> Table:
                     label(metric, METRIC_LABELS) + (f" ({block['unit']})" if block["unit"] else ""),
                     label(region, REGION_LABELS).removeprefix("in the "),
                     mean_of(own, metric),
-                    "–" if low is None else f"{number(low, metric)} to {number(high, metric)}",
+                    between(low, high, metric) or "–",
                     number(own["median"], metric),
                     str(own["n"]),
                     "–" if rival is None else f"{label(rival)}: {mean_of(theirs, metric)}",
@@ -230,9 +231,9 @@ def _difference(rival: Mapping[str, Any], metric: str) -> str:
     """Return ours − rival with its interval."""
     if "difference" not in rival:
         return "–"
-    low, high = rival["difference_low"], rival["difference_high"]
-    mean, *ends = (number(value, metric, sign=True) for value in (rival["difference"], low, high))
-    return mean if low is None else f"{mean} [{ends[0]} to {ends[1]}]"
+    mean = number(rival["difference"], metric, sign=True)
+    within = between(rival["difference_low"], rival["difference_high"], metric, sign=True)
+    return f"{mean} [{within}]" if within else mean
 
 
 def _group_table(key: str, task: dict[str, Any]) -> Table:

@@ -11,7 +11,7 @@ from medwvae.errors import ConfigError, InputError
 from medwvae.metrics.definitions import definition
 from medwvae.report.tables import COLUMNS, compared
 from medwvae.report.text import one_line
-from medwvae.report.words import METRIC_LABELS, count, label, listed, number, of_few, p_value, task_label
+from medwvae.report.words import METRIC_LABELS, between, count, label, listed, number, of_few, p_value, task_label
 from medwvae.statistics import SIGNIFICANT, agree, holm, paired, worse
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "baseline_mean": number(row["baseline_mean"], metric),
         "candidate_mean": number(row["candidate_mean"], metric),
         "difference": number(row["difference"], metric, sign=True),
-        "interval": "" if low is None else f"{number(low, metric, sign=True)} to {number(high, metric, sign=True)}",
+        "interval": between(low, high, metric, sign=True),
         "p": p_value(row["p_holm"]),
         "rank_biserial": f"{row['rank_biserial']:+.2f}".replace("-", "−"),
         "needed": "–" if row["needed"] is None else f"{row['needed']:,}",

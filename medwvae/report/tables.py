@@ -14,6 +14,7 @@ from medwvae.report.words import (
     KIND_LABELS,
     METHOD_LABELS,
     METRIC_LABELS,
+    between,
     family,
     infinite,
     label,
@@ -317,13 +318,12 @@ def effect_rows(task: dict[str, Any], reference: str) -> list[dict[str, str]]:
             if method == reference or "p_holm" not in entry:
                 continue
             low, high = entry["difference_low"], entry["difference_high"]
-            interval = "" if low is None else f"{number(low, metric, sign=True)} to {number(high, metric, sign=True)}"
             rows.append(
                 {
                     "metric": label(metric, METRIC_LABELS),
                     "rival": label(method),
                     "difference": f"{number(entry['difference'], metric, sign=True)}{unit}",
-                    "interval": interval,
+                    "interval": between(low, high, metric, sign=True),
                     "p": p_value(entry["p_holm"]),
                     "rank_biserial": f"{entry['rank_biserial']:+.2f}".replace("-", "−"),
                     "dz": "–" if entry["dz"] is None else f"{entry['dz']:+.2f}".replace("-", "−"),
@@ -337,12 +337,7 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
     """Return the rows of the subgroups as text."""
     rows = []
     for row in task.get("subgroups", ()):
-        metric = row["metric"]
-
-        def between(low: float | None, high: float | None, metric: str = metric) -> str:
-            return "" if low is None or high is None else f"{number(low, metric)} to {number(high, metric)}"
-
-        gap = row.get("difference")
+        metric, gap = row["metric"], row.get("difference")
         rows.append(
             {
                 "variable": row["variable"].capitalize(),
@@ -350,10 +345,10 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
                 "metric": label(metric, METRIC_LABELS),
                 "n": str(row["n"]),
                 "mean": number(row["mean"], metric),
-                "interval": between(row["low"], row["high"]),
+                "interval": between(row["low"], row["high"], metric),
                 "difference": "–" if gap is None else number(gap, metric, sign=True),
                 "rival": "" if row["rival"] is None else label(row["rival"]),
-                "difference_interval": between(row.get("difference_low"), row.get("difference_high")),
+                "difference_interval": between(row.get("difference_low"), row.get("difference_high"), metric),
             }
         )
     return rows
@@ -362,11 +357,10 @@ def subgroup_cells(task: dict[str, Any]) -> list[dict[str, str]]:
 def _cell(entry: dict[str, Any] | None, metric: str, best: bool) -> dict[str, Any]:
     if entry is None:
         return {"mean": "–", "median": "", "interval": "", "p": "", "best": False, "note": "not measured"}
-    interval = "" if entry["low"] is None else f"{number(entry['low'], metric)} to {number(entry['high'], metric)}"
     return {
         "mean": mean_of(entry, metric),
         "median": "" if entry.get("median") is None else number(entry["median"], metric),
-        "interval": interval,
+        "interval": between(entry["low"], entry["high"], metric),
         "p": p_value(entry.get("p_holm")),
         "best": best,
         "note": entry["note"],

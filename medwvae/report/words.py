@@ -98,6 +98,13 @@ def mean_of(entry: Mapping[str, Any], metric: str) -> str:
     return "exact" if entry["infinite"] == entry["n"] else number(math.inf, metric)
 
 
+def between(low: float | None, high: float | None, metric: str, *, sign: bool = False) -> str:
+    """Return an interval as text; '' if there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{number(low, metric, sign=sign)} to {number(high, metric, sign=sign)}"
+
+
 def of_few(subjects: int) -> str:
     """Return what intervals over so few subjects are worth; '' if there are enough."""
     if not 0 < subjects < FEW:
@@ -203,4 +210,4 @@ def _certainty(outcome: Mapping[str, Any]) -> str:
 
 
 def _interval(low: float | None, high: float | None, metric: str) -> str:
-    return "" if low is None or high is None else f" [{number(low, metric)} to {number(high, metric)}]"
+    return f" [{within}]" if (within := between(low, high, metric)) else ""
