@@ -10,7 +10,7 @@ from medwvae.nets.restorer import Estimate, Restorer
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
-from medwvae.train import best_precision
+from medwvae.precision import best_precision
 
 SIGMA = 0.05
 OURS, RIVAL = "wavelet_vae", "basic_unet"

@@ -27,9 +27,9 @@ from medwvae.files import atomic
 from medwvae.inference.restorers import mirrored
 from medwvae.operators import CoilSampling, Measurement, espirit_maps, from_centred
 from medwvae.operators.fourier import low_frequency_phasor
+from medwvae.precision import best_precision
 from medwvae.report.words import label
 from medwvae.stages.training import trained
-from medwvae.train import best_precision
 
 HELD = 0.1
 WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from medwvae import paths
+from medwvae.config import ReportConfig
 from medwvae.data.loaders import load_cases
 from medwvae.files import atomic
 from medwvae.names import ZERO_SHOT
@@ -224,7 +225,7 @@ def pictures(root: Path, task: Task) -> Figure | None:
     one = panels.panel(
         root / str(manifest.loc[case.volume, "file"]),
         {m: paths.volume(paths.restored(root, task["task"], m), case.volume) for m in shown},
-        case.prepared.axis, str(manifest.loc[case.volume, "modality"]), SIDE,
+        case.prepared.axis, ReportConfig().ct_window if manifest.loc[case.volume, "modality"] == "CT" else None, SIDE,
     )  # fmt: skip
     figure = Figure(figsize=(2.1 * len(one.tiles), 6.4), layout="constrained")
     axes = figure.subplots(3, len(one.tiles))

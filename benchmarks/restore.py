@@ -26,9 +26,9 @@ from medwvae.data.phantom.cohort import make_cohort
 from medwvae.data.transforms import prepare
 from medwvae.nets.restorer import Restorer
 from medwvae.operators import Measurement
+from medwvae.precision import best_precision
 from medwvae.restore import Method, network_method, simulate
 from medwvae.stages.training import trained
-from medwvae.train import best_precision
 
 SHAPE, SPACING = (120, 120, 90), (2.0, 2.0, 2.0)
 CONFIG = Path(__file__).parents[1] / "configs" / "benchmark.yaml"

@@ -16,7 +16,7 @@ from medwvae.nets.restorer import Restorer
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
-from medwvae.train import best_precision
+from medwvae.precision import best_precision
 
 BATCH, SIZE = 16, 96
 

@@ -4,8 +4,10 @@
 
 speed: training steps and answers by turns in one run; the ratio is the median over the turns. Beside it the shares of
 the most that the device can do, a copy and a product of matrices measured in the same turns; on a card also the share
-of a step's time in which it computes. memory: what a network adds to the memory of a fresh process (its high-water
-mark; on a card, what PyTorch takes, its reserve included), for one answer and for one training step. loop: ours by the
+of a step's time in which it computes. restore: a volume from main memory and back, as `medwvae restore` takes it
+(planned, in tiles, copied), by one answer or by that of eight mirrored copies. memory: what a network adds to the
+memory of a fresh process (its high-water mark; on a card, what PyTorch takes, its reserve included), for one answer and
+for one training step. loop: ours by the
 training loop of studies, on a card with the share of the time in which it computes (needs nvidia-ml-py). quality:
 Rician denoising of synthetic heads, PSNR inside the head of validation subjects after the same seconds of training
 each. ceiling: volumes in files, restored under --ceiling by the tiles of `medwvae.inference`.
@@ -41,11 +43,13 @@ from medwvae.errors import MedwvaeError
 from medwvae.inference import memory
 from medwvae.inference.footprint import measure
 from medwvae.inference.whole import from_array, infer, release
+from medwvae.operators import Measurement
 from medwvae.precision import exact_float32
+from medwvae.restore import network_method
 from medwvae.train import Settings, Validation, train
 from medwvae.volumetric import volumetric
 
-PARTS = ("speed", "memory", "loop", "quality", "ceiling")
+PARTS = ("speed", "restore", "memory", "loop", "quality", "ceiling")
 SIZES = {"cpu": (64, 96), "cuda": (128, 256)}
 """Voxels per axis of a training patch and of a volume to answer."""
 QUICK = (48, 64)
@@ -106,6 +110,26 @@ def speed(options: argparse.Namespace) -> tuple[Rows, Claims]:
 
 def _ratio(times: dict[str, list[float]], name: str) -> float:
     return statistics.median(u / s for u, s in zip(times[RIVAL], times[name], strict=True))
+
+
+def restoration(options: argparse.Namespace) -> tuple[Rows, Claims]:
+    """Return a row for ours and for BasicUNet, and the seconds of a volume."""
+    size, turns = (QUICK if options.quick else SIZES[options.device])[1], 1 if options.quick else 3
+    noisy = Measurement(torch.rand(size, 1, size, size), sigma=torch.full((1, 1, 1, 1), SIGMA))
+    rows: Rows = []
+    claims: Claims = {}
+    for name in (OURS, RIVAL):
+        row: dict[str, Any] = {"network": name, "work": f"restore {size}³"}
+        for mirrored, words in ((False, "s a volume"), (True, "s, mirrored")):
+            call = network_method(
+                network(name), self_ensemble=mirrored, batch=1, precision=precision_of(options), device=options.device
+            )
+            call(noisy)  # finds the footprint, and loads what is loaded on first use
+            row[words] = statistics.median(timed(partial(call, noisy), options.device) for _ in range(turns))
+        rows.append(row)
+    claims["restore_seconds"], claims["restore_seconds_mirrored"] = rows[0]["s a volume"], rows[0]["s, mirrored"]
+    claims["restore_ratio_to_basicunet"] = rows[1]["s a volume"] / rows[0]["s a volume"]
+    return rows, claims
 
 
 # --- memory, in fresh processes --------------------------------------------------------------------------------------
@@ -356,7 +380,14 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.seconds is None:
         options.seconds = 0.0 if options.quick else 120.0
     options.loop_seconds = options.loop_seconds or (6.0 if options.quick else 30.0)
-    parts = {"speed": speed, "memory": memory_of_each, "loop": loop, "quality": quality, "ceiling": ceiling}
+    parts = {
+        "speed": speed,
+        "restore": restoration,
+        "memory": memory_of_each,
+        "loop": loop,
+        "quality": quality,
+        "ceiling": ceiling,
+    }
     tables: list[tuple[Rows, Claims]] = [
         parts[name](options) for name in options.only if name != "quality" or options.seconds
     ]

@@ -9,7 +9,7 @@ from medwvae import paths
 from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
-from medwvae.names import NETWORKS, Task
+from medwvae.names import NETWORKS, Task, task_of
 from medwvae.progress import say
 from medwvae.seeding import seed_for
 
@@ -73,6 +73,12 @@ def training_degradation(config: Config, task: Task) -> "Degradation":
             case _:
                 settings.append(one)
     return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
+
+
+def protocol(config: Config, problem: str) -> str:
+    """Return the name of the protocol that scores a problem: the study's own choice, or that of what is measured."""
+    chosen: str | None = getattr(config.evaluate.protocols, task_of(problem), None)
+    return chosen or degradation(config, problem).protocol
 
 
 def setting(config: Config, problem: str) -> str:
@@ -270,7 +276,7 @@ def _precision_of_images(config: Config) -> dict[str, str]:
 
     Their grids have two slices at a coarse level of the encoder, of the diffusion's U-Net, or at none; all train alike.
     """
-    from medwvae.train import device_for
+    from medwvae.precision import device_for
 
     c = config.train
     if config.generative.data.dims == 2 or c.precision != "auto" or device_for(c.accelerator) != "cpu":
@@ -295,7 +301,7 @@ def _precision_of_patches(config: Config, task: Task, name: str) -> str:
     any width, right over one, three or more slices: tests/test_train.py). Patches of as many slices as a small power of
     two have two at some level.
     """
-    from medwvae.train import best_precision, device_for
+    from medwvae.precision import best_precision, device_for
 
     c = config.train
     multiple = network(config, task, name).alignment()[0]

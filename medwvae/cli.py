@@ -250,7 +250,8 @@ def report(files: Files = None, overrides: Overrides = None) -> None:
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="A B [C ...]", help="Result folders; A is the baseline.")],
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="Compared with itself; repeatable. Default: wavelet_vae.")
+        list[str] | None,
+        typer.Option("--method", help="Compared with itself; repeatable. Default: A's report.reference."),
     ] = None,
     region: Annotated[str | None, typer.Option("--region", help="head, whole or lesion; by default the head.")] = None,
     fail_if_worse: Annotated[
@@ -284,7 +285,7 @@ def compare(
         hide(path, "out")
     failed = stages.compare(
         folders,
-        methods=method or ("wavelet_vae",),
+        methods=method,
         region=region,
         fail_if_worse=fail_if_worse or (),
         allow_missing=allow_missing,

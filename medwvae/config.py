@@ -19,6 +19,7 @@ from medwvae.config_base import (
     Section,
     Settings,
     Several,
+    Span,
     TaskSection,
     parse_budget,
 )
@@ -434,9 +435,19 @@ class ClassicalConfig(Section):
     tuning_slices: Positive = Field(12, description="slices per subject to tune on")
 
 
-class EvaluateConfig(Section):
-    """Scores per subject; protocols are fixed by task, see docs/protocols.md."""
+class ProtocolsConfig(Section):
+    """Rules of scoring in place of a task's own; what is measured stays. See docs/protocols.md."""
 
+    recon: Literal["fastmri", "calgary"] | None = Field(None, description="null = by tasks.recon.pattern")
+    ct: Literal["sparse-view", "lodopab", "lodopab-fr", "ldct-chest", "ldct-abdomen", "ldct-neuro"] | None = Field(
+        None, description="null = sparse-view; ldct-* look at CT through a window in HU"
+    )
+
+
+class EvaluateConfig(Section):
+    """Scores per subject."""
+
+    protocols: ProtocolsConfig = ProtocolsConfig()
     regions: Several[Region] = Field(
         REGIONS, min_length=1, description="where to score; lesion = in the masks of `lesions`, if there are any"
     )
@@ -454,9 +465,15 @@ class ReportConfig(Section):
     """The page."""
 
     title: str = Field("Wavelet-VAE restoration", description="headline of the report")
+    reference: Network = Field(
+        "wavelet_vae", description="the network that every other method is compared with; one of networks.enabled"
+    )
     subjects_shown: Positive = Field(2, description="subjects with pictures per task (worst and median first)")
     viewer: bool = Field(
         True, description="hold the worst test subject's volumes in the page, to scroll through; a head shows a face"
+    )
+    ct_window: Span = Field(
+        (-160.0, 240.0), description="lowest and highest HU in pictures of CT; bone: [-450, 1050], lung: [-1350, 150]"
     )
     intended_use: str = Field(
         "Research on the restoration of MR and CT images.",
@@ -517,8 +534,15 @@ class Config(Section):
             multiple = 2 ** len(getattr(self.networks.wavelet_vae, task).widths)
             if self.train.depth % multiple:
                 raise ValueError(f"train.depth {self.train.depth} must be a multiple of 2^levels = {multiple} ({task})")
-        if "wavelet_vae" not in self.networks.enabled:
-            raise ValueError("networks.enabled must hold wavelet_vae: the report compares every method with it")
+        if self.report.reference not in self.networks.enabled:
+            raise ValueError(
+                f"networks.enabled must hold {self.report.reference}: the report compares every method with it "
+                "(report.reference)"
+            )
+        if self.restore.uncertainty.level is not None and "wavelet_vae" not in self.networks.enabled:
+            raise ValueError(
+                "restore.uncertainty.level: intervals are those of wavelet_vae; add it to networks.enabled"
+            )
         if not self.tasks.enabled and not self.generative.systems:
             raise ValueError("tasks.enabled and generative.systems are both empty: there is nothing to do")
         return self

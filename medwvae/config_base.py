@@ -15,10 +15,17 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not values[0] < values[1]:
+        raise ValueError(f"the first of {list(values)} must be below the second")
+    return values
+
+
 Positive = Annotated[int, Field(gt=0)]
 Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Crop = tuple[Positive, Positive]
+Span = Annotated[tuple[float, float], AfterValidator(_rising)]
 Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 

@@ -1,6 +1,6 @@
 """Scores: every restored volume against its truth, one row per subject, method, region and metric."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +18,10 @@ from medwvae.geometry import spacing_of
 from medwvae.metrics.coverage import interval_metrics
 from medwvae.metrics.definitions import definition
 from medwvae.metrics.voxels import Mask
-from medwvae.names import Kind, Metric, Region, Task, task_of
+from medwvae.names import Kind, Metric, Region
 from medwvae.protocols import PROTOCOLS, Protocol, Score
 from medwvae.scores import ct_scores, scores_of
 from medwvae.statistics import Calibration
-
-PROTOCOL_OF: Mapping[Task, str] = {
-    "superres": "ixi-td",
-    "denoise": "brainweb-rician",
-    "recon": "fastmri",
-    "ct": "sparse-view",
-    "inpaint": "inpainting",
-}
 
 COLUMNS = (
     "run", "task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit", "distance",
@@ -58,7 +50,7 @@ def score_volumes(
     task: str,
     setting: str,
     regions: Sequence[Region],
-    protocol: str | None = None,
+    protocol: str,
     metrics: Collection[Metric] = ("psnr", "ssim", "nmse"),
     lesions: Path | None = None,
 ) -> pd.DataFrame:
@@ -68,17 +60,22 @@ def score_volumes(
     ----------
     task : str
         The id of a problem, such as `denoise` or its setting `denoise-s3`.
-    protocol : str, optional
-        Name in `PROTOCOLS`; the task's own (`PROTOCOL_OF`), if not given.
+    protocol : str
+        Name in `PROTOCOLS`.
     lesions : Path, optional
         Folder of lesion masks, see `medwvae.data.lesions`.
 
     Raises
     ------
     InputError
-        If a restored volume is missing or not on its truth's grid.
+        If a restored volume is missing or not on its truth's grid, or the protocol's window is in HU and a volume not.
     """
-    rules = PROTOCOLS[protocol or PROTOCOL_OF[task_of(task)]]
+    rules = PROTOCOLS[protocol]
+    if rules.window is not None and (others := [c.volume for c in cases if c.contrast != "ct"]):
+        raise InputError(
+            f"protocol {protocol} looks at CT through a window in HU, and {others[0]} is no CT; "
+            "take evaluate.protocols.ct away, or leave the volume out with preprocess.contrasts: [ct]"
+        )
     rows = []
     masks = {c.volume: None if lesions is None else read_lesions(lesions, c.volume, c.prepared) for c in cases}
     for item in restored:

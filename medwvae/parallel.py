@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medwvae.errors import ConfigError, TrainingError
+from medwvae.precision import plugin
 
 
 def launched(accelerator: str, precision: str, devices: int, nodes: int) -> Any:
@@ -26,7 +27,7 @@ def launched(accelerator: str, precision: str, devices: int, nodes: int) -> Any:
     Raises
     ------
     ConfigError
-        If other than `devices` × `nodes` processes were started.
+        If other than `devices` × `nodes` processes were started, or the accelerator lacks the precision.
     """
     from lightning_fabric import Fabric
 
@@ -35,8 +36,7 @@ def launched(accelerator: str, precision: str, devices: int, nodes: int) -> Any:
         strategy="ddp" if devices * nodes > 1 else "auto",
         devices=devices,
         num_nodes=nodes,
-        precision=precision,
-        plugins=[_environment(devices, nodes)],
+        plugins=[_environment(devices, nodes), plugin(precision, accelerator)],
     )
     fabric.launch()
     return fabric

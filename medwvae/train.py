@@ -24,7 +24,7 @@ from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.optimisers import Muon, OptimiserName, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
-from medwvae.precision import exact_float32
+from medwvae.precision import best_precision, exact_float32
 from medwvae.progress import say
 from medwvae.seeding import seed_for
 from medwvae.self_supervision import SelfSupervised, held_loss, held_ratio
@@ -173,25 +173,6 @@ def learning_rate_at(fraction: float, peak: float, warmup: float) -> float:
     if fraction < warmup:
         return peak * max(fraction / warmup, 0.01)
     return peak * 0.5 * (1 + math.cos(math.pi * min((fraction - warmup) / (1 - warmup), 1.0)))
-
-
-def best_precision(accelerator: str) -> str:
-    """bf16 autocast where the hardware has bf16 instructions, else float32."""
-    if accelerator in ("cuda", "auto") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    # The CPU emulates bf16 where it lacks the instructions: slower than float32, so look before using it.
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16-mixed" if has_bf16 and capable else "32-true"
-
-
-def device_for(accelerator: str) -> str:
-    """Return the torch device that Lightning Fabric's accelerator name stands for on this machine."""
-    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return "cuda"
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return "mps"
-    return "cpu"
 
 
 def train(

@@ -14,7 +14,7 @@ from medwvae.degradation import Degradation, Mixture, Simulated
 from medwvae.operators import Measurement
 
 
-@dataclass
+@dataclass(frozen=True)
 class VolumeMeasurement(Measurement):
     """Measurements of volumes, one acquisition of slices each; made by `as_volumes`.
 

@@ -175,6 +175,16 @@ def test_the_defaults_are_valid_and_every_field_says_what_it_is():
         ),
         ({"networks": {"wavelet_vae": {"superres": {"widths": [8] * 6}}}}, r"must be multiples of 2\^levels = 64"),
         ({"networks": {"enabled": ["unet"]}}, "must hold wavelet_vae"),
+        ({"report": {"reference": "dncnn"}}, "must hold dncnn"),
+        (
+            {
+                "networks": {"enabled": ["unet"]},
+                "report": {"reference": "unet"},
+                "restore": {"uncertainty": {"level": 0.9}},
+            },
+            "intervals are those of wavelet_vae",
+        ),
+        ({"report": {"ct_window": [240, -160]}}, "must be below the second"),
         ({"tasks": {"enabled": []}}, "tasks.enabled and generative.systems are both empty"),
         ({"run": "../elsewhere"}, "run: String should match pattern"),
         ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: .*finite"),

@@ -12,7 +12,7 @@ from medwvae.data import loaders, nifti, splits
 from medwvae.errors import ConfigError, InputError
 from medwvae.files import atomic
 from medwvae.names import NETWORKS
-from medwvae.stages.reporting import _trained_elsewhere
+from medwvae.stages.reporting import _trained_elsewhere, _weights
 from medwvae.stages.training import study_of_networks, trained
 from tests.cases import case
 from tests.test_restoration_tasks import study
@@ -86,6 +86,9 @@ def test_the_report_says_where_they_were_trained(finished):
     assert _trained_elsewhere(config) == ""
     words = _trained_elsewhere(other)
     assert "another run, on 1 subject (T1w); nothing was trained on the images of this report" in words
+    named = {name: path for study in finished for name, path in _weights(study, "wavelet_vae").items()}
+    assert all(path.is_file() for path in named.values())
+    assert set(named) == {f"models/denoise/wavelet_vae/model.pt{of}" for of in ("", " (of the run that trained it)")}
 
 
 def test_what_cannot_be_taken_over(finished, tmp_path):

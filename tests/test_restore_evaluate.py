@@ -17,14 +17,13 @@ from medwvae.data.loaders import Case, load_cases, write_index
 from medwvae.data.transforms import Plane, Prepared, head_mask, prepare, reference_intensityd, slice_axis
 from medwvae.degradation import Clean, Degradation, Denoise, Inpaint, Recon, SparseView, Superres
 from medwvae.errors import InputError
-from medwvae.evaluate import COLUMNS, PROTOCOL_OF, Restored, by_subject, score_volumes, write_table
+from medwvae.evaluate import COLUMNS, Restored, by_subject, score_volumes, write_table
 from medwvae.intensity import LinearScaling
 from medwvae.load import Load
-from medwvae.names import REGIONS, TASKS
+from medwvae.names import REGIONS, TASKS, task_of
 from medwvae.nets.unet import UNet
 from medwvae.operators import magnitude
 from medwvae.progress import counter
-from medwvae.protocols import PROTOCOLS
 from tests.cases import case, ellipsoid, head_like
 
 DEGRADATIONS: dict[str, Degradation] = {
@@ -266,12 +265,7 @@ def test_the_input_is_the_magnitude_of_the_start():
 
 def scores_of(cases, folder, task="denoise", regions=("head", "whole")):
     items = [Restored("input", "input", folder)]
-    return score_volumes(cases, items, run="r", task=task, setting="s", regions=regions)
-
-
-def test_every_task_has_its_protocol():
-    assert set(PROTOCOL_OF) == set(TASKS)
-    assert set(PROTOCOL_OF.values()) <= set(PROTOCOLS)
+    return score_volumes(cases, items, run="r", task=task, setting="s", regions=regions, protocol="brainweb-rician")
 
 
 def test_a_subject_is_the_mean_of_its_volumes(tmp_path):
@@ -329,6 +323,7 @@ def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_mask
     flipped = nib.Nifti1Image(lesion[::-1], np.array([[-1.0, 0, 0, 23], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     nib.save(flipped, tmp_path / "masks" / "a.nii.gz")  # stored another way round
     options: dict[str, Any] = {"run": "r", "task": task, "setting": "s", "lesions": tmp_path / "masks"}
+    options["protocol"] = {"recon": "fastmri", "ct": "sparse-view", "inpaint": "inpainting"}[task_of(task)]
     items = [Restored("input", "input", tmp_path)]
     found = score_volumes(cases, items, regions=REGIONS, metrics=("psnr", "hfen"), **options)
     assert set(found["metric"]) == {"psnr", "hfen", "lesion_contrast"}
@@ -348,7 +343,8 @@ def test_metrics_that_were_asked_for_are_scored_and_lesions_where_there_are_mask
 
 
 @pytest.mark.parametrize(
-    ("task", "protocol"), [("recon", None), ("ct", None), ("ct-v30", "ldct-neuro"), ("inpaint", None)]
+    ("task", "protocol"),
+    [("recon", "fastmri"), ("ct", "sparse-view"), ("ct-v30", "lodopab"), ("inpaint", "inpainting")],
 )
 def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path, task, protocol):
     from dataclasses import replace
@@ -369,3 +365,21 @@ def test_ct_numbers_are_scored_in_hounsfield_units(tmp_path, task, protocol):
     assert set(found[found["metric"].str.startswith("hu_")]["unit"]) == {"HU"}
     flat = replace(one, contrast="t1w")
     assert set(score_volumes([flat], [Restored("input", "input", tmp_path)], **options)["metric"]) == {"psnr"}
+
+
+def test_a_window_in_hounsfield_units_is_for_ct(tmp_path):
+    from dataclasses import replace
+
+    from tests.metrics.test_ct_and_lesions import skull
+
+    hounsfield, head = skull((4, 48, 48))
+    scaling = LinearScaling(-1000.0, 1800.0)
+    prepared = Prepared(scaling.apply(hounsfield), head, scaling, 2, np.eye(4))
+    one = replace(case("a"), contrast="ct", prepared=prepared)
+    nifti.write(tmp_path / "a.nii.gz", prepared.to_volume(prepared.image) + np.float32(5.0), np.eye(4))
+    options: dict[str, Any] = {"run": "r", "task": "ct", "setting": "s", "regions": ("head",), "protocol": "ldct-neuro"}
+    items = [Restored("input", "input", tmp_path)]
+    found = score_volumes([one], items, metrics=("psnr", "ct"), **options)
+    assert set(found["metric"]) >= {"hu_bias_soft", "psnr"} and set(found["protocol"]) == {"ldct-neuro"}
+    with pytest.raises(InputError, match=r"ldct-neuro .* a is no CT"):
+        score_volumes([replace(one, contrast="t1w")], items, **options)

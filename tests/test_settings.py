@@ -1,5 +1,6 @@
 """Settings of a task: one training on all of them, each restored and scored by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -44,6 +45,18 @@ def test_a_task_without_settings_is_its_only_problem():
     for problem in config.problems():
         assert problem.section == getattr(config.tasks, problem.task)
         assert config.problem(problem.id) == problem
+
+
+def test_a_study_may_name_the_protocol_that_scores_and_measures_nothing_anew():
+    overrides = {"tasks.enabled": list(TASKS), "tasks.ct": {"settings": {"v30": {"views": 30}}}}
+    plain = load(overrides=overrides)
+    chosen = load(overrides=overrides | {"evaluate.protocols": {"ct": "lodopab", "recon": "calgary"}})
+    found = {problem.id: build.protocol(chosen, problem.id) for problem in chosen.problems()}
+    assert (found["ct-v30"], found["recon"], found["denoise"]) == ("lodopab", "calgary", "brainweb-rician")
+    assert build.protocol(plain, "ct-v30") == "sparse-view" and build.protocol(plain, "recon") == "fastmri"
+    for stage in ("train", "restore"):
+        assert slice_for(plain, stage, "ct-v30", "unet") == slice_for(chosen, stage, "ct-v30", "unet")
+    assert slice_for(plain, "evaluate") != slice_for(chosen, "evaluate")
 
 
 def test_settings_take_the_place_of_their_task_in_order_with_their_own_fields():
@@ -253,8 +266,7 @@ def test_networks_read_the_reduction(model):
             parameter += 0.05 * torch.randn_like(parameter)
     given_ = Superres(2)(images(1), torch.ones(1), generator(), 1).measurement
     told: Any = type("Told", (type(given_.operator),), {"reduction": lambda *_: torch.tensor([9.0])})
-    other = given_[:]
-    other.operator = told(given_.mask, 1)
+    other = replace(given_, operator=told(given_.mask, 1))
     assert (model.eval()(given_).image - model(other).image).abs().max() > 1e-4
 
 

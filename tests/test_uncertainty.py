@@ -49,7 +49,7 @@ def test_calibrated_intervals_hold_their_level_on_other_subjects(tmp_path):
     assert calibration.factors[0.9] == pytest.approx(1.645 / 2, rel=0.08)
     table = score_volumes(
         tested, [Restored("wavelet_vae", "ours", tmp_path, calibration)],
-        run="r", task="denoise", setting="s", regions=("head",),
+        run="r", task="denoise", setting="s", regions=("head",), protocol="brainweb-rician",
     )  # fmt: skip
     values = by_subject(table).groupby("metric")["value"].mean()
     for level in calibration.factors:
@@ -57,7 +57,13 @@ def test_calibrated_intervals_hold_their_level_on_other_subjects(tmp_path):
     # A constant width has no rank; all other metrics of intervals are there.
     assert set(values.index) & set(OF_INTERVALS) == set(OF_INTERVALS) - {"width_error_rank"}
     plain = score_volumes(
-        tested, [Restored("wavelet_vae", "ours", tmp_path)], run="r", task="denoise", setting="s", regions=("head",)
+        tested,
+        [Restored("wavelet_vae", "ours", tmp_path)],
+        run="r",
+        task="denoise",
+        setting="s",
+        regions=("head",),
+        protocol="brainweb-rician",
     )
     pd.testing.assert_frame_equal(
         plain.reset_index(drop=True), table[~table["metric"].isin(OF_INTERVALS)].reset_index(drop=True)
@@ -77,7 +83,7 @@ def test_maps_lie_beside_the_results_in_their_units(tmp_path):
     with pytest.raises(InputError, match=r"_uncertainty\.nii\.gz is missing"):
         score_volumes(
             tested, [Restored("w", "ours", tmp_path, calibration)], run="r", task="denoise", setting="s",
-            regions=("head",),
+            regions=("head",), protocol="brainweb-rician",
         )  # fmt: skip
 
 

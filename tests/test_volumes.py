@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from medwvae.errors import ConfigError, InputError, MedwvaeError
 from medwvae.names import USUAL_METRICS
 from medwvae.nets.restorer import Estimate
 from medwvae.nets.wavelet_vae import WaveletVAE
+from medwvae.operators import Measurement
+from medwvae.parallel import launched
 from medwvae.volumetric import volumetric
 from tests.cases import case
 from tests.test_train import SETTINGS, StoppedError, assert_same, numbered, plain, stop_after
@@ -44,7 +47,7 @@ def run(state_dir, report=None, **changes):
 @pytest.mark.parametrize("depth", [8, 16, 24, 32, 40])
 @pytest.mark.parametrize("name", ["wavelet_vae", "unet"])
 def test_patches_with_two_slices_at_some_level_train_in_float32(monkeypatch, capsys, depth, name):
-    monkeypatch.setattr(train, "best_precision", lambda accelerator: "bf16-mixed")
+    monkeypatch.setattr("medwvae.precision.best_precision", lambda accelerator: "bf16-mixed")
     sets = ("networks.dims=3", "tasks.enabled=[denoise]", f"train.depth={depth}", "train.accelerator=cpu")
     config = load((), sets)
     multiple = build.network(config, "denoise", name).alignment()[0]
@@ -64,6 +67,30 @@ def test_bfloat16_gradients_are_right_over_other_numbers_of_slices(slices):
         found = layer(image)
     (rounded,) = torch.autograd.grad(found.float().square().sum(), [layer.weight])
     assert float((rounded - exact).norm() / exact.norm()) < 0.05
+
+
+def test_mixed_precision_leaves_the_data_as_they_are():
+    """Fabric's own rounds all that goes into a module, the measurement and the truth among them."""
+    seen = []
+
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(1, 1, 3)
+
+        def forward(self, given: Measurement, truth: torch.Tensor) -> torch.Tensor:
+            seen.extend([given.start, given.data, truth, self.layer(truth)])
+            return cast(torch.Tensor, self.layer(truth))
+
+    given = Measurement(torch.rand(1, 1, 8, 8), None, torch.rand(1, 1, 8, 8))
+    truth = torch.rand(1, 1, 8, 8)
+    module = launched("cpu", "bf16-mixed", 1, 1).setup_module(Looks())
+    answer = module(given, truth)
+    assert [x.dtype for x in seen] == [torch.float32] * 3 + [torch.bfloat16] and answer.dtype == torch.float32
+    assert torch.equal(seen[0], given.start) and torch.equal(seen[2], truth)
+    assert given.data is not None and torch.equal(seen[1], given.data)
+    with pytest.raises(ConfigError, match="16-mixed is for cards"):
+        launched("cpu", "16-mixed", 1, 1)
 
 
 # --- patches ---------------------------------------------------------------------------------------------------------

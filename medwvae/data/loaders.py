@@ -34,7 +34,7 @@ class Case:
 
     def slices(self, neighbours: int = 0) -> Tensor:
         """All slices in network units between so many neighbours, (S, 2 neighbours + 1, H, W)."""
-        image = torch.from_numpy(self.prepared.image)
+        image = torch.from_numpy(np.require(self.prepared.image, requirements="W"))  # a mapped one is read
         if not neighbours:
             return image[:, None]
         offsets = torch.arange(-neighbours, neighbours + 1)

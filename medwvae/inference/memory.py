@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -78,13 +80,11 @@ def enforced(device: torch.device, ceiling: int | None) -> Iterator[None]:
 def available() -> int:
     """Return the free main memory in bytes: of the machine, of every control group around this process, of its job.
 
-    Where SLURM limits jobs without control groups, it kills those that take more than they asked for, which it tells
-    their scripts (not what `srun` starts from these).
+    Where SLURM limits jobs without control groups, it kills those that take more than they asked for.
     """
     free = [_free_of_machine()]
-    asked = os.environ.get("SLURM_MEM_PER_NODE", "")  # MB; 0: all of the node
-    if asked.isdigit() and int(asked):
-        free.append(int(asked) * 2**20 - resident())
+    if asked := _asked_of_slurm():
+        free.append(asked - resident())
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -94,6 +94,26 @@ def available() -> int:
         if controllers in ("", "memory"):
             free += _free_of_groups(Path("/sys/fs/cgroup", controllers), place)
     return max(min(free), 0)
+
+
+def _asked_of_slurm() -> int:
+    """Return the bytes that this job asked SLURM for on each node; 0 outside SLURM, for all of a node, and if unknown.
+
+    SLURM tells a job's script. Snakemake's executor keeps all but the number of the job from what it starts, so that
+    `squeue` has to be asked.
+    """
+    asked = os.environ.get("SLURM_MEM_PER_NODE", "")  # MB
+    if asked.isdigit():
+        return int(asked) * 2**20
+    if not (job := os.environ.get("SLURM_JOB_ID", "")) or not (squeue := shutil.which("squeue")):
+        return 0
+    try:
+        answer = subprocess.run(  # noqa: S603  (what PATH has by that name)
+            [squeue, "--noheader", "--jobs", job, "--format", "%m"], capture_output=True, text=True, timeout=10
+        ).stdout
+        return parse_size(answer.split()[0])
+    except (OSError, subprocess.TimeoutExpired, IndexError, ConfigError):
+        return 0
 
 
 def resident() -> int:
@@ -119,8 +139,8 @@ def peak() -> int:
 def bytes_of(function: Callable[[], Any]) -> int:
     """Return the most bytes that tensors made by a call hold at once.
 
-    Every operator's results are counted while they live, on any device. What an operator needs inside (a workspace of
-    a convolution) is not seen.
+    Every operator's results are counted while they live, on any device, but for views of what was there before. What
+    an operator needs inside (a workspace of a convolution) is not seen.
     """
     count = _Count()
     with torch.no_grad(), count:
@@ -135,15 +155,22 @@ class _Count(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self.alive: set[int] = set()
+        self.before: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operator and count what is new."""
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.alive | self.before:
+                    self.before.add(storage._cdata)
+                    weakref.finalize(storage, self.before.discard, storage._cdata)
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
                 name, size = storage._cdata, storage.nbytes()
-                if name not in self.alive:
+                if name not in self.alive and name not in self.before:
                     self.alive.add(name)
                     self.now += size
                     self.most = max(self.most, self.now)

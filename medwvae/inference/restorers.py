@@ -13,7 +13,7 @@ from torch import Tensor
 from medwvae.inference.footprint import Footprint, measure
 from medwvae.inference.whole import Source, infer, window
 from medwvae.nets.restorer import Restorer
-from medwvae.operators import Measurement, magnitude
+from medwvae.operators import Masking, Measurement, magnitude
 from medwvae.seeding import seed_for
 from medwvae.volumetric import as_volumes, taken
 
@@ -35,9 +35,13 @@ def footprint_of(model: Restorer, measurement: Measurement, *, spread: bool = Fa
     def told(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[:1].reshape(1, *x.shape[1:2], *[1] * (model.dims * (x.ndim > 1))).to(cpu)
 
+    # A network that reads which pixels are known is told so of all; without data nothing is projected onto them.
+    known = Masking(torch.ones((1,) * (2 + model.dims), dtype=torch.bool), model.dims) if model.mask else None
+
     def answer(image: Tensor) -> Tensor:
         plain = Measurement(
             image,
+            operator=known,
             sigma=told(measurement.sigma),
             law=measurement.law,
             maximum=told(measurement.maximum),
@@ -177,7 +181,7 @@ def _restored(
             return restored(piece)
 
     shape = (count, *plane)
-    out = np.empty((maps, *shape), np.float32)
+    out = np.full((maps, *shape), np.nan, np.float32)  # not empty: its pages are to be there when memory is planned
     infer(
         compute,
         Source(shape, read),

@@ -203,6 +203,9 @@ def bytes_per_voxel(
     ]
     if footprint.step[0] == 1 and footprint.reach[0] is not None:
         ends[0] = min(1 + 2 * footprint.reach[0], source.shape[0])  # slices, and the neighbours that they read
+    elif math.prod(ends) > PROBE ** len(ends):  # whole planes: fewer slices
+        slices = PROBE ** len(ends) / math.prod(ends[1:])
+        ends[0] = min(max(1, int(slices / footprint.step[0])) * footprint.step[0], ends[0])
     small = Tile(tuple(Span((0, end), (0, end), np.ones(end), np.zeros(end)) for end in ends))
     lanes = Lanes(device)
     ahead = source.read(small.read)  # on a CPU the next tile waits beside the one that is computed

@@ -12,7 +12,7 @@ from medwvae.operators import Measurement
 
 
 class ConvVAE(Restorer):
-    """Strided encoder to q(z | y) = N(μ, σ²), decoder to the image, data consistency where samples are known.
+    """Strided encoder to q(z | y) = N(μ, σ²), decoder to the image; answers are made consistent with known samples.
 
     Parameters
     ----------
@@ -63,7 +63,10 @@ class ConvVAE(Restorer):
         log_variance = log_variance.clamp(-20, 10)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
         image = crop_to(cast(Tensor, self.decoder(z)).float(), start.shape[2:])
-        image = measurement.project(image)
+        # Trained on all that it says, but where whole pixels are known: where only missing detail counts, the latent
+        # collapses to the prior, and the answer is the zero-filled start (docs/model.md).
+        if truth is None or measurement.known is not None:
+            image = measurement.project(image)
         if truth is None:
             return Estimate(image, image.new_zeros(()))
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()

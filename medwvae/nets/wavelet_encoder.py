@@ -30,6 +30,15 @@ class CoefficientEncoder(WaveletTrunk):
             conv(dims, width, channels * count, zero=True) for width, count in zip(widths, counts, strict=True)
         )
 
+    def freeze_below(self, finest: int) -> None:
+        """Train nothing that only corrects details of levels finer than `finest` (1: all), which nobody asks for.
+
+        Processes that train together wait for the gradient of everything that asks for one.
+        """
+        for j in range(finest - 1):
+            for part in (self.heads[j], *(parts[j] for parts in (self.ups, self.joins) if j < len(parts))):
+                part.requires_grad_(False)
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
         """(B, C, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients."""
         approximations, details = self.transformed(x)

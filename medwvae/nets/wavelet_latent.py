@@ -136,6 +136,8 @@ class WaveletLatentVAE(LatentModel):
             self.zone = Zone(shape, (channels, *grid), channels * math.prod(shape) // rate)
         self.image_loss, self.sparsity, self.sparsity_kind, self.kl_weight = loss, sparsity, sparsity_kind, kl_weight
         self.encoder = CoefficientEncoder(channels, widths, blocks, dims, classes, wavelet)
+        with_details = [level for level in range(1, self.levels + 1) if self.kept.indices(level, dims)]
+        self.encoder.freeze_below(min(with_details, default=self.levels))
         self.noise = NoiseScale(noise, self.levels, dims, initial_noise)
         self.refinement: nn.Module | None = None
         if refine == "convolution":
@@ -148,6 +150,7 @@ class WaveletLatentVAE(LatentModel):
         self.refine = refine
         if objective == "elbo":
             self.prior = DetailPrior(channels, self.levels, dims, prior_width, prior_blocks, classes)
+            self.prior.requires_grad_(bool(with_details))
             self.coarse_mean = nn.Parameter(torch.zeros(channels))
             self.coarse_log_scale = nn.Parameter(torch.full((channels,), self.levels * dims / 2 * math.log(2)))
         else:

@@ -16,6 +16,9 @@ from torch import Tensor
 Floats = NDArray[np.float64]
 BLOCK = 1 << 22
 """Entries of one block of a system matrix, about: views are taken in blocks, to bound the memory."""
+KEPT = 32
+"""Blocks of either kind that are kept: of `BLOCK` entries and with its transpose one takes 64 MiB. A geometry with more
+of them is computed anew at every pass."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ Pair = tuple[Tensor, Tensor]
 """A sparse matrix and its transpose, both CSR."""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=KEPT)
 def projection(beam: Beam, first: int, last: int, dtype: torch.dtype, device: torch.device) -> Pair:
     """System matrix of some views: (views · detectors, H · W), line integrals by Joseph's method, and its transpose.
 
@@ -152,7 +155,7 @@ def projection(beam: Beam, first: int, last: int, dtype: torch.dtype, device: to
     return _pair(entries, (len(points), height * width), dtype, device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=KEPT)
 def back_projection(beam: Beam, first: int, last: int, dtype: torch.dtype, device: torch.device) -> Pair:
     """Matrix (H · W, views · detectors) that gives each pixel the value where its ray meets the detector, interpolated.
 

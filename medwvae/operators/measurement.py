@@ -13,7 +13,7 @@ from medwvae.operators.inpainting import Masking
 NoiseLaw = Literal["rician", "gaussian", "poisson"]
 
 
-@dataclass  # not frozen: Lightning Fabric converts the precision of a copy's fields
+@dataclass(frozen=True)
 class Measurement:
     """What a restoration method may see.
 

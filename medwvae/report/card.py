@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import pandas as pd
 
+from medwvae.metrics.definitions import definition
 from medwvae.names import PARTS
 from medwvae.provenance import digest_of
-from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
+from medwvae.report.cohort import PART_LABELS, cohort_rows, counted, listed, refused_rows
 from medwvae.report.document import NOT_FOR_DIAGNOSIS, Document, Section, Table
 from medwvae.report.inputs import ReportInputs
-from medwvae.report.tables import RIVALS, main_and_more, subgroup_cells
+from medwvae.report.tables import main_and_more, rivals, subgroup_cells
 from medwvae.report.words import (
     CONTRAST_LABELS,
     METRIC_LABELS,
@@ -73,8 +74,8 @@ def model_card(given: CardInputs) -> Document:
             "Results",
             [
                 "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects, expanded for "
-                "their number. Difference: ours minus the best rival (of a metric that is best near a target, of the "
-                "distances to it); p: two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals.",
+                f"their number. Difference: {name} minus the best rival (of a metric that is best near a target, of "
+                "the distances to it); p: two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals.",
                 *(f"{task_label(t['task'])}: {_verdict(t, given)}" for t in tasks.values()),
             ],
             tables=[_results(key, task, study.reference) for key, task in tasks.items()],
@@ -123,7 +124,7 @@ def data_sheet(given: CardInputs) -> Document:
             [
                 "Every image that was found is listed in manifest.csv, usable or refused. None was left out for how "
                 "well a method did on it.",
-                f"{count(len(usable), 'image')} used, {len(manifest) - len(usable)} refused.",
+                f"{count(len(usable), 'image')} used{counted(manifest) or ', none refused'}.",
             ],
             tables=[
                 Table(
@@ -228,7 +229,7 @@ def _results(key: str, task: Mapping[str, Any], reference: str) -> Table:
 
 
 def _difference(rival: Mapping[str, Any], metric: str) -> str:
-    """Return ours − rival with its interval."""
+    """Return reference − rival with its interval."""
     if "difference" not in rival:
         return "–"
     mean = number(rival["difference"], metric, sign=True)
@@ -252,8 +253,11 @@ def _failures(key: str, task: dict[str, Any], study: ReportInputs) -> Table | No
     wide = rows.pivot_table(index="subject", columns="method", values="value", aggfunc="mean")
     if study.reference not in wide:
         return None
-    others = [method for method in wide if task["kinds"][str(method)] in (*RIVALS, "input")]
-    worst = wide[study.reference].dropna().sort_values(ascending=block["better"] == "higher").index[:FAILURES]
+    kinds = task["kinds"]
+    against = rivals(kinds, study.reference)
+    others = [method for method in wide if str(method) in against or kinds[str(method)] == "input"]
+    losses = wide[study.reference].dropna().map(definition(metric).loss)
+    worst = losses.sort_values(ascending=False, kind="stable").index[:FAILURES]
     name = label(metric, METRIC_LABELS) + (f" ({block['unit']})" if block["unit"] else "")
     table = []
     for subject in worst:

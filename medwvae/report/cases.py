@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from medwvae.metrics.definitions import definition
 from medwvae.report import panels, volumes
 from medwvae.report.inputs import ReportInputs
 from medwvae.report.words import CONTRAST_LABELS, METRIC_LABELS, REGION_LABELS, label, number
@@ -79,7 +80,8 @@ def ranking(
     wide = rows.pivot_table(index="subject", columns="method", values="value")
     if by not in wide or wide[by].isna().all():
         return None
-    scores = wide[by].dropna().sort_values(ascending=block["better"] == "higher")  # unscored is neither worst nor best
+    losses = wide[by].dropna().map(definition(metric).loss)  # unscored is neither worst nor best
+    scores = wide[by].loc[losses.sort_values(ascending=False, kind="stable").index]
     wide.index, scores.index = wide.index.astype(str), scores.index.astype(str)
     places = {"worst": 0, "median": len(scores) // 2, "best": len(scores) - 1}
     order = dict.fromkeys([places[place] for place in _PLACES] + list(range(len(scores))))
@@ -113,6 +115,11 @@ def ranking(
     return Ranking(by, metric, region, wide, scores, cases)
 
 
+def window_of(inputs: ReportInputs, case: Case) -> panels.Window | None:
+    """Return the window that the study names for a case; None where it follows from the image."""
+    return inputs.ct_window if case.modality == "CT" else None
+
+
 def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str, Any]]:
     """Yield what the page says and shows of each pictured subject."""
     if ranked is None or not ranked.cases:
@@ -123,7 +130,7 @@ def pictures(inputs: ReportInputs, ranked: Ranking | None) -> Iterator[dict[str,
     for case in shown:
         axis = inputs.slice_axis.get(case.volume, 2)
         yield {
-            "panel": panels.panel(inputs.truths[case.volume], case.paths, axis, case.modality, side),
+            "panel": panels.panel(inputs.truths[case.volume], case.paths, axis, window_of(inputs, case), side),
             "case": case,
             "ranked_by": label(ranked.by),
             "names": _names(case),
@@ -156,7 +163,7 @@ def viewer(inputs: ReportInputs, problem: str, ranked: Ranking | None, allowance
         inputs.truths[case.volume],
         case.paths,
         {method: of[case.volume] for method, of in maps.items() if case.volume in of},
-        case.modality,
+        window_of(inputs, case),
         inputs.reference,
         share,
     )

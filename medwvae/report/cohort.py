@@ -8,6 +8,8 @@ import pandas as pd
 from medwvae.names import PARTS
 from medwvae.report.words import CONTRAST_LABELS, label
 
+UNUSED: Final = "unused"
+"""Status of a usable image that the study left out, by its contrast or because it has no head to scale by."""
 PART_LABELS: Final = {"train": "training", "val": "validation", "test": "test", "none": "not used"}
 
 
@@ -52,9 +54,18 @@ def _sexes(sexes: pd.Series) -> str:
     return ", ".join(filter(None, (known, f"{unknown} not known" if unknown and known else ""))) or "not known"
 
 
+def counted(manifest: pd.DataFrame) -> str:
+    """Return how many images are not part of the study, to stand behind the number of those that are; or ''."""
+    counts = manifest["status"].value_counts()
+    unused, refused = (int(counts.get(status, 0)) for status in (UNUSED, "refused"))
+    return (f", {unused} usable but not taken into the study" if unused else "") + (
+        f", {refused} refused" if refused else ""
+    )
+
+
 def refused_rows(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the reasons for which images were refused, how many of each, and which."""
-    refused = manifest[manifest["status"] != "ok"]
+    refused = manifest[manifest["status"] == "refused"]
     return [
         {"reason": str(reason), "n": len(rows), "volumes": listed(rows["volume"], most=6)}
         for reason, rows in refused.groupby("reason", sort=True)

@@ -308,8 +308,9 @@ def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate]) -> list[dict[str, 
                 {key: row[key] for key in keys}
                 | {"margin": gate.margin, "gain": found.mean, "p": found.p, "p_smallest": found.p_smallest}
             )
-    for one, adjusted in zip(tested, holm([gate["p"] for gate in tested]), strict=True):
-        if one["p_smallest"] * len(tested) >= SIGNIFICANT:
+    adjusted_ps, floors = (holm([gate[key] for gate in tested]) for key in ("p", "p_smallest"))
+    for one, adjusted, floor in zip(tested, adjusted_ps, floors, strict=True):
+        if floor >= SIGNIFICANT:
             least = math.floor(math.log2(len(tested) / SIGNIFICANT)) + 1
             raise InputError(
                 f"--fail-if-worse {one['metric']}: with {count(one['n'], 'subject')} and "

@@ -24,7 +24,7 @@ def of_task(inputs: ReportInputs, task: Mapping[str, Any], ranked: Ranking | Non
 
 def of_study(inputs: ReportInputs) -> list[str]:
     """Return what was refused and what was never scored, a sentence each."""
-    refused = inputs.manifest[inputs.manifest["status"] != "ok"]
+    refused = inputs.manifest[inputs.manifest["status"] == "refused"]
     sentences = []
     if len(refused):
         reasons = refused["reason"].astype(str).value_counts()
@@ -72,9 +72,8 @@ def _worse_than_input(ranked: Ranking) -> str:
     wide = ranked.table
     if "input" not in wide or ranked.by == "input":
         return ""
-    gain = wide[ranked.by] - wide["input"]
-    meaning = definition(ranked.metric)
-    worse = gain > 0 if meaning.direction == "lower is better" else gain < 0
+    loss = definition(ranked.metric).loss
+    worse = wide[ranked.by].map(loss) > wide["input"].map(loss)
     names = [str(name) for name in wide.index[worse]]
     if not names:
         return ""

@@ -17,7 +17,8 @@ class ReportInputs:
     ----------
     run, title : name of the study and the page's headline.
     metrics : long format, see `medwvae.report.tables.summary`.
-    manifest : one row per image found, see `medwvae.data.manifest`; none in a study of photographs.
+    manifest : one row per image found, see `medwvae.data.manifest`; none in a study of photographs. The status of
+        usable ones that the study left out is `cohort.UNUSED`.
     splits : subject to train, val or test.
     histories : (task, network) to a table with the columns step, seconds, loss, val_psnr (NaN between validations),
         lr, images_per_s and, where noise scales are learned, `s/<subband>`.
@@ -33,8 +34,9 @@ class ReportInputs:
         width of the intervals.
     intervals : problem to method to how its intervals were calibrated, of methods that have some.
     volume_scores : the metrics per volume, for subgroups. generative : the study of generative models, or None.
-    reference : our method. figures_per_task : subjects shown per task (worst, median, best of `reference`, ...).
-    viewer : whether the page holds the worst subject's volumes.
+    reference : what every other method is compared with.
+    figures_per_task : subjects shown per task (worst, median, best of `reference`, ...).
+    viewer : whether the page holds the worst subject's volumes. ct_window : lowest and highest HU of pictures of CT.
     trained_elsewhere : where the networks come from, in a sentence, if they were not trained on these images; else ''.
     """
 
@@ -61,4 +63,5 @@ class ReportInputs:
     reference: str = "wavelet_vae"
     figures_per_task: int = 2
     viewer: bool = True
+    ct_window: tuple[float, float] = (-160.0, 240.0)
     trained_elsewhere: str = ""

@@ -10,7 +10,7 @@ import yaml
 from medwvae.metrics.definitions import OF_INTERVALS, definition
 from medwvae.names import PARTS
 from medwvae.report import cases, failures, figures, panels
-from medwvae.report.cohort import PART_LABELS, cohort_rows, listed, refused_rows
+from medwvae.report.cohort import PART_LABELS, cohort_rows, counted, listed, refused_rows
 from medwvae.report.generative import about_models, generative_section
 from medwvae.report.inputs import ReportInputs
 from medwvae.report.tables import effect_rows, main_and_more, nearest, result_rows, subgroup_cells, summary
@@ -76,6 +76,7 @@ def build(inputs: ReportInputs) -> str:
             gradient=panels.gradient(),
             uncertainty_gradient=panels.gradient("viridis"),
             reference=label(inputs.reference),
+            reference_method=inputs.reference,
             metric_labels=METRIC_LABELS,
             region_labels=REGION_LABELS,
             kind_labels=KIND_LABELS,
@@ -95,12 +96,11 @@ def _about(inputs: ReportInputs, result: Mapping[str, Any]) -> dict[str, str]:
     about: dict[str, str] = {}
     splits = list(inputs.splits.values())
     parts = [f"{splits.count(part)} {PART_LABELS[part]}" for part in PARTS]
-    refused = len(inputs.manifest) - len(usable)
     modalities = listed(usable["modality"])
     if len(inputs.manifest):
         about["Cohort"] = (
             f"{count(len(inputs.splits), 'subject')} ({', '.join(parts)}); "
-            f"{count(len(usable), f'{modalities} volume'.strip())}" + (f", {refused} refused" if refused else "")
+            f"{count(len(usable), f'{modalities} volume'.strip())}{counted(inputs.manifest)}"
         )
     if result["tasks"]:
         ways: dict[str, list[str]] = {}
@@ -231,7 +231,7 @@ def _intervals(
                 case.paths[method],
                 half[case.volume],
                 inputs.slice_axis.get(case.volume, 2),
-                case.modality,
+                cases.window_of(inputs, case),
                 INTERVAL_SIDE,
             )
         blocks = task["regions"].get("head", {})

@@ -20,7 +20,8 @@ Array = NDArray[np.float32]
 ERROR_MAP = "magma"
 WIDTH_MAP = "cividis"
 """Alike to eyes with and without a colour vision deficiency (Nuñez, Anderton and Renslow, 2018)."""
-CT_WINDOW = (-160.0, 240.0)  # centre 40, width 400 HU
+Window = tuple[float, float]
+"""Values of the lowest and the highest grey level, in the unit of the volume."""
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -52,7 +53,7 @@ class Panel:
     ratio: float
     detail_ratio: float
     box: tuple[float, float, float, float]
-    window: tuple[float, float]
+    window: Window
     error_top: float
     plane: str
     left: str
@@ -102,16 +103,17 @@ def radiological(array: Array) -> Array:
     return np.ascontiguousarray(array.T[::-1, ::-1])
 
 
-def panel(truth: Path, methods: Mapping[str, Path], axis: int, modality: str, side: int) -> Panel:
+def panel(truth: Path, methods: Mapping[str, Path], axis: int, window: Window | None, side: int) -> Panel:
     """Return the slice through the middle of the anatomy by every method, "truth" last.
 
     The slice and the detail are chosen on the truth alone. `methods` goes from left to right; one whose file is
     missing or has another shape keeps its place and says so. `side` is the longest side in pixels that is stored.
+    Without a window it is that of `display_window`.
     """
     reference = _Source(truth, axis)
     index = _middle(reference)
     goal = reference.slice(index)
-    low, high = CT_WINDOW if modality == "CT" else (0.0, float(np.percentile(goal, 99.7)) or 1.0)
+    low, high = window or display_window(goal)
     rows, columns = _detail(goal)
     restored: dict[str, Array | str] = {name: _restored(path, reference, index) for name, path in methods.items()}
     errors = {name: np.abs(image - goal) for name, image in restored.items() if not isinstance(image, str)}
@@ -144,7 +146,7 @@ def panel(truth: Path, methods: Mapping[str, Path], axis: int, modality: str, si
 
 
 def interval_panel(
-    truth: Path, restored: Path, half: Path, axis: int, modality: str, side: int
+    truth: Path, restored: Path, half: Path, axis: int, window: Window | None, side: int
 ) -> IntervalPanel | None:
     """Return the slice of `panel` with half the width of its intervals; None where a volume is not on the grid."""
     reference = _Source(truth, axis)
@@ -153,7 +155,7 @@ def interval_panel(
     result, width = (_restored(path, reference, index) for path in (restored, half))
     if isinstance(result, str) or isinstance(width, str):
         return None
-    low, high = CT_WINDOW if modality == "CT" else (0.0, float(np.percentile(goal, 99.7)) or 1.0)
+    low, high = window or display_window(goal)
     top = float(np.percentile(width, 99.5)) or 1.0
     across, up = (spacing for k, spacing in enumerate(reference.spacing) if k != axis)
     height, columns = goal.shape
@@ -169,6 +171,11 @@ def interval_panel(
         left="A" if axis == 0 else "R",
         position=f"{index + 1} of {reference.shape[axis]}",
     )
+
+
+def display_window(image: Array) -> Window:
+    """Return the window of an image whose values have no unit: from 0 to what few voxels exceed."""
+    return 0.0, float(np.percentile(image, 99.7)) or 1.0
 
 
 def _restored(path: Path, reference: _Source, index: int) -> Array | str:

@@ -1,6 +1,7 @@
 """From the long-format metrics to the numbers of the report: means, intervals, paired tests, verdicts."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "setting", "method", "kind", "protocol", "subject", "region", "metric", "value", "unit")
 KINDS = ("input", "classical", "network", "ours")
-RIVALS = ("classical", "network")
 MAIN_METRICS = ("psnr", "ssim", "nmse")
 """In the main table; all others follow in a table of their own."""
 
@@ -50,8 +50,8 @@ def summary(
         Long format, one row per task (or setting of one), method, subject, region and metric; several rows of one
         subject are averaged.
     reference
-        The method of ours that the others are compared with. Its rivals are the classical methods and the networks;
-        Holm's adjustment counts the rivals of one task, region and metric.
+        The method that all others are compared with. Holm's adjustment counts its `rivals` in one task, region and
+        metric.
     volumes, manifest
         The same metrics per volume, and the table of images: for the subgroups. Without them there are none.
 
@@ -59,7 +59,7 @@ def summary(
     -------
     dict
         `tasks[key]["regions"][region][metric]` holds `unit`, `methods[method]` (`mean`, `median`, `low`, `high`, `n`,
-        `infinite`: in how many subjects, `note`, and against ours `difference` = ours − method with
+        `infinite`: in how many subjects, `note`, and against the reference `difference` = reference − method with
         `difference_low`/`_high`, `p`, `p_holm`, the effect sizes `rank_biserial` and `dz`, and `needed` subjects) and
         `verdict`. Where a metric is best near a target, the difference is that of the distances to it.
         `tasks[key]["subgroups"]`: rows of `statistics.subgroup_rows`.
@@ -134,6 +134,7 @@ def _block(
         }
         if exact := infinite(methods[method]):
             methods[method]["note"] = f"{exact}: no interval"
+    against = rivals({method: entry["kind"] for method, entry in methods.items()}, reference)
     tested = []
     if reference in methods and meaning.better != "neither":
         for method, entry in methods.items():
@@ -146,7 +147,7 @@ def _block(
             entry["difference_high"] = _json(result.difference.high)
             entry["pairs"] = len(both)
             entry["ahead"], entry["behind"] = (result.below, result.above) if lower else (result.above, result.below)
-            if entry["kind"] in RIVALS:  # the input is no rival: it is shown with its difference and is not tested
+            if method in against:  # the input is no rival: it is shown with its difference and is not tested
                 entry["p"], entry["p_smallest"] = result.p, result.p_smallest
                 entry["rank_biserial"], entry["dz"] = result.rank_biserial, _json(result.dz)
                 entry["needed"] = result.needed
@@ -158,10 +159,19 @@ def _block(
     return {
         "unit": unit,
         "better": meaning.better,
-        "best": _best(methods, means, KINDS, lower),
+        "best": _best(means, list(methods), lower),
         "methods": methods,
-        "verdict": _verdict(methods, means, reference, lower, len(tested)),
+        "verdict": _verdict(methods, means, reference, against, lower, len(tested)),
     }
+
+
+def rivals(kinds: Mapping[str, str], reference: str) -> list[str]:
+    """Return the methods (with their kinds) that a reference is tested against: all but the input and its own kin.
+
+    Of the methods of ours none is a rival of another; a reference of another kind has ours among its rivals.
+    """
+    ours = kinds.get(reference) == "ours"
+    return [m for m, kind in kinds.items() if m != reference and kind != "input" and not (ours and kind == "ours")]
 
 
 def compared(rows: pd.DataFrame) -> pd.Series:
@@ -203,10 +213,12 @@ def _verdict(
     methods: dict[str, dict[str, Any]],
     means: dict[str, float],
     reference: str,
+    against: Sequence[str],
     lower: bool,
     comparisons: int,
 ) -> dict[str, Any]:
-    rival, classical = _best(methods, means, RIVALS, lower), _best(methods, means, ("classical",), lower)
+    rival = _best(means, against, lower)
+    classical = _best(means, [m for m in against if methods[m]["kind"] == "classical"], lower)
     found: dict[str, Any] = {"best_rival": rival, "best_classical": classical, "beats_every_classical": None}
     gains = [entry["difference"] for entry in methods.values() if entry["kind"] == "input" and "difference" in entry]
     found["beats_input"] = all(gain != 0 and (gain < 0) == lower for gain in gains) if gains else None
@@ -223,7 +235,7 @@ def _verdict(
             if entry["kind"] == "classical" and "difference" in entry
         )
     entry = methods[rival]
-    better, every = (entry["difference"] < 0) == lower, _ahead_of_every(methods, lower)
+    better, every = (entry["difference"] < 0) == lower, _ahead_of_every([methods[m] for m in against], lower)
     agreed = agree(entry["difference"], entry["rank_biserial"])
     sure = agreed and (entry["p_holm"] < SIGNIFICANT or (every is not None and every < SIGNIFICANT))
     outcome = ("won" if sure else "ahead") if better else ("lost" if sure else "behind")
@@ -246,7 +258,7 @@ def _verdict(
     }
 
 
-def _ahead_of_every(methods: dict[str, dict[str, Any]], lower: bool) -> float | None:
+def _ahead_of_every(rivals: Sequence[dict[str, Any]], lower: bool) -> float | None:
     """Return the p of being ahead of all rivals at once: the largest of the single tests.
 
     None where one is not behind, or was not tested.
@@ -254,7 +266,6 @@ def _ahead_of_every(methods: dict[str, dict[str, Any]], lower: bool) -> float | 
     That claim is false as soon as it is false of one rival, so each test at 5 % keeps it at 5 %, and nothing is to be
     adjusted (intersection-union test, Berger 1982, Technometrics 24, 295-300). Claims about one rival take Holm's p.
     """
-    rivals = [entry for entry in methods.values() if entry["kind"] in RIVALS]
     if not rivals or any("p" not in entry for entry in rivals):
         return None
     ahead = all(
@@ -263,10 +274,8 @@ def _ahead_of_every(methods: dict[str, dict[str, Any]], lower: bool) -> float | 
     return max(entry["p"] for entry in rivals) if ahead else None
 
 
-def _best(
-    methods: dict[str, dict[str, Any]], means: dict[str, float], kinds: tuple[str, ...], lower: bool
-) -> str | None:
-    candidates = {m: v for m, v in means.items() if methods[m]["kind"] in kinds and not math.isnan(v)}
+def _best(means: dict[str, float], names: Sequence[str], lower: bool) -> str | None:
+    candidates = {m: v for m, v in means.items() if m in names and not math.isnan(v)}
     return (min if lower else max)(candidates, key=candidates.__getitem__) if candidates else None
 
 
@@ -309,7 +318,7 @@ def _rank(task: dict[str, Any], method: str) -> tuple[int, float]:
 
 
 def effect_rows(task: dict[str, Any], reference: str) -> list[dict[str, str]]:
-    """Return, as text, how our method differs from every rival in the first region: effect sizes, subjects needed."""
+    """Return, as text, how the reference differs from every rival in the first region, and subjects needed."""
     blocks = next(iter(task["regions"].values()))
     rows = []
     for metric, block in blocks.items():
@@ -387,7 +396,10 @@ def render_text_table(result: dict[str, Any]) -> "Group":
             table.add_column(Text(f"{label(metric, METRIC_LABELS)}\n{r}"), justify="right")
         table.add_column("Holm p", justify="right")
         for row in result_rows(task):
-            name = Text(one_line(label(row["method"], METHOD_LABELS)), style="bold" if row["kind"] == "ours" else "")
+            name = Text(
+                one_line(label(row["method"], METHOD_LABELS)),
+                style="bold" if row["method"] == result["reference"] else "",
+            )
             cells = [Text(cell["mean"], style="bold" if cell["best"] else "") for cell in row["cells"]]
             table.add_row(name, *cells, row["cells"][0]["p"].removeprefix("p ").removeprefix("= "))
         parts += [table, Text(verdict(task, result["reference"], region, next(iter(blocks))) + "\n")]

@@ -16,6 +16,8 @@
   const start = (figure) => {
     const numbers = (name) => figure.dataset[name].split(" ").map(Number);
     const shape = numbers("shape"), spacing = numbers("spacing"), window_ = numbers("window"), at = numbers("start");
+    const origin = numbers("origin"), whole = numbers("whole"), factor = Number(figure.dataset.factor);
+    const inFile = (axis) => origin[axis] + at[axis] * factor + 1; // counted from 1
     const levels = Number(figure.dataset.levels), step = (window_[1] - window_[0]) / (levels - 1);
     const unit = figure.dataset.unit, one = (selector) => figure.querySelector(selector);
     const tops = { error: Number(figure.dataset.errorTop), uncertainty: Number(figure.dataset.uncertaintyTop) };
@@ -97,29 +99,39 @@
         shade[row] = overlay === "uncertainty" ? await volume(`±${keys[row]}`) : null;
       }
       if (mine !== turn) return; // something newer was asked for meanwhile
+      const said = (row) => {
+        if (overlay === "none" || keys[row] === "truth") return "";
+        return overlay === "error" || shade[row] ? `, with its ${overlay}` : ", which has no map of uncertainty";
+      };
       for (const canvas of canvases) {
         const row = canvas.dataset.row, through = AXES[canvas.dataset.plane][2];
         draw(canvas, data[row], truth, shade[row], keys[row] === "truth" ? "none" : overlay); // the truth has no error
-        const what = overlay === "none" || keys[row] === "truth" ? "" : `, with its ${overlay}`;
-        canvas.setAttribute("aria-label", `${name(keys[row])}, ${canvas.dataset.plane} slice ${at[through] + 1} of ${shape[through]}${what}`);
+        canvas.setAttribute("aria-label", `${name(keys[row])}, ${canvas.dataset.plane} slice ${inFile(through)} of ${whole[through]}${said(row)}`);
       }
       for (const slider of sliders) {
         const through = AXES[slider.dataset.plane][2];
         slider.max = shape[through];
         slider.value = at[through] + 1;
-        slider.parentElement.querySelector("output").textContent = `${at[through] + 1} of ${shape[through]}`;
+        const words = `${inFile(through)} of ${whole[through]}`;
+        slider.parentElement.querySelector("output").textContent = words;
+        slider.setAttribute("aria-valuetext", words);
       }
-      figure.querySelectorAll(".which").forEach((tag, k) => { tag.textContent = name(k ? keys.below : keys.above); });
+      figure.querySelectorAll(".which").forEach((tag, k) => {
+        const row = k ? "below" : "above";
+        tag.textContent = name(keys[row]) + (overlay === "uncertainty" && !shade[row] ? said(row) : "");
+      });
       const value = (from) => window_[0] + from[offset(at)] * step, exact = (x) => String(Number(x.toPrecision(3)));
-      const parts = [`Truth ${exact(value(truth))}`];
+      const cut = (from) => from[offset(at)] === 0 || from[offset(at)] === levels - 1; // perhaps beyond the window
+      const shown = (from) => (cut(from) ? (from[offset(at)] ? "≥ " : "≤ ") : "") + exact(value(from)).replace("-", "−");
+      const parts = [`Truth ${shown(truth)}`];
       for (const key of new Set([keys.above, keys.below])) {
         if (key === "truth") continue;
         const from = await volume(key), map = await volume(`±${key}`);
-        const error = exact(value(from) - value(truth)).replace("-", "−");
-        parts.push(`${name(key)} ${exact(value(from))} (error ${error}${map ? `, uncertainty ${exact(map[offset(at)] / 255 * tops.uncertainty)}` : ""})`);
+        const error = cut(from) || cut(truth) ? "unknown at the window's end" : exact(value(from) - value(truth)).replace("-", "−");
+        parts.push(`${name(key)} ${shown(from)} (error ${error}${map ? `, uncertainty ${exact(map[offset(at)] / 255 * tops.uncertainty)}` : ""})`);
       }
       if (mine !== turn) return;
-      one(".readout").textContent = `At voxel ${at.map((k) => k + 1).join(", ")}: ${parts.join(" · ")} ${unit}`;
+      one(".readout").textContent = `At voxel ${at.map((_, axis) => inFile(axis)).join(", ")}: ${parts.join(" · ")} ${unit}`;
       one(".legend").hidden = overlay === "none";
       if (overlay !== "none") {
         one(".legend i").style.background = `linear-gradient(to right, ${figure.dataset[`${overlay}Colours`]})`;

@@ -18,7 +18,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medwvae.report.panels import CT_WINDOW, scaled
+from medwvae.report.panels import Window, display_window, scaled
 
 Array = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -50,6 +50,7 @@ class VolumeView:
     shape, spacing : voxels and mm of the stored grid.
     window : the values of the lowest and the highest grey level; what lies beyond is cut off.
     levels, factor : grey levels, and how many voxels along each axis were averaged into one.
+    origin, whole : voxel of the file where the stored grid begins, and the file's shape.
     start : voxel of the stored grid where the viewer begins: where the reference errs most within the middle half of
         every axis, so that all three planes show something (the rim of the head errs most in most volumes).
     error_top, uncertainty_top : ends of the colour bars, in the unit of the volume.
@@ -59,9 +60,11 @@ class VolumeView:
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
-    window: tuple[float, float]
+    window: Window
     levels: int
     factor: int
+    origin: tuple[int, int, int]
+    whole: tuple[int, int, int]
     start: tuple[int, int, int]
     error_top: float
     uncertainty_top: float
@@ -78,14 +81,15 @@ def volume_view(
     truth: Path,
     methods: Mapping[str, Path],
     uncertainties: Mapping[str, Path],
-    modality: str,
+    window: Window | None,
     reference: str,
     most_bytes: int,
 ) -> VolumeView | None:
     """Return the volumes of one subject in at most `most_bytes` of text; None if no method has one, or it is no volume.
 
     A method whose file is missing or lies on another grid is left out. Where the volumes are too large, grey levels
-    are made coarser first, then blocks of voxels are averaged, truth and methods alike.
+    are made coarser first, then blocks of voxels are averaged, truth and methods alike. Without a window it is that of
+    `display_window`.
     """
     image = nib.load(truth)
     goal = _read(truth, None)
@@ -96,7 +100,7 @@ def volume_view(
         return None
     maps = {name: volume for name, path in uncertainties.items() if (volume := _read(path, goal.shape)) is not None}
     box = _box(goal)
-    window = CT_WINDOW if modality == "CT" else (0.0, float(np.percentile(goal, 99.7)) or 1.0)
+    window = window or display_window(goal)
     spacing = [float(zoom) for zoom in image.header.get_zooms()[:3]]
     for factor, levels in _STEPS:
         images = {name: _reduced(volume[box], factor) for name, volume in (("truth", goal), *found.items())}
@@ -122,6 +126,8 @@ def volume_view(
         window=window,
         levels=levels,
         factor=factor,
+        origin=(box[0].start or 0, box[1].start or 0, box[2].start or 0),
+        whole=(goal.shape[0], goal.shape[1], goal.shape[2]),
         start=(peak[0], peak[1], peak[2]),
         error_top=max(float(np.median(tops)), 4 / (levels - 1)) * (window[1] - window[0]),
         uncertainty_top=top,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medwvae.metrics.definitions import DEFINITIONS, definition
-from medwvae.statistics import FEW, SIGNIFICANT
+from medwvae.statistics import FEW, FEWEST, SIGNIFICANT
 
 TASK_LABELS = {
     "superres": "Super-resolution",
@@ -109,6 +109,8 @@ def of_few(subjects: int) -> str:
     """Return what intervals over so few subjects are worth; '' if there are enough."""
     if not 0 < subjects < FEW:
         return ""
+    if subjects < FEWEST:
+        return f"{count(subjects, 'test subject')}: no interval and no test; the numbers describe them alone."
     # No bound lies beyond the subjects, and at least 2^(1 − n) of all studies have all of them on one side of the mean.
     most = 100 * (1 - 2.0 ** (1 - subjects))
     held = "less often than in 95" if most > 95 else f"in at most {most:.0f}"

@@ -18,14 +18,17 @@ FIGURES = (".png", ".svg", ".pdf")
 def compare(
     folders: Sequence[Path],
     *,
-    methods: Sequence[str],
+    methods: Sequence[str] | None,
     region: str | None,
     fail_if_worse: Sequence[str],
     allow_missing: bool,
     json_file: Path | None,
     out: Sequence[Path],
 ) -> bool:
-    """Print the comparison and write what was asked for; return whether a gate failed."""
+    """Print the comparison and write what was asked for; return whether a gate failed.
+
+    Without methods it is that of the first run's report (`report.reference`).
+    """
     for path in out:
         if path.suffix not in (".html", *FIGURES):
             raise ConfigError(f"--out {path.name}: expected .html, {', '.join(FIGURES)}")
@@ -43,6 +46,7 @@ def compare(
 
     gates = [comparison.parse_gate(text) for text in fail_if_worse]
     runs = comparison.named([_read(table, place) for place, table in enumerate(tables, start=1)])
+    methods = methods or (_reference(folders[0]),)
     result = comparison.compare(runs, methods=methods, region=region, gates=gates, allow_missing=allow_missing)
     Console().print(comparison.render_text_table(result))
     if json_file is not None:
@@ -55,6 +59,13 @@ def compare(
         else:
             compare_page.write_figure(path, result)
     return bool(result["failed"])
+
+
+def _reference(folder: Path) -> str:
+    try:
+        return str(json.loads(paths.summary(folder).read_text(encoding="utf-8"))["reference"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "wavelet_vae"
 
 
 def _read(table: Path, place: int) -> "pd.DataFrame":

@@ -125,7 +125,7 @@ def score_generative(config: Config, model: str, threads: int = 1) -> None:
     import torch
 
     from medwvae.generative.scoring import score_model
-    from medwvae.train import device_for
+    from medwvae.precision import device_for
 
     torch.set_num_threads(threads)
     system = config.generative.systems[one.system]

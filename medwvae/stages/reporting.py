@@ -8,8 +8,8 @@ from medwvae import paths, provenance
 from medwvae.config import Config
 from medwvae.errors import InputError
 from medwvae.files import atomic
-from medwvae.names import LATENT_USES, NETWORKS, task_of
-from medwvae.stages.plan import generative_models, methods_of, networks_trained
+from medwvae.names import LATENT_USES, NETWORKS, ZERO_SHOT, task_of
+from medwvae.stages.plan import generative_models, methods_of, networks_trained, weights_of
 from medwvae.stages.training import study_of_networks, training_digest
 
 
@@ -69,18 +69,14 @@ def _write_cards(config: Config, inputs: Any, summary: dict[str, Any]) -> None:
     from medwvae.report.document import as_html, as_markdown
 
     root = config.root
-    files = [
-        *(
-            paths.model(root, task, network)
-            for task, network in networks_trained(config)
-            if network == inputs.reference
-        ),
-        *(path(root) for path in (paths.manifest, paths.splits, paths.metrics)),
-    ]
+    files = {
+        **_weights(config, inputs.reference),
+        **{path(root).name: path(root) for path in (paths.manifest, paths.splits, paths.metrics)},
+    }
     given = CardInputs(
         study=inputs,
         summary=summary,
-        hashes={str(path.relative_to(root)): sha256_of(path) for path in files if path.is_file()},
+        hashes={name: sha256_of(path) for name, path in files.items() if path.is_file()},
         intended_use=config.report.intended_use,
         data_licence=config.report.data_licence,
         data_source=config.report.data_source or ("" if config.input else "the synthetic cohort of medwvae"),
@@ -91,23 +87,40 @@ def _write_cards(config: Config, inputs: Any, summary: dict[str, Any]) -> None:
                 temporary.write_text(text, encoding="utf-8")
 
 
+def _weights(config: Config, reference: str) -> dict[str, Path]:
+    """Return the files of weights behind the results of ours, by what a reader may know of where they lie."""
+    root, said = config.root, ""
+    if config.networks.from_run is not None:
+        root, said = Path(config.networks.from_run), " (of the run that trained it)"
+    methods = (reference, ZERO_SHOT) if config.restore.zero_shot else (reference,)
+    found = [
+        path for problem in config.problems() for method in methods for path in weights_of(config, problem.id, method)
+    ]
+    return {f"{path.relative_to(root)}{said}": path for path in found}
+
+
 def _report_inputs(config: Config, metrics: Any) -> Any:
     """Gather what the page shows from the study's folder."""
     import pandas as pd
 
     from medwvae import build
     from medwvae.data import splits
-    from medwvae.data.loaders import load_cases
+    from medwvae.data.loaders import load_cases, read_index
     from medwvae.data.manifest import COLUMNS
     from medwvae.protocols import PROTOCOLS
+    from medwvae.report.cohort import UNUSED
     from medwvae.report.inputs import ReportInputs
 
     root, problems = config.root, [problem.id for problem in config.problems()]
     cohort = config.has_cohort
     manifest = pd.read_csv(paths.manifest(root)) if cohort else pd.DataFrame(columns=list(COLUMNS))
-    cases = load_cases(paths.prepared_index(root), "test") if cohort else []
+    cases = load_cases(paths.prepared_index(root), "test", mapped=True) if cohort else []
     names = [case.volume for case in cases]
     files = manifest.set_index("volume")["file"]
+    if cohort:
+        prepared = {row["volume"] for row in read_index(paths.prepared_index(root))}
+        left_out = (manifest["status"] == "ok") & ~manifest["volume"].isin(prepared)
+        manifest.loc[left_out, "status"] = UNUSED
     records = {
         (problem, m): json.loads(paths.record(root, problem, m).read_text())
         for problem in problems
@@ -160,8 +173,10 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         generative=_generative_inputs(config),
         volume_scores=_volume_scores(config),
         intervals=_interval_inputs(records),
+        reference=config.report.reference,
         figures_per_task=config.report.subjects_shown,
         viewer=config.report.viewer,
+        ct_window=config.report.ct_window,
         trained_elsewhere=_trained_elsewhere(config),
     )
 

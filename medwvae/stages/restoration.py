@@ -39,11 +39,11 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
     from medwvae import restore as restoration
     from medwvae.data.loaders import load_cases
     from medwvae.load import Load
-    from medwvae.train import device_for
+    from medwvae.precision import device_for
 
     torch.set_num_threads(threads)
     root = config.root
-    cases = load_cases(paths.prepared_index(root), "test")
+    cases = load_cases(paths.prepared_index(root), "test", mapped=True)
     on_cards = method in (*NETWORKS, ZERO_SHOT)
     degrade = build.degradation(config, problem.id)
     run, spread, record = _method(config, problem, method, max_memory or config.restore.max_memory)
@@ -92,7 +92,7 @@ def evaluate(config: Config, task: str, threads: int) -> None:
         task=problem,
         setting=build.setting(config, problem),
         regions=config.evaluate.regions,
-        protocol=build.degradation(config, problem).protocol,
+        protocol=build.protocol(config, problem),
         metrics=config.evaluate.metrics,
         lesions=lesions,
     )
@@ -123,8 +123,8 @@ def _method(
     from medwvae import restore as restoration
     from medwvae.baselines import classical
     from medwvae.inference.memory import parse_size
+    from medwvae.precision import device_for
     from medwvae.self_supervision import blended
-    from medwvae.train import device_for
 
     ceiling = None if max_memory is None else parse_size(max_memory)
     record = restoration.Record(kind=methods_of(config, problem.id)[name])
@@ -161,9 +161,9 @@ def _zero_shot(config: Config, problem: Problem, record: "Record") -> "Classical
 
     from medwvae import checkpoint
     from medwvae.latents.coefficients import wavelet_vae
+    from medwvae.precision import device_for
     from medwvae.restore import autocast_type
     from medwvae.stages.generation import trained_model
-    from medwvae.train import device_for
     from medwvae.zero_shot import zero_shot
 
     name, study = cast(str, config.restore.zero_shot), study_of_networks(config)
@@ -177,7 +177,7 @@ def _zero_shot(config: Config, problem: Problem, record: "Record") -> "Classical
 
 def _precision(device: str, meta: Mapping[str, Any]) -> str:
     """Return the precision in which a network restores: that of its training, if this machine has it."""
-    from medwvae.train import best_precision
+    from medwvae.precision import best_precision
 
     precision: str = meta["precision"]
     # Trained on a card, perhaps, and restored where there is none.

@@ -7,6 +7,7 @@ from medwvae.statistics.comparisons import SIGNIFICANT, Paired, Worsening, agree
 from medwvae.statistics.conformal import Calibration, calibrate, conformal_factor, coverage_of, scores
 from medwvae.statistics.intervals import (
     FEW,
+    FEWEST,
     RESAMPLES,
     Interval,
     bootstrap_bounds,
@@ -19,6 +20,7 @@ from medwvae.statistics.subgroups import age_band, groups, subgroup_rows
 
 __all__ = [
     "FEW",
+    "FEWEST",
     "RESAMPLES",
     "SIGNIFICANT",
     "Calibration",

@@ -12,6 +12,8 @@ from scipy import stats
 
 RESAMPLES = 9999
 
+FEWEST = 3
+"""Subjects under which there is no interval."""
 FEW = 8
 """Subjects under which the intervals are known to be too narrow (docs/statistics.md)."""
 
@@ -52,8 +54,8 @@ def mean_interval(
     n, mean, median = x.size, float(x.mean()), float(np.median(x))
     if not np.isfinite(x).all():
         return Interval(mean, math.nan, math.nan, n, "no interval: a value is infinite", median)
-    if n < 3:
-        note = f"no interval: {n} subject{'s' * (n > 1)}, at least 3 are needed"
+    if n < FEWEST:
+        note = f"no interval: {n} subject{'s' * (n > 1)}, at least {FEWEST} are needed"
         return Interval(mean, math.nan, math.nan, n, note, median)
     if np.ptp(x) <= 1e-12 * np.abs(x).max():
         return Interval(mean, mean, mean, n, "all subjects have the same value", median)

@@ -129,6 +129,6 @@ def test_the_bilateral_filter_keeps_a_high_edge():
 
 def test_masks_are_part_of_the_measurement():
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
-    full = Measurement(torch.rand(2, 1, 8, 8, generator=generator()), Masking(mask))
-    full.data = full.start
+    image = torch.rand(2, 1, 8, 8, generator=generator())
+    full = Measurement(image, Masking(mask), image)
     torch.testing.assert_close(variation.tv(full, huber=0.01, iterations=5), full.start)

@@ -51,6 +51,16 @@ def test_the_seed_decides_the_draws_and_nothing_else(dims):
     assert (one[1] - other[1]).abs().mean() > 1e-3
 
 
+def test_a_network_on_volumes_that_reads_the_mask_restores():
+    one = case(shape=SHAPE)
+    measurement = Inpaint()(one.slices(), one.maximum(), torch.Generator().manual_seed(0), None).measurement
+    model = WaveletVAE(dims=3, widths=(4, 4), blocks=1, mask=True).eval()
+    answer, spread = restore_volume_with_spread(model, measurement, draws=2, seed=0)
+    assert measurement.known is not None and spread.shape == answer.shape == measurement.start.shape
+    known = measurement.known > 0
+    torch.testing.assert_close(answer[known], measurement.start[known])
+
+
 def test_known_pixels_of_a_volume_have_no_spread():
     one = case(shape=SHAPE)
     measurement = Inpaint()(one.slices(), one.maximum(), torch.Generator().manual_seed(0), None).measurement

@@ -206,6 +206,29 @@ def test_a_counted_tensor():
     assert memory.bytes_of(lambda: torch.zeros(1000) + 1) == 8000
 
 
+def test_a_view_of_what_was_there_before_costs_nothing():
+    volume = torch.zeros(1000)
+    assert memory.bytes_of(lambda: volume[:10]) == 0
+    assert memory.bytes_of(lambda: volume[:10] + 1) == 40
+    assert memory.bytes_of(lambda: torch.zeros(1000)[:10]) == 4000
+
+
+def test_what_a_job_asked_slurm_for_is_known_without_the_variables_of_its_script(monkeypatch, tmp_path):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\n[ $3 = 17 ] && echo 4000M\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    for name, value, expected in (
+        ("SLURM_JOB_ID", "18", 0),  # squeue does not know it
+        ("SLURM_JOB_ID", "17", 4000 * 2**20),
+        ("SLURM_MEM_PER_NODE", "3000", 3000 * 2**20),
+        ("SLURM_MEM_PER_NODE", "0", 0),
+    ):
+        monkeypatch.setenv(name, value)
+        assert memory._asked_of_slurm() == expected
+    assert memory.available() > 0
+
+
 def test_bytes_per_voxel_do_not_depend_on_the_volume():
     model = net(3, 2)
     footprint = Footprint((4, 4, 4), (10, 10, 10))

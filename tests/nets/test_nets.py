@@ -309,6 +309,15 @@ def test_the_conventional_vae_samples_in_training_only():
     assert torch.equal(model(given).image, model(given).image)
 
 
+@pytest.mark.parametrize(("degrade", "agrees"), [(Superres(2), False), (Inpaint(), True)])
+def test_the_conventional_vae_trains_on_its_whole_answer_but_where_pixels_are_known(degrade, agrees):
+    truth = images(1, 1, 16, 16)
+    given = degrade(truth, torch.ones(1), torch.Generator().manual_seed(0), None).measurement
+    model = disturbed(ConvVAE(**SMALL)).eval()
+    for answer, expected in ((model(given).image, True), (model(given, truth).image, agrees)):
+        assert torch.allclose(given.project(answer), answer, atol=1e-5) == expected
+
+
 def test_a_kind_of_noise_scale_that_is_none():
     with pytest.raises(KeyError):
         NoiseScale("pixel", 3, 2, 0.1)  # type: ignore[arg-type]

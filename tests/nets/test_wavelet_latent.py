@@ -239,6 +239,29 @@ def test_the_square_error_is_the_same_in_the_wavelet_domain():
     assert float(dwt(error, 2).pack().square().sum()) == pytest.approx(float(error.square().sum()), rel=1e-5)
 
 
+@pytest.mark.parametrize("refine", ["none", "convolution", "wavelet"])
+@pytest.mark.parametrize(
+    ("objective", "choices"),
+    [
+        *(("elbo", {"rate": rate}) for rate in (1, 2, 4, 8, 16)),
+        *(("sparse", {"rate": rate}) for rate in (1, 8, 16)),
+        ("elbo", {"rate": 4, "select": "zone", "shape": (16, 16)}),
+        ("elbo", {"rate": 16, "select": "zone", "shape": (16, 16)}),
+        ("sparse", {"rate": 4, "select": "top_k"}),
+    ],
+)
+def test_every_weight_that_trains_gets_a_gradient(objective, choices, refine):
+    """Processes that train together wait for each of them."""
+    network = shaken(model(objective, refine=refine, **choices)).train()
+    x = image((16, 16))
+    network.measure([x])
+    estimate = network(Measurement(x), x)
+    loss = (estimate.image - x).square().mean() + estimate.penalty if estimate.loss is None else estimate.loss
+    loss.backward()
+    silent = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert not silent
+
+
 def test_elbo_training_lowers_the_bound():
     x = image((16, 16), batch=8, seed=9) * 0.05 + torch.linspace(0, 1, 16)
     before = model(rate=4)

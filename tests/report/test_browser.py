@@ -178,6 +178,13 @@ def test_overlays_come_and_go(opened):
         assert unit in opened.run(f"{VIEWER}.querySelector('.legend').innerText")
         keep(opened, overlay)
     assert "uncertainty" in opened.run(f"{VIEWER}.querySelector('.readout').textContent")
+    focus(opened, ".methods input:checked")
+    opened.key("ArrowLeft", 37)
+    settle(opened)
+    assert labels(opened)[0].endswith("which has no map of uncertainty")
+    assert opened.run(f"{VIEWER}.querySelector('.which').textContent").endswith("no map of uncertainty")
+    opened.key("ArrowRight", 39)
+    focus(opened, "input[name$=overlay]:checked")
     opened.key("ArrowRight", 39)
     settle(opened)
     assert pictures(opened) == plain and opened.run(f"{VIEWER}.querySelector('.legend').hidden")
@@ -194,8 +201,11 @@ def test_a_click_moves_the_crosshair_to_that_voxel_and_reads_it(opened, page):
         opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
     settle(opened)
     said = opened.run(f"{VIEWER}.querySelector('.readout').textContent")
-    at = [int(k) - 1 for k in found(r"At voxel (\d+), (\d+), (\d+)", said)]
     data = opened.run(f"({{...{VIEWER}.dataset}})")
+    in_file = [int(k) - 1 for k in found(r"At voxel (\d+), (\d+), (\d+)", said)]
+    at = [
+        (k - begins) // int(data["factor"]) for k, begins in zip(in_file, map(int, data["origin"].split()), strict=True)
+    ]
     shape = tuple(map(int, data["shape"].split()))
     assert abs(at[0] + 0.5 - 0.75 * shape[0]) <= 1 and abs(at[1] + 0.5 - 0.65 * shape[1]) <= 1
     packed = {
@@ -206,7 +216,7 @@ def test_a_click_moves_the_crosshair_to_that_voxel_and_reads_it(opened, page):
     low, high = map(float, data["window"].split())
     step = (high - low) / (int(data["levels"]) - 1)
     for name, grey in (("Truth", truth), ("Wavelet-VAE (ours)", ours + truth)):
-        value = float(found(rf"{re.escape(name)} (\S+)", said)[0].replace("−", "-"))
+        value = float(found(rf"{re.escape(name)} (?:[≤≥] )?(\S+)", said)[0].replace("−", "-"))
         assert value == pytest.approx(low + float(grey[tuple(at)]) * step, rel=0.01)
     assert opened.run("document.activeElement.dataset.plane") == "axial"  # the arrow keys scroll it from now on
 

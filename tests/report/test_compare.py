@@ -220,6 +220,14 @@ def test_what_cannot_be_compared_is_said(base):
         compare(runs(few, again(few, -5.0)), gates=[GATE])
 
 
+def test_a_run_with_few_subjects_does_not_hide_the_regression_of_another(base):
+    few = base[base["subject"] < "sub-05"]  # five subjects: p = .031 at least, but not twice that
+    result = compare(runs(base, again(base, -0.5), again(few, -0.5)), gates=[GATE], allow_missing=True)
+    assert [gate["failed"] for gate in result["gates"]] == [True, True]
+    with pytest.raises(InputError, match="could never fail; it needs 6 subjects"):
+        compare(runs(base, again(few, -0.5), again(few, -0.5)), gates=[GATE], allow_missing=True)
+
+
 @pytest.mark.parametrize("text", ["psnr:", "psnr:-1", "psnr:x", ":1", "psnr:nan", "nps_mean_soft:1"])
 def test_a_gate_that_reads_wrong(text):
     with pytest.raises(ConfigError, match="fail-if-worse"):

@@ -266,6 +266,18 @@ def test_being_ahead_of_all_rivals_at_once_needs_no_adjustment(inputs):
     assert behind["p_every"] is None and behind["outcome"] == "behind"
 
 
+def test_another_network_can_be_the_reference(inputs):
+    metrics = table()
+    ours, theirs = (block(summary(metrics, reference)) for reference in ("wavelet_vae", "unet"))
+    tested = {method for method, entry in theirs["methods"].items() if "p" in entry}
+    assert tested == set(ours["methods"]) - {"input", "unet"}
+    assert theirs["verdict"]["best_rival"] == "wavelet_vae"
+    there, back = theirs["methods"]["wavelet_vae"], ours["methods"]["unet"]
+    assert there["difference"] == pytest.approx(-back["difference"]) and there["p"] == back["p"]
+    said = words(build(dataclasses.replace(inputs, metrics=metrics, reference="unet")))
+    assert "U-Net (MONAI) reached" in said
+
+
 def test_settings_and_protocols_are_never_averaged():
     mixed = pd.concat([table(), table(protocol="other", noise=0.3)])
     result = summary(mixed)
@@ -434,7 +446,7 @@ def test_display_is_radiological():
 def test_error_map_of_a_perfect_restoration_is_black(inputs):
     name, truth = next(iter(inputs.truths.items()))
     noisy = inputs.volumes["denoise"]["input"][name]
-    panel = panels.panel(truth, {"input": noisy, "perfect": truth}, 2, "MR", 320)
+    panel = panels.panel(truth, {"input": noisy, "perfect": truth}, 2, None, 320)
     tiles = {tile.method: tile for tile in panel.tiles}
     assert tiles["perfect"].image == tiles["truth"].image and tiles["truth"].error == ""
     assert tiles["perfect"].error != tiles["input"].error and panel.ratio == pytest.approx(24 / 28)
@@ -575,6 +587,24 @@ def test_few_subjects_are_said_to_make_narrow_intervals(inputs):
         return text.count(f"{subjects} test subjects: bootstrap intervals of so few are too narrow")
 
     assert said(7) == 2 and said(8) == 0
+
+
+@pytest.mark.parametrize("subjects", [1, 2])
+def test_one_or_two_subjects_have_no_interval(inputs, subjects):
+    text = words(build(dataclasses.replace(inputs, metrics=table(subjects=subjects), volumes={})))
+    assert "no interval and no test; the numbers describe" in text and "of 100 studies" not in text
+
+
+@pytest.mark.parametrize(("values", "worst"), [((1.02, 1.0, 0.4), "sub-02"), ((1.02, 1.9, 0.4), "sub-01")])
+def test_of_a_metric_that_is_best_near_a_target_the_farthest_is_the_worst(inputs, values, worst):
+    rows = table(subjects=3)[lambda t: t["metric"] == "psnr"]
+    place = rows["subject"].str[-1].astype(int)
+    metrics = rows.assign(metric="edge_sharpness", unit="", value=place.map(dict(enumerate(values))))
+    metrics.loc[metrics["method"] == "input", "value"] = 1.1
+    text = words(build(dataclasses.replace(inputs, metrics=metrics, volumes={})))
+    assert f"Worst case of Wavelet-VAE (ours): {worst} with" in text
+    own = [f"sub-0{k}" for k, value in enumerate(values) if abs(value - 1) > 0.1]
+    assert f"it is worse than its own input: {' and '.join(own)}." in text
 
 
 def test_what_lies_on_both_sides_of_a_target_is_not_at_it(inputs):

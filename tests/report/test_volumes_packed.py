@@ -51,7 +51,7 @@ def test_what_is_packed_comes_back(volume):
 
 def test_every_method_is_the_file_to_half_a_grey_level(scan):
     truth, files, goal = scan
-    view = packed(truth, files, {}, "MR", "far", 10**7)
+    view = packed(truth, files, {}, None, "far", 10**7)
     assert (view.factor, view.levels, view.spacing) == (1, 256, (1.0, 2.0, 3.0))
     box = tuple(slice(k.min(), k.max() + 1) for k in np.nonzero(goal > goal.mean()))
     where = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in box)
@@ -60,28 +60,30 @@ def test_every_method_is_the_file_to_half_a_grey_level(scan):
         values = np.clip(nib.load(path).get_fdata(), *view.window)[where]
         assert values.shape == view.shape
         np.testing.assert_allclose(shown(view, name), values, atol=half)
-    away = np.add(view.start, [s.start for s in where]) - (12, 9, 7)
+    assert view.origin == tuple(s.start for s in where) and view.whole == SHAPE
+    away = np.add(view.start, view.origin) - (12, 9, 7)
     assert np.abs(away).max() <= 2  # it begins where the reference errs most
 
 
-@pytest.mark.parametrize("modality", ["MR", "CT"])
-def test_less_room_costs_grey_levels_first_then_voxels_and_never_more_than_there_is(scan, modality):
+@pytest.mark.parametrize("window", [None, (-160.0, 240.0)])
+def test_less_room_costs_grey_levels_first_then_voxels_and_never_more_than_there_is(scan, window):
     truth, files, _ = scan
     sizes, steps = [], []
     for most in (10**7, 18_000, 15_000, 6_000, 1_500):
-        view = packed(truth, files, {"far": files["far"]}, modality, "far", most)
+        view = packed(truth, files, {"far": files["far"]}, window, "far", most)
+        assert window is None or view.window == window
         assert view.bytes <= most and all(0 <= k < n for k, n in zip(view.start, view.shape, strict=True))
         sizes.append(view.bytes)
         steps.append((view.factor, -view.levels))
     assert sizes == sorted(sizes, reverse=True) and steps == sorted(steps) and steps[-1][0] > 1
-    assert volume_view(truth, files, {}, modality, "far", 10) is None
+    assert volume_view(truth, files, {}, window, "far", 10) is None
 
 
 def test_what_is_missing_or_off_grid_is_left_out(scan, tmp_path):
     truth, files, _ = scan
     odd = write(tmp_path / "odd.nii", np.ones((4, 4, 4)))
-    view = packed(truth, files | {"odd": odd, "gone": tmp_path / "gone.nii"}, {"close": odd}, "MR", "odd", 10**7)
+    view = packed(truth, files | {"odd": odd, "gone": tmp_path / "gone.nii"}, {"close": odd}, None, "odd", 10**7)
     assert list(view.images) == ["truth", "close", "far"] and not view.uncertainties
-    assert volume_view(truth, {"odd": odd}, {}, "MR", "odd", 10**7) is None
+    assert volume_view(truth, {"odd": odd}, {}, None, "odd", 10**7) is None
     flat = write(tmp_path / "flat.nii", np.ones((8, 8, 1)))
-    assert volume_view(flat, {"same": flat}, {}, "MR", "same", 10**7) is None
+    assert volume_view(flat, {"same": flat}, {}, None, "same", 10**7) is None

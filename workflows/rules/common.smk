@@ -29,8 +29,14 @@ def more(amount):
 
 
 def training_minutes(budget):
-    """Longest time of a training: half as much again as its budget, and what stands around it; a day for steps."""
-    return 24 * 60 if budget.seconds is None else math.ceil(budget.seconds / 40) + 15
+    """Longest time of a training: half as much again as its budget, and what stands around it; a day for steps.
+
+    Never more than a day, which is what partitions often allow: the next attempt goes on where it was.
+    """
+    day = 24 * 60
+    return (
+        day if budget.seconds is None else min(day, math.ceil(budget.seconds / 40) + 15)
+    )
 
 
 # Cards and nodes of a training; on several nodes srun starts one process a card.
