@@ -76,6 +76,17 @@ def test_the_sheet_says_what_was_refused_and_where_everyone_is(given):
     assert "models/" not in text and "f" * 64 in text
 
 
+def test_what_the_study_left_out_is_neither_used_nor_refused(given):
+    people = given.study.manifest.copy()
+    first = people.index[people["status"] == "ok"][0]
+    people.loc[first, ["status", "contrast"]] = ["unused", "flair"]
+    less = dataclasses.replace(given, study=dataclasses.replace(given.study, manifest=people))
+    used = int((people["status"] == "ok").sum())
+    sheet, card = as_markdown(data_sheet(less)), as_markdown(model_card(less))
+    assert f"{used} images used, 1 usable but not taken into the study, 1 refused." in sheet
+    assert "FLAIR" not in sheet + card
+
+
 @pytest.mark.parametrize(
     ("sites", "limit", "fact"),
     [
