@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from medwvae import cli
 from medwvae.config import Config
-from medwvae.config_io import to_yaml
+from medwvae.config_io import load, to_yaml
 from medwvae.data import manifest, nifti, splits
 from tests.cases import case, head_like
 from tests.data.series import image_of, write_series
@@ -77,6 +77,8 @@ LINES = [
 ]
 SHOWN = next(block for block in blocks("text") if block.text.startswith("volume,"))
 """What the tutorial shows of the demo's manifest."""
+SPLIT = next(block for block in blocks("text") if block.text.startswith("sub-PHANTOM"))
+"""What it shows of the demo's split."""
 
 
 @pytest.fixture
@@ -89,7 +91,11 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rows.append(manifest.Row(subject=known["volume"][:14], modality="MR", spacing="1x1x1", site="site-a", **known))
     more = manifest.Row("sub-PHANTOM020_ses-1_t1w", "sub-PHANTOM020")
     manifest.write(Path("results/demo/manifest.csv"), [*rows, more])
-    splits.write(Path("results/demo/splits.csv"), {"sub-PHANTOM001": "train", "sub-PHANTOM003": "test"})
+    config = load((Path(__file__).parents[2] / "configs/demo.yaml",))
+    people = [f"sub-PHANTOM{k:03d}" for k in range(1, 1 + config.phantom.subjects)]
+    own = config.split
+    assigned = splits.split(people, fractions=(own.train, own.val, own.test), seed=config.seed)
+    splits.write(Path("results/demo/splits.csv"), assigned)
     table().to_csv("results/demo/metrics.csv", index=False)
 
 
@@ -99,3 +105,5 @@ def test_a_line_of_the_shell_shows_what_the_page_shows(block: Block, line: str, 
     assert done.stdout.strip() and not done.stderr
     if "manifest.csv" in line:
         assert done.stdout == SHOWN.text
+    if "splits.csv" in line:
+        assert done.stdout == SPLIT.text
