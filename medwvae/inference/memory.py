@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +106,12 @@ def _asked_of_slurm() -> int:
     asked = os.environ.get("SLURM_MEM_PER_NODE", "")  # MB
     if asked.isdigit():
         return int(asked) * 2**20
-    if not (job := os.environ.get("SLURM_JOB_ID", "")) or not (squeue := shutil.which("squeue")):
+    return _asked_by(os.environ.get("SLURM_JOB_ID", ""))
+
+
+@lru_cache  # a job's request stays, and volumes are many
+def _asked_by(job: str) -> int:
+    if not job or not (squeue := shutil.which("squeue")):
         return 0
     try:
         answer = subprocess.run(  # noqa: S603  (what PATH has by that name)
@@ -162,9 +168,10 @@ class _Count(TorchDispatchMode):
         for tensor in tree_leaves((args, kwargs)):
             if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
                 storage = tensor.untyped_storage()
-                if storage._cdata not in self.alive | self.before:
-                    self.before.add(storage._cdata)
-                    weakref.finalize(storage, self.before.discard, storage._cdata)
+                name = storage._cdata
+                if name not in self.alive and name not in self.before:
+                    self.before.add(name)
+                    weakref.finalize(storage, self.before.discard, name)
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):

@@ -7,13 +7,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from medwvae.metrics.definitions import definition
 from medwvae.names import PARTS
 from medwvae.provenance import digest_of
 from medwvae.report.cohort import PART_LABELS, cohort_rows, counted, listed, refused_rows
 from medwvae.report.document import NOT_FOR_DIAGNOSIS, Document, Section, Table
 from medwvae.report.inputs import ReportInputs
-from medwvae.report.tables import main_and_more, rivals, subgroup_cells
+from medwvae.report.tables import main_and_more, rivals, subgroup_cells, worst_first
 from medwvae.report.words import (
     CONTRAST_LABELS,
     METRIC_LABELS,
@@ -256,8 +255,7 @@ def _failures(key: str, task: dict[str, Any], study: ReportInputs) -> Table | No
     kinds = task["kinds"]
     against = rivals(kinds, study.reference)
     others = [method for method in wide if str(method) in against or kinds[str(method)] == "input"]
-    losses = wide[study.reference].dropna().map(definition(metric).loss)
-    worst = losses.sort_values(ascending=False, kind="stable").index[:FAILURES]
+    worst = worst_first(wide[study.reference], metric).index[:FAILURES]
     name = label(metric, METRIC_LABELS) + (f" ({block['unit']})" if block["unit"] else "")
     table = []
     for subject in worst:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from medwvae.metrics.definitions import definition
 from medwvae.report import panels, volumes
 from medwvae.report.inputs import ReportInputs
+from medwvae.report.tables import worst_first
 from medwvae.report.words import CONTRAST_LABELS, METRIC_LABELS, REGION_LABELS, label, number
 
 _PIXELS: Final = 5_000_000  # of all panels together; with about 0.8 byte a pixel they stay well under 8 MB
@@ -80,8 +80,7 @@ def ranking(
     wide = rows.pivot_table(index="subject", columns="method", values="value")
     if by not in wide or wide[by].isna().all():
         return None
-    losses = wide[by].dropna().map(definition(metric).loss)  # unscored is neither worst nor best
-    scores = wide[by].loc[losses.sort_values(ascending=False, kind="stable").index]
+    scores = worst_first(wide[by], metric)  # unscored is neither worst nor best
     wide.index, scores.index = wide.index.astype(str), scores.index.astype(str)
     places = {"worst": 0, "median": len(scores) // 2, "best": len(scores) - 1}
     order = dict.fromkeys([places[place] for place in _PLACES] + list(range(len(scores))))

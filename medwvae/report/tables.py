@@ -186,6 +186,12 @@ def compared(rows: pd.DataFrame) -> pd.Series:
     return far.where(targets.notna(), rows["value"])
 
 
+def worst_first(values: pd.Series, metric: str) -> pd.Series:
+    """Return the values from the worst to the best, without those that are missing."""
+    losses = values.dropna().map(definition(metric).loss)
+    return values.loc[losses.sort_values(ascending=False, kind="stable").index]
+
+
 def nearest(metric: str) -> bool:
     """Return whether a metric is compared by its distance from a target."""
     return definition(metric).better == "nearest"

@@ -16,13 +16,13 @@ from medwvae.statistics import holm, paired, subjects_needed, worse
 pairs = st.lists(st.integers(-9, 9), min_size=3, max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
 def test_holm_is_statsmodels(p):
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs)
 def test_rank_biserial_by_its_definition(values):
     d = np.array(values, float)
