@@ -63,7 +63,7 @@ def network(name: str) -> Restorer:
     """
     torch.manual_seed(0)
     if name == OURS:
-        return WaveletVAE(dims=3, conditions=1, blocks=1, noise="coefficient")
+        return WaveletVAE(dims=3, conditions=1, blocks=2, noise="coefficient")
     if name == RIVAL:
         return UNet(dims=3, conditions=1, features=(32, 32, 64, 128, 256, 32))
     return DynamicUNet(conditions=1) if name == "dyn_unet" else Autoencoder()

@@ -1,5 +1,6 @@
 """Atomic checkpoints that load without executing anything."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ from medwvae.files import atomic
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; a reader sees the old file or the new one, never half of one."""
+    """Write tensors and plain values; a reader sees the old file or the new one, never half of one.
+
+    The bytes are on the disk before the file has its name: a node that dies leaves the old checkpoint or the new one.
+    """
     with atomic(path) as temporary, temporary.open("wb") as handle:  # torch's own file does not say why it failed
         torch.save(state, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -475,9 +475,8 @@ class ReportConfig(Section):
     ct_window: Span = Field(
         (-160.0, 240.0), description="lowest and highest HU in pictures of CT; bone: [-450, 1050], lung: [-1350, 150]"
     )
-    intended_use: str = Field(
-        "Research on the restoration of MR and CT images.",
-        description="first sentence of the model card's intended use",
+    intended_use: str | None = Field(
+        None, description="first sentence of the model card's intended use; null = research on images of this kind"
     )
     data_licence: str | None = Field(None, description="licence or terms of the images, for the data sheet")
     data_source: str | None = Field(None, description="where the images come from, for the data sheet")

@@ -15,8 +15,13 @@ _hidden: dict[str, str] = {}
 
 
 def is_main_process() -> bool:
-    """Whether this is the first (or only) process of a data-parallel training; the others keep quiet."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    """Whether this is the first (or only) process of a data-parallel training; the others keep quiet.
+
+    Under `torchrun` its rank alone says so: it need not number the nodes as SLURM does, which may have started it.
+    """
+    started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    names = ("RANK",) if started_by_torchrun else ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name) or 0) == 0 for name in names)
 
 
 def log_to(path: Path | None) -> None:

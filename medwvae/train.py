@@ -1,5 +1,6 @@
 """The training loop: one for every network, by seconds or by steps, resumable to the bit (steps, CPU)."""
 
+import copy
 import csv
 import math
 import os
@@ -11,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint
 from medwvae.data.loaders import Case, Sampler, class_of
@@ -218,9 +218,7 @@ def train(
     module = build()
     optimiser = Muon(_groups(module, settings), lr=settings.learning_rate)
     progress = Progress()
-    average = _ramped_average(settings.ema, lambda: progress.step)
-    averaged = AveragedModel(module, multi_avg_fn=average).to(fabric.device)
-    averaged.n_averaged = averaged.n_averaged.cpu()  # on a card every look at it would wait for the step's end
+    averaged = copy.deepcopy(module).to(fabric.device)
     model, optimiser = fabric.setup(module, optimiser)
     loss_of = LOSSES[settings.loss]
     generator = torch.Generator().manual_seed(seed_for(settings.seed, "slices", fabric.global_rank))
@@ -228,11 +226,16 @@ def train(
 
     scaler = getattr(fabric.strategy.precision, "scaler", None)  # fp16 only
 
-    best = _weights(averaged.module)
+    best = _weights(averaged)
     last = state_dir / "last.ckpt"
     # One rank reads it for all: a shared disk may not yet show it to another, or show it an older one.
     state = fabric.broadcast(checkpoint.load(last) if fabric.global_rank == 0 and last.exists() else None)
     if state is not None:
+        if state["precision"] != precision:
+            raise TrainingError(
+                f"{last} is of a training in {state['precision']}, but on this machine it would go on in {precision}; "
+                "go on where it began, or set train.precision to what all machines have, which starts afresh"
+            )
         module.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
@@ -258,6 +261,7 @@ def train(
                 "optimiser": optimiser.state_dict(),
                 "random": random,
                 "best": best,
+                "precision": precision,
                 "progress": vars(progress),
                 "scaler": {} if scaler is None else scaler.state_dict(),
             }
@@ -300,7 +304,7 @@ def train(
         if precision != "16-mixed" and norm is not None and not math.isfinite(norm):  # fp16's scaler skips such a step
             raise _not_finite(f"gradient became {float(norm)}", progress.step, last)
         optimiser.step()
-        averaged.update_parameters(module)
+        _follow(averaged, module, settings.ema, progress.step)
         progress.step += 1
         progress.seconds += time.monotonic() - started  # validation and checkpoints do not eat the budget
         due = time.monotonic() - saved > settings.checkpoint_seconds
@@ -317,13 +321,13 @@ def train(
             figures["voxels_per_s"] = figures["images_per_s"] * simulated.truth[0, 0].numel()
         if spent * settings.validations >= progress.validations + 1 or spent >= 1:
             progress.validations = int(spent * settings.validations)
-            score = fabric.broadcast(_validate(fabric, averaged.module, validation))  # nodes may round differently
+            score = fabric.broadcast(_validate(fabric, averaged, validation))  # nodes may round differently
             if not math.isfinite(score):
                 raise _not_finite(f"validation score became {score}", progress.step, last)
             figures[measure] = score
             progress.stale += 1
             if score > progress.best:
-                progress.best, progress.stale, best = score, 0, _weights(averaged.module)
+                progress.best, progress.stale, best = score, 0, _weights(averaged)
             progress.done = spent >= 1 or 0 < settings.patience <= progress.stale
         if spent * RECORDS >= progress.records + 1 or measure in figures:
             progress.records = int(spent * RECORDS)
@@ -377,15 +381,17 @@ def _fraction(progress: Progress, settings: Settings) -> float:
     return progress.seconds / cast(float, settings.seconds)
 
 
-def _ramped_average(decay: float, steps: Callable[[], int]) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average whose memory grows with the `steps` done, so that early weights are forgotten."""
+@torch.no_grad()
+def _follow(averaged: torch.nn.Module, module: torch.nn.Module, decay: float, steps: int) -> None:
+    """Move an exponential moving average of the weights; its memory grows with the `steps` done before.
 
-    def average(means: Any, values: Any, count: Tensor | int) -> None:
-        del count  # on the device
-        done = steps()
-        torch._foreach_lerp_(means, values, 1 - min(decay, (1 + done) / (10 + done)))
-
-    return average
+    So early weights are forgotten, and the first are taken as they are. PyTorch's `AveragedModel` counts on the device
+    how often it was called: on a card every step would wait for that number.
+    """
+    kept = 0.0 if steps == 0 else min(decay, (1 + steps) / (10 + steps))
+    torch._foreach_lerp_(list(averaged.parameters()), list(module.parameters()), 1 - kept)
+    for mean, value in zip(averaged.buffers(), module.buffers(), strict=True):
+        mean.copy_(value)
 
 
 def _not_finite(what: str, step: int, last: Path) -> TrainingError:

@@ -3,7 +3,7 @@
 The physics of a task stays that of the slices: of a volume (or of a part of it) all slices are one acquisition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -45,10 +45,10 @@ class VolumeMeasurement(Measurement):
         """Take some volumes of the batch."""
         return self._of(self.acquisitions[index], None if self.label is None else self.label[index])
 
-    def to(self, device: torch.device) -> "VolumeMeasurement":
-        """Move to a device."""
-        label = None if self.label is None else self.label.to(device)
-        return self._of([slices.to(device) for slices in self.acquisitions], label)
+    def each(self, function: Callable[[Tensor], Tensor]) -> "VolumeMeasurement":
+        """Apply a function to every tensor of the acquisitions; what joins them follows."""
+        label = None if self.label is None else function(self.label)
+        return self._of([slices.each(function) for slices in self.acquisitions], label)
 
     def project(self, image: Tensor) -> Tensor:
         """Return the volumes nearest to `image` that agree with the data of their slices."""

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import math
 import pickle
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from medwvae import checkpoint, train
 from medwvae.data.loaders import SliceSampler, contrasts_of
@@ -252,26 +250,42 @@ def test_the_learning_rate_rises_then_falls_to_zero(peak, warmup, one, two):
 @given(st.floats(0, 0.9999), st.integers(0, 10**6))
 def test_the_memory_of_the_average_grows_to_its_decay(decay, count):
     def share(steps):  # of the newest weights
-        (mean,) = means = [torch.zeros(())]
-        train._ramped_average(decay, lambda: steps)(means, [torch.ones(())], steps)
-        return float(mean)
+        mean, new = (nn.Linear(1, 1) for _ in range(2))
+        for layer, value in ((mean, 0.0), (new, 1.0)):
+            layer.requires_grad_(False).weight.fill_(value)
+        train._follow(mean, new, decay, steps)
+        return float(mean.weight)
 
-    assert share(count) == pytest.approx(max(1 - decay, 9 / (10 + count)), abs=1e-6)
+    expected = max(1 - decay, 9 / (10 + count)) if count else 1.0
+    assert share(count) == pytest.approx(expected, abs=1e-6)
     assert share(count + 1) <= share(count) + 1e-7
 
 
 def test_averaged_weights_forget_where_they_began():
     layer = nn.Linear(1, 1, bias=False)
-    steps = iter(range(51))
-    averaged = AveragedModel(layer, multi_avg_fn=train._ramped_average(0.999, functools.partial(next, steps)))
-    with torch.no_grad():
-        layer.weight.fill_(100.0)
-        averaged.update_parameters(layer)
-        for _ in range(50):
-            layer.weight.fill_(1.0)
-            averaged.update_parameters(layer)
-    (weight,) = averaged.module.parameters()
+    averaged = nn.Linear(1, 1, bias=False)
+    for step in range(51):
+        with torch.no_grad():
+            layer.weight.fill_(1.0 if step else 100.0)
+        train._follow(averaged, layer, 0.999, step)
+    (weight,) = averaged.parameters()
     assert abs(float(weight.detach()) - 1) < 0.01  # a plain average over 0.999 would still hold 95 %
+
+
+def test_buffers_are_those_of_the_newest_step():
+    averaged, module = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    module(torch.arange(6.0).reshape(3, 2))
+    train._follow(averaged, module, 0.9, 5)
+    for mean, value in zip(averaged.buffers(), module.buffers(), strict=True):
+        assert torch.equal(mean, value)
+
+
+def test_another_precision_does_not_go_on(tmp_path):
+    run(tmp_path)
+    state = checkpoint.load(tmp_path / "last.ckpt")
+    checkpoint.save(tmp_path / "last.ckpt", state | {"precision": "16-mixed"})
+    with pytest.raises(TrainingError, match="is of a training in 16-mixed, but on this machine"):
+        run(tmp_path)
 
 
 def test_the_history_is_a_table_with_holes(tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from medwvae import checkpoint, parallel, paths
 from medwvae.data.loaders import SliceSampler, of_share
 from medwvae.errors import ConfigError, TrainingError
+from medwvae.progress import is_main_process
 from tests.cases import case
 from tests.test_train import conventional, denoiser, run
 from tests.test_train_kill import study
@@ -158,3 +159,25 @@ def test_a_state_of_more_processes_is_refused(tmp_path):
     checkpoint.save(tmp_path / "last.ckpt", state)
     with pytest.raises(TrainingError, match="of 2 processes, but there are 1"):
         run(tmp_path, steps=2)
+
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+@pytest.mark.parametrize(
+    ("environment", "main"),
+    [
+        ({}, True),
+        ({"SLURM_PROCID": "1"}, False),  # of srun
+        ({"LOCAL_RANK": "1"}, False),  # of Fabric
+        ({"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),
+        ({"TORCHELASTIC_RUN_ID": "1", "RANK": "4", "LOCAL_RANK": "0", "SLURM_PROCID": "0"}, False),
+    ],
+)
+def test_one_process_speaks_and_writes_whoever_numbers_them(monkeypatch, environment, main):
+    """torchrun need not number the nodes as SLURM does, which may have started it."""
+    for name in (*RANKS, "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_main_process() is main

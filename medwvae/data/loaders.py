@@ -171,7 +171,7 @@ class SliceSampler:
     Parameters
     ----------
     cases : sequence of Case
-        Training volumes.
+        Training volumes; their arrays may be mapped from files.
     crop : (int, int) or None
         Size of the crop; slices smaller than it are padded with zeros. None: whole slices, padded to the largest.
     multiple : int
@@ -196,7 +196,7 @@ class SliceSampler:
         neighbours: int = 0,
     ) -> None:
         self.offsets = torch.arange(-neighbours, neighbours + 1)
-        self.images = [torch.from_numpy(case.prepared.image) for case in cases]
+        self.images = [case.prepared.image for case in cases]
         self.tissue = [torch.from_numpy(case.prepared.tissue_slices()) for case in cases]
         self.maxima = torch.tensor([case.prepared.maximum for case in cases])
         self.classes = contrasts_of(cases)
@@ -222,8 +222,8 @@ class SliceSampler:
         slices = []
         for k in chosen:
             place = self.tissue[k][integer(len(self.tissue[k]))]
-            sections = self.images[k][(place + self.offsets).clamp(0, len(self.images[k]) - 1)]
-            section = self._cropped(sections, integer)
+            places = (place + self.offsets).clamp(0, len(self.images[k]) - 1)
+            section = self._cropped(torch.from_numpy(self.images[k][places.numpy()]), integer)  # a copy of these alone
             flips = [axis for axis in self.axes[k] if integer(2)]
             slices.append(section.flip(flips) if flips else section)
         labels = self.labels[chosen] if len(self.classes) > 1 else None

@@ -170,13 +170,14 @@ def number(value: float | None, name: str) -> str:
 
 
 def render_text_table(rows: list[dict[str, Any]]) -> "Table":
-    """Return the table for the terminal: one block of lines per rate."""
+    """Return the table for the terminal: one block of lines per rate, its numbers whole in 80 columns."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     names = [name for name in BRIEF if any(value_of(row, name) for row in rows)]
-    table = Table(title=Text("Generative models"), title_justify="left")
-    table.add_column("System", no_wrap=True)
+    table = Table(title=Text("Generative models"), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("System", overflow="fold")
     table.add_column("Rate", justify="right", no_wrap=True)
     for name in names:
         table.add_column(Text(BRIEF[name]), justify="right", no_wrap=True)

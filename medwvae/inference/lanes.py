@@ -12,9 +12,11 @@ T = TypeVar("T")
 
 
 def mapped(item: T, function: Callable[[Tensor], Tensor]) -> T:
-    """Apply a function to every tensor in tuples and dataclasses; what is neither stays as it is."""
+    """Apply a function to every tensor in tuples, dataclasses and what has a method `each`; all else stays as it is."""
     if isinstance(item, Tensor):
         return cast(T, function(item))
+    if hasattr(item, "each"):
+        return cast(T, item.each(function))
     if isinstance(item, tuple):
         return cast(T, tuple(mapped(part, function) for part in item))
     if is_dataclass(item) and not isinstance(item, type):

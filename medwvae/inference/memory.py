@@ -34,9 +34,10 @@ def parse_size(text: str) -> int:
         If the text is none of these.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
-    if not match or float(match[1]) <= 0:
+    size = int(float(match[1]) * UNITS[match[2]]) if match else 0
+    if size < 1:
         raise ConfigError(f"a size of memory reads like `2 GiB` or `800M`, got {text!r}")
-    return int(float(match[1]) * UNITS[match[2]])
+    return size
 
 
 def shown(amount: float) -> str:
@@ -49,13 +50,25 @@ def shown(amount: float) -> str:
 
 
 def room(device: torch.device, ceiling: int | None = None) -> int:
-    """Return how many bytes are left for tiles: of `ceiling` for this process, by default of what is free."""
+    """Return how many bytes are left for tiles: of `ceiling` for this process, or a share of what is free if less.
+
+    Without a ceiling it is that share: on a card of its memory; of the machine's, of this job's part of it (`beside`).
+    """
     if device.type == "cuda":
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + held
         own = torch.cuda.memory_allocated(device)
-        return min(int(OF_CEILING * ceiling) - own, free) if ceiling else int(SHARE * free)
-    return int(OF_CEILING * ceiling) - resident() if ceiling else int(SHARE * available())
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - own
+        return int(SHARE * free) if ceiling is None else min(int(OF_CEILING * ceiling) - own, free)
+    free = int(SHARE * available())
+    return free // beside() if ceiling is None else min(int(OF_CEILING * ceiling) - resident(), free)
+
+
+def beside() -> int:
+    """Return how many jobs share this machine's memory: the workflow says so in `MEDWVAE_JOBS`, a job alone is one.
+
+    A machine that gives away more memory than it has kills a process; nothing in it learns that memory ran out.
+    """
+    said = os.environ.get("MEDWVAE_JOBS", "")
+    return max(int(said), 1) if said.isdigit() else 1
 
 
 @contextmanager

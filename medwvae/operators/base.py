@@ -78,11 +78,21 @@ class Operator(ABC):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return self.each(lambda tensor: tensor.to(device))
+
+    def each(self, function: Function) -> Self:
+        """Apply a function to every tensor among the attributes."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, function(value))
+            elif isinstance(value, Operator):
+                setattr(other, name, value.each(function))
+        return other
 
     def take(self, index: slice, batch: int) -> Self:
         """Take the operator of some of the `batch` images."""
-        return self._each(lambda tensor: tensor if len(tensor) == 1 < batch else tensor[index])
+        return self.each(lambda tensor: tensor if len(tensor) == 1 < batch else tensor[index])
 
     def mirrored(self, axes: tuple[int, ...], y: Tensor) -> "tuple[Operator, Tensor]":
         """Return the operator and the data that belong to the image reversed along `axes` (negative, spatial)."""
@@ -117,15 +127,6 @@ class Operator(ABC):
     def _precisely(self, function: Function, argument: Tensor) -> Tensor:
         with torch.autocast(argument.device.type, enabled=False):
             return function(widened(argument))
-
-    def _each(self, function: Function) -> Self:
-        other = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(other, name, function(value))
-            elif isinstance(value, Operator):
-                setattr(other, name, value._each(function))
-        return other
 
 
 class Mirrored(Operator):

@@ -1,5 +1,6 @@
 """What a restoration method may see of an image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,19 +95,23 @@ class Measurement:
 
     def to(self, device: torch.device) -> "Measurement":
         """Move to a device."""
+        return self.each(lambda x: x.to(device))
 
-        def move(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device)
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Measurement":
+        """Apply a function to every tensor, those of the operator among them."""
+
+        def of(x: Tensor | None) -> Tensor | None:
+            return None if x is None else function(x)
 
         return replace(
             self,
-            start=self.start.to(device),
-            operator=None if self.operator is None else self.operator.to(device),
-            data=move(self.data),
-            sigma=move(self.sigma),
-            maximum=move(self.maximum),
-            label=move(self.label),
-            neighbours=move(self.neighbours),
+            start=function(self.start),
+            operator=None if self.operator is None else self.operator.each(function),
+            data=of(self.data),
+            sigma=of(self.sigma),
+            maximum=of(self.maximum),
+            label=of(self.label),
+            neighbours=of(self.neighbours),
         )
 
     def project(self, image: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from medwvae.metrics.definitions import OF_INTERVALS, definition
 from medwvae.names import PARTS
 from medwvae.provenance import digest_of
 from medwvae.report.cohort import PART_LABELS, cohort_rows, counted, listed, refused_rows
@@ -32,6 +33,9 @@ from medwvae.report.words import (
 
 FAILURES: Final = 3
 """Worst subjects named per task."""
+FEWEST_OF_GROUP: Final = 3
+"""A subgroup of fewer subjects is left out: card and sheet travel, and one person's sex, age and score are theirs."""
+ARROWS: Final = {"higher": " ↑", "lower": " ↓", "nearest": " →", "neither": ""}
 
 
 @dataclass(frozen=True)
@@ -74,18 +78,25 @@ def model_card(given: CardInputs) -> Document:
             [
                 "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects, expanded for "
                 f"their number. Difference: {name} minus the best rival (of a metric that is best near a target, of "
-                "the distances to it); p: two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals.",
+                "the distances to it); p: two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals. "
+                "↑ more is better, ↓ less, → nearest to a target; what each metric means stands below.",
                 *(f"{task_label(t['task'])}: {_verdict(t, given)}" for t in tasks.values()),
             ],
             tables=[_results(key, task, study.reference) for key, task in tasks.items()],
         ),
     ]
-    if groups := [_group_table(key, task) for key, task in tasks.items() if task.get("subgroups")]:
-        sections.append(Section("Subgroups", ["Descriptions, not tests."], tables=groups))
+    if sure := [table for key, task in tasks.items() if (table := _intervals(key, task, study.reference))]:
+        said = "Intervals of single voxels, and how far they hold what they promise; not compared with any method."
+        sections.append(Section("How sure it is", [said], tables=sure))
+    if groups := [table for key, task in tasks.items() if (table := _group_table(key, task)).rows]:
+        said = f"Descriptions, not tests, of groups with {FEWEST_OF_GROUP} subjects or more."
+        sections.append(Section("Subgroups", [said], tables=groups))
     if failures := [table for key, task in tasks.items() if (table := _failures(key, task, study)) is not None]:
         sections.append(
             Section("Failure cases", [f"Test subjects for whom {name} did worst, by study label."], tables=failures)
         )
+    if meanings := list(_meanings(tasks)):
+        sections.append(Section("What the metrics mean", facts=meanings))
     sections += [
         Section("Limits", items=list(_limits(given))),
         Section(
@@ -138,8 +149,9 @@ def data_sheet(given: CardInputs) -> Document:
         Section(
             "Preprocessing",
             [
-                "Canonical orientation, scanner units or HU, nothing resampled unless a sidecar says so; then "
-                "slices, scaled linearly so that air is 0 and a percentile inside the head is 1. Nothing is clipped.",
+                "Canonical orientation, scanner units or HU, not resampled by this pipeline unless a sidecar says so "
+                "(how the images came to it, the source says); then stacks of slices, which networks on volumes read "
+                "whole, scaled linearly so that air is 0 and a percentile inside the head is 1. Nothing is clipped.",
                 "Degradations are simulated on the canonical volumes: " + "; ".join(study.settings.values()) + "."
                 if study.settings
                 else "Nothing was degraded.",
@@ -202,29 +214,58 @@ def _title(key: str, task: Mapping[str, Any]) -> str:
 
 def _results(key: str, task: Mapping[str, Any], reference: str) -> Table:
     rows = []
-    for region, blocks in task["regions"].items():
-        for metric, block in blocks.items():
-            own = block["methods"].get(reference)
-            if own is None:
-                continue
-            low, high = own["low"], own["high"]
-            rival = block["verdict"]["best_rival"]
-            theirs = block["methods"][rival] if rival else {}
-            rows.append(
-                [
-                    label(metric, METRIC_LABELS) + (f" ({block['unit']})" if block["unit"] else ""),
-                    label(region, REGION_LABELS).removeprefix("in the "),
-                    mean_of(own, metric),
-                    between(low, high, metric) or "–",
-                    number(own["median"], metric),
-                    str(own["n"]),
-                    "–" if rival is None else f"{label(rival)}: {mean_of(theirs, metric)}",
-                    _difference(theirs, metric),
-                    p_value(theirs.get("p_holm")) or "–",
-                ]
-            )
+    for region, metric, block, own in _own(task, reference):
+        if metric in OF_INTERVALS:
+            continue
+        rival = block["verdict"]["best_rival"]
+        theirs = block["methods"][rival] if rival else {}
+        rows.append(
+            [
+                _named(metric) + ARROWS[definition(metric).better],
+                label(region, REGION_LABELS).removeprefix("in the "),
+                mean_of(own, metric),
+                between(own["low"], own["high"], metric) or "–",
+                number(own["median"], metric),
+                str(own["n"]),
+                "–" if rival is None else f"{label(rival)}: {mean_of(theirs, metric)}",
+                _difference(theirs, metric),
+                p_value(theirs.get("p_holm")) or "–",
+            ]
+        )
     head = ["Metric", "Region", "Mean", "95 % interval", "Median", "Subjects", "Best rival", "Difference", "p (Holm)"]
     return Table(head, rows, _title(key, task))
+
+
+def _intervals(key: str, task: Mapping[str, Any], reference: str) -> Table | None:
+    """Return what is known of the intervals of single voxels; None if there are none."""
+    rows = [
+        [_named(metric), mean_of(own, metric), between(own["low"], own["high"], metric) or "–", str(own["n"])]
+        for _, metric, _, own in _own(task, reference)
+        if metric in OF_INTERVALS
+    ]
+    return Table(["Metric", "Mean", "95 % interval", "Subjects"], rows, _title(key, task)) if rows else None
+
+
+def _own(task: Mapping[str, Any], reference: str) -> Iterator[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield region, metric, its block and what the reference has there."""
+    for region, blocks in task["regions"].items():
+        for metric, block in blocks.items():
+            if (own := block["methods"].get(reference)) is not None:
+                yield region, metric, block, own
+
+
+def _named(metric: str) -> str:
+    unit = definition(metric).unit
+    return label(metric, METRIC_LABELS) + (f" ({unit})" if unit else "")
+
+
+def _meanings(tasks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the definition of every metric that the card shows."""
+    shown = (metric for task in tasks.values() for blocks in task["regions"].values() for metric in blocks)
+    for metric in dict.fromkeys(shown):
+        one = definition(metric)
+        way = f"; {one.direction}" if one.direction else ""
+        yield _named(metric), f"{one.text} Range: {one.range}{way}. Region: {one.mask}."
 
 
 def _difference(rival: Mapping[str, Any], metric: str) -> str:
@@ -237,7 +278,11 @@ def _difference(rival: Mapping[str, Any], metric: str) -> str:
 
 
 def _group_table(key: str, task: dict[str, Any]) -> Table:
-    rows = [[r["variable"], r["group"], r["metric"], r["n"], r["mean"], r["interval"]] for r in subgroup_cells(task)]
+    rows = [
+        [r["variable"], r["group"], r["metric"], r["n"], r["mean"], r["interval"]]
+        for r in subgroup_cells(task)
+        if int(r["n"]) >= FEWEST_OF_GROUP
+    ]
     return Table(["Variable", "Group", "Metric", "Subjects", "Mean", "95 % interval"], rows, _title(key, task))
 
 
@@ -271,8 +316,9 @@ def _limits(given: CardInputs) -> Iterator[str]:
     if not tasks:
         yield "No restoration was scored in this run; what its generative models do is in report.html."
         return
-    if few := of_few(subjects):
-        yield few
+    yield of_few(subjects) or f"Scored on {count(subjects, 'test subject')}: what they do not show is not known."
+    if sure := {one.calibration.subjects for of in study.intervals.values() for one in of.values()}:
+        yield f"Intervals of voxels are calibrated on {count(min(sure), 'validation subject')}."
     used = study.manifest[study.manifest["status"] == "ok"]
     yield from _training_limits(study, used)
     if len(sites := _sites(used)) < 2:

@@ -22,6 +22,10 @@ MOST_NAMED = 3
 """Subjects, or things that are missing, that a sentence names."""
 
 
+WIDTH = 80
+"""Columns of a terminal that the tables need."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run: a name for the tables (a letter and the study's name) and its `metrics.csv`."""
@@ -94,6 +98,8 @@ def named(tables: Sequence[pd.DataFrame]) -> list[Run]:
             raise InputError(f"run {place + 1} has no scores; run `medwvae evaluate` and `medwvae report` there")
         study = one_line(table["run"].iloc[0], 40) if "run" in table else ""
         letter = chr(ord("A") + place) if place < 26 else str(place + 1)
+        # An empty setting is a setting: pandas would group no row by a missing one.
+        table = table.assign(**{name: table[name].fillna("").astype(str) for name in COLUMNS if name != "value"})
         runs.append(Run(f"{letter} {study}".strip(), table))
     return runs
 
@@ -138,6 +144,10 @@ def compare(
     """
     if len(runs) < 2:
         raise InputError("compare needs two result folders or more")
+    methods, gates = (
+        list(dict.fromkeys(methods)),
+        list(dict.fromkeys(gates)),
+    )  # each is one comparison, however often said
     first, left = runs[0], Left({gate.metric for gate in gates})
     region = region or _region(first.metrics)
     for method in methods:
@@ -303,7 +313,7 @@ def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate]) -> list[dict[str, 
             sign = 1.0 if row["better"] == "higher" else -1.0
             gains = [sign * d for d in row["differences"].values()]
             found = worse(gains, [0.0] * len(gains), margin=gate.margin)
-            keys = ("task", "metric", "unit", "method", "candidate", "n")
+            keys = ("task", "metric", "unit", "better", "method", "candidate", "n")
             tested.append(
                 {key: row[key] for key in keys}
                 | {"margin": gate.margin, "gain": found.mean, "p": found.p, "p_smallest": found.p_smallest}
@@ -328,12 +338,15 @@ def words(result: dict[str, Any]) -> list[str]:
     for gate in result["gates"]:
         margin = f"{gate['margin']:g} {gate['unit']}".strip()
         name = f"{_place(gate)}: {gate['candidate']}"
-        change = f"{number(gate['gain'], gate['metric'], sign=True)} {gate['unit']}".strip()
+        difference = gate["gain"] if gate["better"] == "higher" else -gate["gain"]  # as in the table
+        change = f"{number(difference, gate['metric'], sign=True)} {gate['unit']}".strip()
         if gate["failed"]:
             said.append(f"REGRESSION. {name} is worse by more than {margin} ({change}, {p_value(gate['p_holm'])}).")
         else:
             said.append(f"{name} is not shown to be worse by more than {margin} ({change}, {p_value(gate['p_holm'])}).")
     said.sort(key=lambda sentence: not sentence.startswith("REGRESSION"))
+    if not result["gates"]:
+        said += [_outcome(row) for row in result["rows"] if row["metric"] == result["rows"][0]["metric"]]
     verdicts = [row["verdict"] for row in result["rows"]]
     unlike = verdicts.count("mean and ranks disagree")
     said.append(
@@ -341,6 +354,9 @@ def words(result: dict[str, Any]) -> list[str]:
         + (f"in {unlike} mean and ranks disagree, " if unlike else "")
         + "the others without a difference that the test could show."
     )
+    if near := list(dict.fromkeys(row["metric"] for row in result["rows"] if row["better"] == "nearest")):
+        names = listed([f"{label(metric, METRIC_LABELS)} ({definition(metric).target:g})" for metric in near])
+        said.append(f"Best near a target: {names}; there a change is that of the distance to it, and more is worse.")
     families = len({(row["task"], row["metric"]) for row in result["rows"]})
     if families > 1:
         said.append(
@@ -350,6 +366,15 @@ def words(result: dict[str, Any]) -> list[str]:
     if few := of_few(min((row["n"] for row in result["rows"]), default=0)):
         said.append(few)
     return said
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    """Return the outcome of one row in a sentence."""
+    change = f"{number(row['difference'], row['metric'], sign=True)} {row['unit']}".strip()
+    within = between(row["low"], row["high"], row["metric"], sign=True)
+    what = f"{row['candidate']} against {row['baseline']}: {change}{f' [{within}]' if within else ''}"
+    sure = f" ({p_value(row['p_holm'])} after Holm)" if p_value(row["p_holm"]) else ""
+    return f"{_place(row)}, {what}, {row['verdict']}{sure}."
 
 
 def _place(row: dict[str, Any]) -> str:
@@ -378,26 +403,42 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def render_text_table(result: dict[str, Any]) -> "Group":
-    """Return the comparison as a rich table under its words, for the terminal."""
+    """Return the comparison as rich tables under its words, for the terminal: one per task, method and later run.
+
+    Of 80 columns the numbers get what they need; metric and verdict fold.
+    """
+    from rich import box
     from rich.console import Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    title = f"Compared with {result['runs'][0]}, region: {one_line(result['region'], 40)}"
-    table = Table(title=Text(title), title_justify="left")
-    shown = {
-        "task": "Task", "method": "Method", "metric": "Metric", "candidate": "Run", "n": "n", "baseline_mean": "before",
-        "candidate_mean": "after", "difference": "difference", "interval": "95 %", "p": "Holm p", "verdict": "Verdict",
+    parts: list[Table | Text] = [
+        Text(f"Compared with {result['runs'][0]}, region: {one_line(result['region'], 40)}\n", style="bold")
+    ]
+    numbers = {
+        "n": "n", "baseline_mean": "before", "candidate_mean": "after", "difference": "change", "interval": "95 %",
+        "p": "Holm p",
     }  # fmt: skip
-    for name, heading in shown.items():
-        table.add_column(
-            heading, justify="left" if name in ("task", "method", "metric", "candidate", "verdict") else "right"
-        )
+    tables: dict[tuple[str, str, str], Table] = {}
     for row in result["rows"]:
         text = cells(row)
+        of = (row["task"], row["method"], row["candidate"])
+        if of not in tables:
+            title = f"{text['task']} · {text['method']} · {text['candidate']}"
+            tables[of] = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+            tables[of].add_column("Metric", overflow="fold", min_width=10)
+            for heading in numbers.values():
+                tables[of].add_column(heading, justify="right", no_wrap=True)
+            tables[of].add_column(" Verdict", overflow="fold", min_width=11)
         style = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-        table.add_row(*(Text(text[name], style=style if name == "verdict" else "") for name in shown))
-    return Group(table, *(Text(sentence) for sentence in (*words(result), *result["notes"])))
+        tables[of].add_row(
+            Text(text["metric"]),
+            *(Text(f" {text[name].removeprefix('p = ').removeprefix('p ')}") for name in numbers),
+            Padding(Text(row["verdict"], style=style), (0, 0, 0, 1)),
+        )
+    said = [Text(sentence) for sentence in (*words(result), *result["notes"])]
+    return Group(*parts, *tables.values(), *said)
 
 
 def _json(value: float) -> float | None:

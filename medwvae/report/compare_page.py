@@ -1,6 +1,6 @@
 """The comparison of runs as a figure and as one HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,7 +78,16 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             axis.grid(axis="x")
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
+        seen = [f"blue {v}" if v == "better" else f"orange {v}" for v in ("better", "worse") if _any(rows, v)]
+        if any(row["verdict"] not in ("better", "worse") for row in rows):
+            seen.append("grey neither")
+        against = f"Difference from {result['runs'][0]}, region {one_line(result['region'], 40)}; {', '.join(seen)}"
+        drawing.suptitle(plain(against), fontsize="medium")
         return drawing
+
+
+def _any(rows: Sequence[Mapping[str, Any]], verdict: str) -> bool:
+    return any(row["verdict"] == verdict for row in rows)
 
 
 def _alt(result: Mapping[str, Any]) -> str:

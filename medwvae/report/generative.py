@@ -161,10 +161,13 @@ def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> st
     )
     trained = [(mean, system) for mean, system, control in means if not control]
     controls = [f"{system} {mean:.2f} dB" for mean, system, control in means if control]
-    text = f"One latent value for {rate} {unit}s: "
-    if trained:
+    text = f"One latent value for {count(rate, unit)}: "
+    if len(trained) > 1:
         text += f"{trained[0][1]} has the highest PSNR{where}, {trained[0][0]:.2f} dB"
-        text += f"; next is {trained[1][1]} with {trained[1][0]:.2f} dB." if len(trained) > 1 else "."
+        text += f"; next is {trained[1][1]} with {trained[1][0]:.2f} dB."
+    elif trained:
+        text += f"{trained[0][1]} reconstructs with {trained[0][0]:.2f} dB PSNR{where}"
+        text += ", as good as without loss, for nothing is left out." if rate == 1 else "."
     else:
         text += "no trained model was measured."
     return text + (f" Controls, nothing learned: {', '.join(controls)}." if controls else "")
@@ -175,7 +178,9 @@ def _table(rows: list[dict[str, Any]], rate: int | None, unit: str) -> dict[str,
     names = table.shown_columns(own)
     best = {name: table.best_of(own, name) for name in names}
     return {
-        "caption": f"One latent value for {rate} {unit}s" if rate else "For comparison: nothing of this is a model",
+        "caption": f"One latent value for {count(rate, unit)}"
+        if rate
+        else "For comparison: nothing of this is a model",
         "columns": [(table.SHOWN[name], _arrow(name)) for name in names],
         "rows": [
             {

@@ -31,8 +31,15 @@ from medwvae.report.words import (
     task_label,
     verdict,
 )
+from medwvae.statistics import SIGNIFICANT
 
 __all__ = ["ReportInputs", "build", "summary"]
+
+MARKS = {
+    "won": "wins", "ahead": "ahead, not certain", "level": "level", "behind": "behind, not certain", "lost": "loses",
+    "alone": "no rival", "not comparable": "not comparable", "absent": "not run",
+}  # fmt: skip
+"""Outcomes of a task as the summary marks them."""
 
 INTERVAL_SIDE = 320
 """Pixels of the longer side of a picture of intervals."""
@@ -183,6 +190,7 @@ def _task(inputs: ReportInputs, key: str, whole: dict[str, Any], result: Mapping
         # A word joiner behind the hyphen keeps "U-Net" on one line.
         "verdict": verdict(task, result["reference"], region, metric).replace("U-Net", "U-\u2060Net"),
         "outcome": block["verdict"]["outcome"],
+        "mark": _mark(block["verdict"]),
         "others": list(_others(task, region, metric)),
         "rows": rows,
         "columns": _columns(task),
@@ -245,6 +253,13 @@ def _columns(task: Mapping[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
         name: [(m, block["unit"], definition(m).direction) for m, block in of.items()]
         for name, of in task["regions"].items()
     }
+
+
+def _mark(found: Mapping[str, Any]) -> str:
+    """Return the outcome of a task in a word or two."""
+    if found["outcome"] == "won" and found["p_holm"] >= SIGNIFICANT:
+        return "ahead of every rival"  # at once, each single p below .05; no single rival after Holm
+    return MARKS[found["outcome"]]
 
 
 def _others(task: Mapping[str, Any], region: str, metric: str) -> Iterator[dict[str, Any]]:

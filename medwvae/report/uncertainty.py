@@ -16,7 +16,7 @@ from medwvae.statistics import Calibration
 
 STRATA = ("narrow", "wide", "flat", "edges", "dark", "bright")
 CLOSE = 0.02
-"""A coverage this near to its level is as promised."""
+"""A coverage this near to its level is near what was promised; as promised where its interval holds the level, too."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ def sentences(method: str, inputs: IntervalInputs, found: Mapping[str, Mapping[s
     if main is None or main["mean"] is None:
         return ""
     off = main["mean"] - calibration.level
-    held = "as promised" if abs(off) <= CLOSE + 1e-9 else "too few" if off < 0 else "more than promised"
+    held = "too few" if off < 0 else "more than promised"
+    if abs(off) <= CLOSE + 1e-9:
+        sure = None not in (main["low"], main["high"]) and not main["low"] <= calibration.level <= main["high"]
+        held = f"slightly {'fewer' if off < 0 else 'more'} than promised" if sure else "as promised"
     words = [
         f"The {percent(calibration.level)} intervals of {label(method)}, calibrated on "
         f"{count(calibration.subjects, 'validation subject')}, hold {_share(main['mean'])}{_bounds(main, ' [', ']')} "

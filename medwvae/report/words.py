@@ -67,7 +67,7 @@ def number(value: float | None, metric: str, *, sign: bool = False) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     text = f"{value:+.{definition(metric).decimals}f}" if sign else f"{value:.{definition(metric).decimals}f}"
-    return text.replace("-", "−")
+    return (text.lstrip("+-") if float(text) == 0 else text).replace("-", "−")
 
 
 def p_value(p: float | None) -> str:
@@ -168,7 +168,7 @@ def verdict(task: Mapping[str, Any], reference: str, region: str, metric: str) -
     elif outcome["outcome"] == "alone":
         sentences.append("There is no rival to compare it with.")
     else:
-        sentences += [_comparison(outcome, unit, metric), _certainty(outcome)]
+        sentences += [_comparison(outcome, unit, metric), _certainty(outcome), _beside_classical(outcome)]
     if outcome["beats_input"] is False:
         sentences.append("It does not even improve on its own input.")
     return " ".join(filter(None, sentences))
@@ -180,17 +180,20 @@ def _comparison(outcome: Mapping[str, Any], unit: str, metric: str) -> str:
     if outcome["difference"] < 0 and low is not None:
         low, high = 0.0 - high, 0.0 - low  # as the difference itself: by how much one is ahead of the other
     by = f"{number(abs(outcome['difference']), metric)}{unit}{_interval(low, high, metric)}"
-    sentence = {
+    return {
         "won": f"It beats the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
         "ahead": f"It is ahead of the best rival, {label(rival)}, by {by}, better in {ahead} of {count(n, 'subject')}.",
         "level": f"It is level with the best rival, {label(rival)}.",
         "behind": f"It falls behind {label(rival)} by {by}, worse in {behind} of {count(n, 'subject')}.",
         "lost": f"It loses to {label(rival)} by {by}, worse in {behind} of {count(n, 'subject')}.",
     }[outcome["outcome"]]
-    if outcome["outcome"] in ("behind", "lost") and outcome["best_classical"] not in (None, rival):
-        beats = outcome["beats_every_classical"]
-        sentence += " It does beat every classical method." if beats else " Even a classical method does better."
-    return sentence
+
+
+def _beside_classical(outcome: Mapping[str, Any]) -> str:
+    if outcome["outcome"] not in ("behind", "lost") or outcome["best_classical"] in (None, outcome["best_rival"]):
+        return ""
+    beats = outcome["beats_every_classical"]
+    return "Its mean is above every classical method's." if beats else "Even a classical method does better."
 
 
 def _certainty(outcome: Mapping[str, Any]) -> str:

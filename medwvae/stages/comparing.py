@@ -34,6 +34,8 @@ def compare(
             raise ConfigError(f"--out {path.name}: expected .html, {', '.join(FIGURES)}")
     if len(folders) < 2:
         raise InputError("compare needs two result folders or more")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("a folder is given twice; a run cannot differ from itself")
     tables = [paths.metrics(folder) for folder in folders]
     for place, table in enumerate(tables):
         if not table.is_file():
@@ -48,7 +50,9 @@ def compare(
     runs = comparison.named([_read(table, place) for place, table in enumerate(tables, start=1)])
     methods = methods or (_reference(folders[0]),)
     result = comparison.compare(runs, methods=methods, region=region, gates=gates, allow_missing=allow_missing)
-    Console().print(comparison.render_text_table(result))
+    screen = Console()
+    screen.width = max(screen.width, comparison.WIDTH)  # a narrower one breaks lines, and loses no number
+    screen.print(comparison.render_text_table(result))
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     for path in out:
@@ -72,8 +76,9 @@ def _read(table: Path, place: int) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        # Labels are texts, also those that look like numbers: 007 of one run and of another are the same subject.
-        return pd.read_csv(table, dtype={"subject": str})
+        # Labels are texts, also those that look like numbers (007) or like nothing (NA): the same in every run.
+        missing = {column: ["", "nan"] for column in ("value", "distance")}
+        return pd.read_csv(table, dtype={"subject": str}, keep_default_na=False, na_values=missing)
     except ValueError as error:  # also what pandas raises, and bytes that are no text
         raise InputError(f"{table.name} of folder {place} cannot be read; run `medwvae report` there again") from error
 

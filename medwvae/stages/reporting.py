@@ -1,6 +1,7 @@
 """The page, the long table, the summary, the model card and the data sheet."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def report(config: Config) -> None:
         raise InputError(f"{paths.generative_summary(root)} is missing; run `medwvae generative-report` first")
     none = pd.DataFrame(columns=COLUMNS)  # a study of generative models alone
     tables = [pd.read_csv(paths.scores(root, problem)) for problem in problems]
+    for problem, table in zip(problems, tables, strict=True):
+        if gone := sorted(set(table["method"]) - set(methods_of(config, problem))):
+            raise InputError(
+                f"{paths.scores(root, problem)} has scores of {', '.join(gone)}, which the configuration does not run; "
+                f"run `medwvae evaluate --task {problem}` again"
+            )
     metrics = pd.concat(tables, ignore_index=True) if tables else none
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
@@ -77,7 +84,7 @@ def _write_cards(config: Config, inputs: Any, summary: dict[str, Any]) -> None:
         study=inputs,
         summary=summary,
         hashes={name: sha256_of(path) for name, path in files.items() if path.is_file()},
-        intended_use=config.report.intended_use,
+        intended_use=config.report.intended_use or _research(inputs.manifest),
         data_licence=config.report.data_licence,
         data_source=config.report.data_source or ("" if config.input else "the synthetic cohort of medwvae"),
     )
@@ -85,6 +92,12 @@ def _write_cards(config: Config, inputs: Any, summary: dict[str, Any]) -> None:
         for suffix, text in (("md", as_markdown(document)), ("html", as_html(document))):
             with atomic(path(root, suffix)) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+
+
+def _research(manifest: Any) -> str:
+    """Return the intended use where nobody stated one: of the modalities that there are, no others."""
+    found = sorted(set(manifest.loc[manifest["status"] == "ok", "modality"].astype(str)))
+    return f"Research on the restoration of {' and '.join(found) or 'medical'} images."
 
 
 def _weights(config: Config, reference: str) -> dict[str, Path]:
@@ -158,7 +171,7 @@ def _report_inputs(config: Config, metrics: Any) -> Any:
         tuning=pd.DataFrame(tuning, columns=["task", "method", "params", "seconds"]),
         settings={problem: build.setting(config, problem) for problem in problems},
         protocols={name: PROTOCOLS[name].description for name in dict.fromkeys(metrics["protocol"])},
-        durations=_durations(root),
+        durations=_durations(root, records),
         provenance={
             "configuration": _without_paths(config),
             "versions": provenance.versions() | {"revision": provenance.revision()},
@@ -272,9 +285,14 @@ def _without_paths(config: Config) -> dict[str, Any]:
     return config.with_paths(blank).model_dump(mode="json", exclude={"results"})
 
 
-def _durations(root: Path) -> dict[str, float]:
-    """Wall seconds of every job, from the workflow's own benchmark tables (empty when stages ran by hand)."""
+def _durations(root: Path, results: Collection[tuple[str, str]]) -> dict[str, float]:
+    """Wall seconds of every job, from the workflow's own benchmark tables (empty when stages ran by hand).
+
+    A restoration that is no part of the study any more does not count.
+    """
     import pandas as pd
 
+    restored = {paths.benchmark(root, f"restore-{problem}-{method}").stem for problem, method in results}
     tables = sorted((root / "benchmarks").glob("*.tsv"))
+    tables = [path for path in tables if path.stem in restored or not path.stem.startswith("restore-")]
     return {path.stem: float(pd.read_csv(path, sep="\t")["s"].iloc[-1]) for path in tables}

@@ -64,14 +64,14 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
 
 
 def _sampler(config: Config, task: Task) -> "Sampler":
-    """Return where training draws its images from: slices, or patches of volumes that stay on disk."""
+    """Return where training draws its images from: slices, or patches, of volumes that stay on disk."""
     from medwvae.data.loaders import PatchSampler, SliceSampler, load_cases
 
     index, crop = paths.prepared_index(config.root), getattr(config.tasks, task).crop
     multiple = 2 ** len(getattr(config.networks.wavelet_vae, task).widths)
-    if config.networks.dims == 2:
-        return SliceSampler(load_cases(index, "train"), crop, multiple=multiple, neighbours=config.networks.neighbours)
     cases = load_cases(index, "train", mapped=True)
+    if config.networks.dims == 2:
+        return SliceSampler(cases, crop, multiple=multiple, neighbours=config.networks.neighbours)
     if crop is None:
         largest = (max(case.prepared.image.shape[axis] for case in cases) for axis in (1, 2))
         crop = tuple(size + -size % multiple for size in largest)

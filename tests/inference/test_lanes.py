@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from medwvae.inference.lanes import Lanes, mapped, stream
+from medwvae.operators import Masking, Measurement
+from medwvae.volumetric import as_volumes
 
 CPU = torch.device("cpu")
 
@@ -85,6 +87,24 @@ def test_what_is_pinned_is_a_part_without_the_whole_around_it(monkeypatch):
     found = lanes.pinned(Item(whole[:, 2:4], whole.to_sparse())).image
     assert found.is_contiguous()
     assert torch.equal(found, whole[:, 2:4])
+
+
+def test_each_tensor_of_volumes_is_pinned_once_and_their_operators_with_them(monkeypatch):
+    pinned: list[int] = []
+
+    def pin(x):
+        pinned.append(x.numel())
+        return x
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    lanes = Lanes(CPU)
+    monkeypatch.setattr(lanes, "inward", object())
+    images = torch.rand(2, 3, 1, 8, 8)
+    masks = [Masking(torch.rand(1, 1, 8, 8) > 0.2) for _ in images]
+    parts = [Measurement(x, operator, operator.forward(x)) for x, operator in zip(images, masks, strict=True)]
+    found = lanes.pinned(as_volumes(parts))
+    assert sorted(pinned) == [64, 64] + [images[0].numel()] * 4  # masks; start and data of each
+    assert torch.equal(found.start, images.movedim(1, 2)) and found.known is not None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a card")

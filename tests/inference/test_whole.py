@@ -248,7 +248,7 @@ def test_sizes_of_memory(text, size):
     assert memory.parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "much", "-2 GiB", "0", "2 GiB 3"])
+@pytest.mark.parametrize("text", ["", "much", "-2 GiB", "0", "0.5", "0.9 b", "2 GiB 3"])
 def test_sizes_that_are_none(text):
     with pytest.raises(MedwvaeError, match="reads like"):
         memory.parse_size(text)
@@ -434,10 +434,21 @@ def test_a_volume_in_files_is_held_in_parts(tmp_path, monkeypatch, with_voxels, 
 
 
 def test_the_ceiling_counts_what_the_process_holds():
-    device = torch.device("cpu")
-    assert memory.room(device, 2**40) == pytest.approx(memory.OF_CEILING * 2**40 - memory.resident(), rel=0.01)
+    device, ceiling = torch.device("cpu"), memory.resident() + 2**28
+    assert memory.room(device, ceiling) == pytest.approx(memory.OF_CEILING * ceiling - memory.resident(), rel=0.1)
+    assert memory.room(device, 2**50) <= memory.SHARE * memory.available() * 1.1  # no more than there is
     assert memory.room(device) <= memory.SHARE * memory.available() * 1.1
     assert memory.peak() >= memory.resident() * 0.9
+
+
+def test_jobs_that_run_side_by_side_share_the_memory(monkeypatch):
+    device = torch.device("cpu")
+    monkeypatch.setattr(memory, "available", lambda: 2**40)
+    monkeypatch.delenv("MEDWVAE_JOBS", raising=False)
+    alone = memory.room(device)
+    monkeypatch.setenv("MEDWVAE_JOBS", "4")
+    assert memory.room(device) == alone // 4
+    assert memory.room(device, 2**30 + memory.resident()) > 2**29  # a ceiling is the user's word
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the high-water mark of a process by itself")

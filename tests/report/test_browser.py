@@ -1,6 +1,7 @@
 """The report in a real browser: nothing is fetched, the viewer works from the keyboard, axe finds nothing serious.
 
-Screenshots and the print are written where MEDWVAE_SCREENSHOTS points, to be looked at.
+Screenshots and the print are written where MEDWVAE_SCREENSHOTS points, to be looked at. MEDWVAE_REPORT names the
+report.html of a real run, to be held to the same.
 """
 
 import dataclasses
@@ -246,6 +247,30 @@ def test_axe_finds_nothing_serious(opened, theme):
     assert serious(opened) == []
     opened.run("scrollTo({top: 0, behavior: 'instant'})")
     keep(opened, theme)
+
+
+@needs_axe
+@pytest.mark.skipif("MEDWVAE_REPORT" not in os.environ, reason="MEDWVAE_REPORT names no report of a real run")
+def test_the_report_of_a_real_run(driven):
+    """Under 25 MB, first paint under two seconds; scrolls and switches; no complaint, no request, nothing serious."""
+    path = Path(os.environ["MEDWVAE_REPORT"]).resolve()
+    assert path.stat().st_size < 25e6
+    driven.call("Emulation.setEmulatedMedia", media="", features=[])
+    driven.open(path)
+    assert 0 < first_paint(driven) < 2000
+    begin(driven)
+    seen, named = [pictures(driven)], [labels(driven)]
+    for selector in ("input[data-plane=axial]", ".methods input:checked", "input[name$=overlay]:checked"):
+        focus(driven, selector)
+        driven.key("ArrowRight", 39)
+        settle(driven)
+        seen.append(pictures(driven))
+        named.append(labels(driven))
+        keep(driven, f"real-{len(seen)}")
+        assert seen[-1] != seen[-2] and named[-1] != named[-2]
+    assert complaints(driven) == [] and requests(driven) == [path.as_uri()]
+    driven.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert serious(driven) == []
 
 
 def test_a_phone_has_large_pictures_and_all_that_scrolls_is_in_reach(opened):

@@ -56,7 +56,7 @@ def test_the_card_holds_the_runs_own_numbers(given):
     text = as_markdown(model_card(given))
     psnr = given.study.metrics.query("method == 'wavelet_vae' and region == 'head' and metric == 'psnr'")
     own = mean_interval(psnr.set_index("subject")["value"].sort_index())
-    assert f"| PSNR (dB) | head | {own.mean:.2f} | {own.low:.2f} to {own.high:.2f} | {own.median:.2f} | 8 |" in text
+    assert f"| PSNR (dB) ↑ | head | {own.mean:.2f} | {own.low:.2f} to {own.high:.2f} | {own.median:.2f} | 8 |" in text
     worst = psnr.set_index("subject")["value"].nsmallest(3)
     rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if line.startswith("| sub")]
     assert rows == list(worst.index)

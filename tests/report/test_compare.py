@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from medwvae.cli import app
 from medwvae.errors import ConfigError, InputError
-from medwvae.report.compare import Gate, compare, named, parse_gate, render_text_table, words
+from medwvae.report.compare import Gate, cells, compare, named, parse_gate, render_text_table, words
 from medwvae.report.compare_page import page, write_figure
 from medwvae.statistics import holm
 from tests.report.test_report import Elements, table
@@ -139,7 +139,7 @@ def test_a_mean_that_the_ranks_speak_against_is_no_verdict():
     (row,) = [row for row in result["rows"] if row["metric"] == "psnr"]
     assert row["difference"] > 0 > row["rank_biserial"] and row["p_holm"] < 0.05
     assert row["verdict"] == "mean and ranks disagree"
-    assert "0 better, 0 worse, in 1 mean and ranks disagree" in words(result)[0]
+    assert "0 better, 0 worse, in 1 mean and ranks disagree" in " ".join(words(result))
 
 
 def test_how_many_comparisons_chance_explains_is_said(base):
@@ -256,6 +256,19 @@ def test_hostile_text_shows_as_text(base, tmp_path):
     with pytest.raises(InputError) as error:
         compare(runs(evil, other))
     assert not {"\x1b", "\u202e", "\u2069"} & set(str(error.value)) and len(str(error.value)) < 2000
+
+
+def test_the_terminal_shows_every_number_whole_in_80_columns(base):
+    result = compare(runs(base, again(base, -0.2), again(base, 0.3, seed=5)))
+    screen = StringIO()
+    Console(file=screen, width=80).print(render_text_table(result))
+    text = screen.getvalue()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    for row in result["rows"]:
+        shown = cells(row)
+        for name in ("n", "baseline_mean", "candidate_mean", "difference", "interval"):
+            assert shown[name] in text
+    assert {"better", "worse"} <= set(text.split())
 
 
 def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
