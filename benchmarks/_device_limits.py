@@ -1,7 +1,8 @@
 """What a device can do at most, measured (a copy, a matrix product), and what a network asks of it."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -64,12 +65,24 @@ def asked(call: Callable[[], Any]) -> tuple[int, int]:
 
 
 def busy(call: Callable[[], Any]) -> float:
-    """Return the share of a call's time in which the card ran a kernel."""
+    """Return the share of a call's time in which the card ran a kernel or a copy; those side by side count once."""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         seconds = timed(call, "cuda")
-    return 1e-6 * sum(event.self_device_time_total for event in found.key_averages()) / seconds
+    own = [e for e in found.events() or () if e.device_type == DeviceType.CUDA]
+    spans = [(e.time_range.start, e.time_range.end) for e in own if not getattr(e, "is_user_annotation", False)]
+    return 1e-6 * covered(spans) / seconds
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the length of the union of spans."""
+    total, reached = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        total += max(end - max(begin, reached), 0.0)
+        reached = max(reached, end)
+    return total
 
 
 class _Moved(TorchDispatchMode):

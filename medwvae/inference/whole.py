@@ -154,7 +154,15 @@ def infer(
         If the memory is too small for any tile, or ran out with the smallest.
     """
     target = torch.device(device)
-    per_voxel = bytes_per_voxel(function, source, footprint, target, divisible)
+    try:
+        per_voxel = bytes_per_voxel(function, source, footprint, target, divisible)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MedwvaeError(
+            f"no memory is left for the smallest part of this volume ({memory.shown(memory.room(target))} are free); end "
+            "what else uses it"
+        ) from error
     budget = memory.room(target, max_memory)
     voxels = budget / per_voxel
     while True:

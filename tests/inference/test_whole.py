@@ -336,6 +336,16 @@ def test_words_of_lacking_memory(error):
     assert is_out_of_memory(error)
 
 
+def test_no_memory_for_the_first_look_is_said(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(whole, "bytes_per_voxel", full)
+    image = volume((1, 8, 8))
+    with pytest.raises(MedwvaeError, match="no memory is left for the smallest part"):
+        infer(torch.abs, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)))
+
+
 CARD = torch.device("cuda")
 
 
