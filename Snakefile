@@ -12,7 +12,7 @@ from medwvae.config import slice_for
 from medwvae.config_base import parse_budget
 from medwvae.config_io import load
 from medwvae.errors import MedwvaeError
-from medwvae.names import LATENT_USES, NETWORKS, task_of
+from medwvae.names import LATENT_USES, NETWORKS, ZERO_SHOT, task_of
 
 try:
     # Our own merge, so that a mistake is answered with its file, line and the nearest valid name.

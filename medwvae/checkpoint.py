@@ -13,7 +13,7 @@ from medwvae.files import atomic
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values; a reader sees the old file or the new one, never half of one.
 
-    The bytes are on the disk before the file has its name: a node that dies leaves the old checkpoint or the new one.
+    The bytes are on the disk before the file is renamed: a node that dies leaves the old checkpoint or the new one.
     """
     with atomic(path) as temporary, temporary.open("wb") as handle:  # torch's own file does not say why it failed
         torch.save(state, handle)

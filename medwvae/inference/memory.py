@@ -58,8 +58,9 @@ def room(device: torch.device, ceiling: int | None = None) -> int:
         own = torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - own
         return int(SHARE * free) if ceiling is None else min(int(OF_CEILING * ceiling) - own, free)
-    free = int(SHARE * available())
-    return free // beside() if ceiling is None else min(int(OF_CEILING * ceiling) - resident(), free)
+    if ceiling is None:
+        return int(SHARE * available(beside()))
+    return min(int(OF_CEILING * ceiling) - resident(), int(SHARE * available()))
 
 
 def beside() -> int:
@@ -91,12 +92,14 @@ def enforced(device: torch.device, ceiling: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(before, card)
 
 
-def available() -> int:
+def available(jobs: int = 1) -> int:
     """Return the free main memory in bytes: of the machine, of every control group around this process, of its job.
+
+    The machine's is shared by so many `jobs`; a group or a job of a cluster has its own.
 
     Where SLURM limits jobs without control groups, it kills those that take more than they asked for.
     """
-    free = [_free_of_machine()]
+    free = [_free_of_machine() // jobs]
     if asked := _asked_of_slurm():
         free.append(asked - resident())
     try:

@@ -160,8 +160,7 @@ def infer(
         if not is_out_of_memory(error):
             raise
         raise MedwvaeError(
-            f"no memory is left for the smallest part of this volume ({memory.shown(memory.room(target))} are free); end "
-            "what else uses it"
+            "no memory is left to look at the smallest part of this volume; stop other jobs that use it"
         ) from error
     budget = memory.room(target, max_memory)
     voxels = budget / per_voxel
@@ -170,9 +169,10 @@ def infer(
         if found is None:
             needed = plan(source.shape, footprint, math.inf, divisible=divisible, largest=footprint.step)
             least = "" if needed is None else f", about {memory.shown(needed.largest * per_voxel)} for one tile"
+            raised = max_memory is not None and budget < memory.room(target)
+            do = "raise --max-memory (restore.max_memory)" if raised else "stop other jobs that use this memory"
             raise MedwvaeError(
-                f"{memory.shown(max(budget, 0))} of memory are too little for any part of this volume{least}; raise "
-                "--max-memory (restore.max_memory), or leave it out to use what is free"
+                f"{memory.shown(max(budget, 0))} of memory are too little for any part of this volume{least}; {do}"
             )
         _say(found, footprint)
         try:

@@ -34,7 +34,7 @@ from medwvae.report.words import (
 FAILURES: Final = 3
 """Worst subjects named per task."""
 FEWEST_OF_GROUP: Final = 3
-"""A subgroup of fewer subjects is left out: card and sheet travel, and one person's sex, age and score are theirs."""
+"""A subgroup of fewer subjects is left out: they describe themselves and no group."""
 ARROWS: Final = {"higher": " ↑", "lower": " ↓", "nearest": " →", "neither": ""}
 
 
@@ -79,7 +79,7 @@ def model_card(given: CardInputs) -> Document:
                 "The subject is the unit. Intervals: 95 % BCa bootstrap of the mean over test subjects, expanded for "
                 f"their number. Difference: {name} minus the best rival (of a metric that is best near a target, of "
                 "the distances to it); p: two-sided Wilcoxon signed-rank test, adjusted after Holm for the rivals. "
-                "↑ more is better, ↓ less, → nearest to a target; what each metric means stands below.",
+                "↑ more is better, ↓ less, → nearest to a target, which stands with the metric's meaning below.",
                 *(f"{task_label(t['task'])}: {_verdict(t, given)}" for t in tasks.values()),
             ],
             tables=[_results(key, task, study.reference) for key, task in tasks.items()],
@@ -316,7 +316,7 @@ def _limits(given: CardInputs) -> Iterator[str]:
     if not tasks:
         yield "No restoration was scored in this run; what its generative models do is in report.html."
         return
-    yield of_few(subjects) or f"Scored on {count(subjects, 'test subject')}: what they do not show is not known."
+    yield of_few(subjects) or f"Scored on {count(subjects, 'test subject')}."
     if sure := {one.calibration.subjects for of in study.intervals.values() for one in of.values()}:
         yield f"Intervals of voxels are calibrated on {count(min(sure), 'validation subject')}."
     used = study.manifest[study.manifest["status"] == "ok"]

@@ -144,10 +144,8 @@ def compare(
     """
     if len(runs) < 2:
         raise InputError("compare needs two result folders or more")
-    methods, gates = (
-        list(dict.fromkeys(methods)),
-        list(dict.fromkeys(gates)),
-    )  # each is one comparison, however often said
+    methods = list(dict.fromkeys(methods))  # each is one comparison, however often it is named
+    gates = list(dict.fromkeys(gates))
     first, left = runs[0], Left({gate.metric for gate in gates})
     region = region or _region(first.metrics)
     for method in methods:

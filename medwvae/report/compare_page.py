@@ -1,5 +1,6 @@
 """The comparison of runs as a figure and as one HTML page."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -80,9 +81,10 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             axis.set_visible(False)
         seen = [f"blue {v}" if v == "better" else f"orange {v}" for v in ("better", "worse") if _any(rows, v)]
         if any(row["verdict"] not in ("better", "worse") for row in rows):
-            seen.append("grey neither")
+            seen.append("grey no difference shown")
         against = f"Difference from {result['runs'][0]}, region {one_line(result['region'], 40)}; {', '.join(seen)}"
-        drawing.suptitle(plain(against), fontsize="medium")
+        wide = int(14 * drawing.get_figwidth())  # letters
+        drawing.suptitle(textwrap.fill(plain(against), wide), fontsize="medium")
         return drawing
 
 

@@ -167,7 +167,7 @@ def _verdict(rows: list[dict[str, Any]], rate: int, where: str, unit: str) -> st
         text += f"; next is {trained[1][1]} with {trained[1][0]:.2f} dB."
     elif trained:
         text += f"{trained[0][1]} reconstructs with {trained[0][0]:.2f} dB PSNR{where}"
-        text += ", as good as without loss, for nothing is left out." if rate == 1 else "."
+        text += "; nothing is left out at this rate." if rate == 1 else "."
     else:
         text += "no trained model was measured."
     return text + (f" Controls, nothing learned: {', '.join(controls)}." if controls else "")

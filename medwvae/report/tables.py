@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -34,6 +35,20 @@ COLUMNS = ("task", "setting", "method", "kind", "protocol", "subject", "region",
 KINDS = ("input", "classical", "network", "ours")
 MAIN_METRICS = ("psnr", "ssim", "nmse")
 """In the main table; all others follow in a table of their own."""
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a table of scores (`metrics.csv`, or one of `scores/`).
+
+    Labels are texts, also those that look like numbers (007) or like nothing (NA).
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read as a table.
+    """
+    missing = {column: ["", "nan"] for column in ("value", "distance")}
+    return pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=missing)
 
 
 def summary(

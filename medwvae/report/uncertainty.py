@@ -16,7 +16,7 @@ from medwvae.statistics import Calibration
 
 STRATA = ("narrow", "wide", "flat", "edges", "dark", "bright")
 CLOSE = 0.02
-"""A coverage this near to its level is near what was promised; as promised where its interval holds the level, too."""
+"""A coverage this near to its level is as promised, or slightly off where its own interval does not hold the level."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def _beside_classical(outcome: Mapping[str, Any]) -> str:
     if outcome["outcome"] not in ("behind", "lost") or outcome["best_classical"] in (None, outcome["best_rival"]):
         return ""
     beats = outcome["beats_every_classical"]
-    return "Its mean is above every classical method's." if beats else "Even a classical method does better."
+    return "Its mean is better than every classical method's." if beats else "Even a classical method does better."
 
 
 def _certainty(outcome: Mapping[str, Any]) -> str:

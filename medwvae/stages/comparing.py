@@ -43,6 +43,7 @@ def compare(
                 f"folder {place + 1} has no {table.name}; give the folder of a finished run, results/<run>"
             )
     from rich.console import Console
+    from rich.table import Table
 
     from medwvae.report import compare as comparison
 
@@ -51,8 +52,10 @@ def compare(
     methods = methods or (_reference(folders[0]),)
     result = comparison.compare(runs, methods=methods, region=region, gates=gates, allow_missing=allow_missing)
     screen = Console()
-    screen.width = max(screen.width, comparison.WIDTH)  # a narrower one breaks lines, and loses no number
-    screen.print(comparison.render_text_table(result))
+    shown = comparison.render_text_table(result)
+    least = [screen.measure(part).minimum for part in shown.renderables if isinstance(part, Table)]
+    screen.width = max(screen.width, comparison.WIDTH, *least)  # a narrower one breaks lines, and loses no number
+    screen.print(shown)
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     for path in out:
@@ -73,12 +76,10 @@ def _reference(folder: Path) -> str:
 
 
 def _read(table: Path, place: int) -> "pd.DataFrame":
-    import pandas as pd
+    from medwvae.report.tables import read_scores
 
     try:
-        # Labels are texts, also those that look like numbers (007) or like nothing (NA): the same in every run.
-        missing = {column: ["", "nan"] for column in ("value", "distance")}
-        return pd.read_csv(table, dtype={"subject": str}, keep_default_na=False, na_values=missing)
+        return read_scores(table)
     except ValueError as error:  # also what pandas raises, and bytes that are no text
         raise InputError(f"{table.name} of folder {place} cannot be read; run `medwvae report` there again") from error
 

@@ -27,18 +27,13 @@ def report(config: Config) -> None:
     from medwvae.evaluate import COLUMNS, write_table
     from medwvae.generative.table import render_text_table as generative_table
     from medwvae.report import page
-    from medwvae.report.tables import render_text_table
+    from medwvae.report.tables import read_scores, render_text_table
 
     if (models := generative_models(config)) and not paths.generative_summary(root).is_file():
         raise InputError(f"{paths.generative_summary(root)} is missing; run `medwvae generative-report` first")
     none = pd.DataFrame(columns=COLUMNS)  # a study of generative models alone
-    tables = [pd.read_csv(paths.scores(root, problem)) for problem in problems]
-    for problem, table in zip(problems, tables, strict=True):
-        if gone := sorted(set(table["method"]) - set(methods_of(config, problem))):
-            raise InputError(
-                f"{paths.scores(root, problem)} has scores of {', '.join(gone)}, which the configuration does not run; "
-                f"run `medwvae evaluate --task {problem}` again"
-            )
+    tables = [read_scores(paths.scores(root, problem)) for problem in problems]
+    _refuse_other_methods(config, dict(zip(problems, tables, strict=True)))
     metrics = pd.concat(tables, ignore_index=True) if tables else none
     inputs = _report_inputs(config, metrics)
     summary = page.summary(metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
@@ -55,16 +50,27 @@ def report(config: Config) -> None:
     print(f"Report: {paths.report(root)}")
 
 
+def _refuse_other_methods(config: Config, tables: dict[str, Any]) -> None:
+    """Raise InputError if there are scores of methods that the configuration does not run: it is of another run."""
+    found = {
+        problem: sorted(set(table["method"]) - set(methods_of(config, problem))) for problem, table in tables.items()
+    }
+    if gone := [f"{problem} of {', '.join(methods)}" for problem, methods in found.items() if methods]:
+        raise InputError(
+            f"the configuration does not run every method that was scored ({'; '.join(gone)}); give the configuration "
+            "of that run or, to leave them out, run `medwvae evaluate` of these tasks again"
+        )
+
+
 def card(config: Config) -> None:
     """Write the model card and the data sheet of a finished run; print where they lie."""
-    import pandas as pd
-
     from medwvae.report import page
+    from medwvae.report.tables import read_scores
 
     root = config.root
     if not paths.metrics(root).is_file():
         raise InputError(f"{paths.metrics(root)} is missing; run `medwvae report` first")
-    inputs = _report_inputs(config, pd.read_csv(paths.metrics(root)))
+    inputs = _report_inputs(config, read_scores(paths.metrics(root)))
     summary = page.summary(inputs.metrics, inputs.reference, inputs.volume_scores, inputs.manifest)
     _write_cards(config, inputs, summary)
     print(f"Model card: {paths.model_card(root, 'md')}\nData sheet: {paths.data_sheet(root, 'md')}")
@@ -236,7 +242,9 @@ def _volume_scores(config: Config) -> Any:
     """Return the metrics per volume of all problems; None without any."""
     import pandas as pd
 
-    tables = [pd.read_csv(paths.volume_scores(config.root, problem.id)) for problem in config.problems()]
+    from medwvae.report.tables import read_scores
+
+    tables = [read_scores(paths.volume_scores(config.root, problem.id)) for problem in config.problems()]
     return pd.concat(tables, ignore_index=True) if tables else None
 
 

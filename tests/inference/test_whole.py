@@ -305,11 +305,17 @@ def test_memory_that_is_too_small_says_how_much_is_needed(with_voxels):
 
     image = volume((1, 20, 24))
     with_voxels(480)
-    with pytest.raises(MedwvaeError, match=r"too little for any part .*for one tile; raise --max-memory"):
+    with pytest.raises(MedwvaeError, match=r"too little for any part .*for one tile; stop other jobs"):
         infer(never, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)))
     with_voxels(3)
     with pytest.raises(MedwvaeError, match="3 B of memory"):
         infer(lambda x: x, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)))
+
+
+def test_a_ceiling_that_is_too_low_is_to_be_raised():
+    image = volume((1, 20, 24))
+    with pytest.raises(MedwvaeError, match=r"too little for any part .*; raise --max-memory"):
+        infer(torch.abs, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)), max_memory=2**20)
 
 
 def test_another_error_is_no_lack_of_memory(with_voxels):
@@ -342,7 +348,7 @@ def test_no_memory_for_the_first_look_is_said(monkeypatch):
 
     monkeypatch.setattr(whole, "bytes_per_voxel", full)
     image = volume((1, 8, 8))
-    with pytest.raises(MedwvaeError, match="no memory is left for the smallest part"):
+    with pytest.raises(MedwvaeError, match="no memory is left to look at the smallest part"):
         infer(torch.abs, from_array(image), np.empty_like(image), Footprint((2, 2), (0, 0)))
 
 
@@ -452,13 +458,16 @@ def test_the_ceiling_counts_what_the_process_holds():
 
 
 def test_jobs_that_run_side_by_side_share_the_memory(monkeypatch):
-    device = torch.device("cpu")
-    monkeypatch.setattr(memory, "available", lambda: 2**40)
+    device, job = torch.device("cpu"), 2**33
+    monkeypatch.setattr(memory, "_free_of_machine", lambda: 2**40)
+    monkeypatch.setattr(memory, "_free_of_groups", lambda *_: [])
+    monkeypatch.setattr(memory, "_asked_of_slurm", lambda: 0)
     monkeypatch.delenv("MEDWVAE_JOBS", raising=False)
     alone = memory.room(device)
     monkeypatch.setenv("MEDWVAE_JOBS", "4")
-    assert memory.room(device) == alone // 4
-    assert memory.room(device, 2**30 + memory.resident()) > 2**29  # a ceiling is the user's word
+    assert memory.room(device) == pytest.approx(alone / 4, abs=4)
+    monkeypatch.setattr(memory, "_asked_of_slurm", lambda: job)  # which is this job's alone
+    assert memory.room(device) == pytest.approx(memory.SHARE * (job - memory.resident()), rel=0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the high-water mark of a process by itself")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -191,3 +192,20 @@ def test_one_line_keeps_words_and_cuts():
     assert len(one_line("x" * 10_000)) == 200 and one_line("x" * 10_000).endswith("…")
     assert one_line("x" * 200) == "x" * 200 and one_line(np.float64(1.5)) == "1.5"
     assert re.sub(r"\\|&#8203;", "", markdown("a*b http://c")) == "a*b http://c"
+
+
+def test_no_subgroup_of_one_or_two_persons_is_in_the_card(given):
+    few = [
+        {"variable": "Sex", "group": g, "metric": "PSNR", "n": n, "mean": "30.0", "interval": ""}
+        for g, n in (("F", "2"), ("M", "3"))
+    ]
+    with patch("medwvae.report.card.subgroup_cells", lambda task: few):
+        text = as_markdown(model_card(given))
+    assert "| Sex | M | PSNR | 3 |" in text and "| Sex | F |" not in text
+
+
+def test_intervals_and_definitions_have_sections_of_their_own(given):
+    text = as_markdown(model_card(given))
+    assert "## What the metrics mean" in text and "higher is better" in text
+    results = text[text.index("## Results") : text.index("## What the metrics mean")]
+    assert "Coverage" not in results.split("## How sure it is")[0]

@@ -258,6 +258,40 @@ def test_hostile_text_shows_as_text(base, tmp_path):
     assert not {"\x1b", "\u202e", "\u2069"} & set(str(error.value)) and len(str(error.value)) < 2000
 
 
+def test_what_is_named_twice_is_compared_once(base):
+    once = compare(runs(base, again(base, -0.2)), gates=[GATE])
+    twice = compare(runs(base, again(base, -0.2)), methods=["wavelet_vae"] * 2, gates=[GATE, GATE])
+    assert twice == once
+
+
+def test_a_folder_given_twice_is_refused(tmp_path, base):
+    base.to_csv(tmp_path / "metrics.csv", index=False)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path), f"{tmp_path}/../{tmp_path.name}"])
+    assert isinstance(done.exception, InputError) and "given twice" in str(done.exception)
+
+
+def test_labels_that_look_like_nothing_are_labels(tmp_path, base):
+    rename = dict(zip(sorted(base["subject"].unique()), ["NA", "null", "007", "nan", "None"], strict=False))
+    for name, metrics in (("a", base), ("b", again(base, -0.2))):
+        (tmp_path / name).mkdir()
+        metrics.assign(subject=metrics["subject"].replace(rename), setting="").to_csv(
+            tmp_path / name / "metrics.csv", index=False
+        )
+    options = ["--json", str(tmp_path / "found.json"), "--fail-if-worse", "psnr:0.1"]
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), *options])
+    assert done.exit_code == 3, done.output
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert {row["n"] for row in rows} == {20} and {*rename.values()} <= {*rows[0]["differences"]}
+
+
+def test_a_gate_and_its_row_say_the_change_alike(base):
+    worse = base.assign(value=base["value"].where(base["metric"] != "nmse", base["value"] + 0.01))
+    result = compare(runs(base, worse), gates=[Gate("nmse", 0.0)])
+    (row,) = [row for row in result["rows"] if row["metric"] == "nmse"]
+    assert row["difference"] == pytest.approx(0.01) and result["failed"]
+    assert "REGRESSION" in words(result)[0] and cells(row)["difference"] in words(result)[0]
+
+
 def test_the_terminal_shows_every_number_whole_in_80_columns(base):
     result = compare(runs(base, again(base, -0.2), again(base, 0.3, seed=5)))
     screen = StringIO()

@@ -16,11 +16,12 @@ import yaml
 from rich.console import Console
 from scipy import stats
 
+from medwvae.config import Config
 from medwvae.config_io import load
 from medwvae.errors import InputError
 from medwvae.names import TASKS
 from medwvae.report import cases, figures, panels
-from medwvae.report.page import MOST_BYTES, ReportInputs, build, summary
+from medwvae.report.page import MOST_BYTES, ReportInputs, _mark, build, summary
 from medwvae.report.tables import main_and_more, render_text_table
 from medwvae.report.words import verdict as verdict_in_words
 from medwvae.stages import reporting
@@ -768,3 +769,20 @@ def test_many_problems_get_smaller_pictures_and_then_fewer(inputs):
         return len(list(cases.pictures(of_them, ranked)))
 
     assert [shown(problems) for problems in (1, 4, 40)] == [8, 5, 1]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "p", "mark"),
+    [("won", 0.04, "wins"), ("won", 0.055, "ahead of every rival"), ("lost", 0.01, "loses"), ("alone", 1, "no rival")],
+)
+def test_a_task_that_no_single_test_decides_after_holm_has_a_mark_of_its_own(outcome, p, mark):
+    assert _mark({"outcome": outcome, "p_holm": p}) == mark
+
+
+def test_scores_of_methods_that_the_configuration_does_not_run_are_refused():
+    config = Config.model_validate({"tasks": {"enabled": ["denoise"]}, "networks": {"enabled": ["wavelet_vae"]}})
+    known = pd.DataFrame({"method": ["wavelet_vae", "input"]})
+    reporting._refuse_other_methods(config, {"denoise": known})
+    other = pd.DataFrame({"method": ["wavelet_vae", "unet", "zero_shot"]})
+    with pytest.raises(InputError, match=r"scored \(denoise of unet, zero_shot\); give the configuration"):
+        reporting._refuse_other_methods(config, {"denoise": other})

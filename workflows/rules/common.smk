@@ -14,6 +14,17 @@ else:
     shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
+# Restorations that may run side by side on this machine: each plans with its part of the memory. In the environment and
+# not in the command, which is part of what decides whether a result is valid. A job on a cluster has memory of its own.
+if not workflow.remote_exec:
+    RESTORATIONS = sum(
+        method in (*NETWORKS, ZERO_SHOT)
+        for problem in study.problems()
+        for method in stages.methods_of(study, problem.id)
+    )
+    os.environ["MEDWVAE_JOBS"] = str(max(min(workflow.cores or 1, RESTORATIONS), 1))
+
+
 def medwvae(stage, arguments="", launcher=""):
     """Shell text of a stage; it reads the configuration that the start of the workflow wrote."""
     config = shlex.quote(str(paths.config(root)))

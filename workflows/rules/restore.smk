@@ -28,5 +28,4 @@ rule restore:
         medwvae(
             "restore",
             "--task {wildcards.problem} --method {wildcards.method} --threads {threads}",
-            launcher=f"MEDWVAE_JOBS={workflow.cores or 1} ",  # each plans with its part of the memory
         )
