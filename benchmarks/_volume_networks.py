@@ -59,8 +59,8 @@ class Autoencoder(Restorer):
 def network(name: str) -> Restorer:
     """Return an untrained network: ours with one block a level, the others as MONAI makes them.
 
-    With one block it is as good as BasicUNet after the same seconds (docs/performance.md), with two it is better.
-    But for BasicUNet's normalisation: it has none, as in the studies, where it restores better so.
+    But for BasicUNet's normalisation: it has none, as in the studies, where it restores better so. With one block ours
+    is as good as the studies' BasicUNet after the same seconds, with two it is better (docs/performance.md).
     """
     torch.manual_seed(0)
     if name == OURS:

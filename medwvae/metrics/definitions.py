@@ -51,6 +51,12 @@ class Definition:
             return ""
         return f"{self.target:g} is best" if self.better == "nearest" else f"{self.better} is better"
 
+    @property
+    def explained(self) -> str:
+        """Return what it means, its range, which way is better and what a region does, in sentences."""
+        way = f"; {self.direction}" if self.direction else ""
+        return f"{self.text} Range: {self.range}{way}. Region: {self.mask}."
+
     def loss(self, value: float) -> float:
         """Return the value as something of which less is better; differences keep the metric's unit."""
         if self.better == "nearest":

@@ -90,10 +90,6 @@ class Operator(ABC):
                 setattr(other, name, value.each(function))
         return other
 
-    def take(self, index: slice, batch: int) -> Self:
-        """Take the operator of some of the `batch` images."""
-        return self.each(lambda tensor: tensor if len(tensor) == 1 < batch else tensor[index])
-
     def mirrored(self, axes: tuple[int, ...], y: Tensor) -> "tuple[Operator, Tensor]":
         """Return the operator and the data that belong to the image reversed along `axes` (negative, spatial)."""
         return Mirrored(self, axes), y

@@ -78,20 +78,7 @@ class Measurement:
     def __getitem__(self, index: slice) -> "Measurement":
         """Take some images of the batch."""
         batch = len(self.start)
-
-        def take(x: Tensor | None) -> Tensor | None:
-            return x if x is None or len(x) == 1 < batch else x[index]
-
-        return replace(
-            self,
-            start=self.start[index],
-            operator=None if self.operator is None else self.operator.take(index, batch),
-            data=take(self.data),
-            sigma=take(self.sigma),
-            maximum=take(self.maximum),
-            label=take(self.label),
-            neighbours=take(self.neighbours),
-        )
+        return self.each(lambda x: x if len(x) == 1 < batch else x[index])
 
     def to(self, device: torch.device) -> "Measurement":
         """Move to a device."""

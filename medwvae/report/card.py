@@ -263,9 +263,7 @@ def _meanings(tasks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the definition of every metric that the card shows."""
     shown = (metric for task in tasks.values() for blocks in task["regions"].values() for metric in blocks)
     for metric in dict.fromkeys(shown):
-        one = definition(metric)
-        way = f"; {one.direction}" if one.direction else ""
-        yield _named(metric), f"{one.text} Range: {one.range}{way}. Region: {one.mask}."
+        yield _named(metric), definition(metric).explained
 
 
 def _difference(rival: Mapping[str, Any], metric: str) -> str:

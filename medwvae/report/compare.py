@@ -311,7 +311,7 @@ def _gates(rows: list[dict[str, Any]], gates: Sequence[Gate]) -> list[dict[str, 
             sign = 1.0 if row["better"] == "higher" else -1.0
             gains = [sign * d for d in row["differences"].values()]
             found = worse(gains, [0.0] * len(gains), margin=gate.margin)
-            keys = ("task", "metric", "unit", "better", "method", "candidate", "n")
+            keys = ("task", "metric", "unit", "method", "candidate", "n", "difference")
             tested.append(
                 {key: row[key] for key in keys}
                 | {"margin": gate.margin, "gain": found.mean, "p": found.p, "p_smallest": found.p_smallest}
@@ -336,8 +336,7 @@ def words(result: dict[str, Any]) -> list[str]:
     for gate in result["gates"]:
         margin = f"{gate['margin']:g} {gate['unit']}".strip()
         name = f"{_place(gate)}: {gate['candidate']}"
-        difference = gate["gain"] if gate["better"] == "higher" else -gate["gain"]  # as in the table
-        change = f"{number(difference, gate['metric'], sign=True)} {gate['unit']}".strip()
+        change = f"{number(gate['difference'], gate['metric'], sign=True)} {gate['unit']}".strip()
         if gate["failed"]:
             said.append(f"REGRESSION. {name} is worse by more than {margin} ({change}, {p_value(gate['p_holm'])}).")
         else:
@@ -368,11 +367,10 @@ def words(result: dict[str, Any]) -> list[str]:
 
 def _outcome(row: dict[str, Any]) -> str:
     """Return the outcome of one row in a sentence."""
-    change = f"{number(row['difference'], row['metric'], sign=True)} {row['unit']}".strip()
-    within = between(row["low"], row["high"], row["metric"], sign=True)
-    what = f"{row['candidate']} against {row['baseline']}: {change}{f' [{within}]' if within else ''}"
-    sure = f" ({p_value(row['p_holm'])} after Holm)" if p_value(row["p_holm"]) else ""
-    return f"{_place(row)}, {what}, {row['verdict']}{sure}."
+    text = cells(row)
+    change = f"{text['difference']} {row['unit']}".strip() + (f" [{text['interval']}]" if text["interval"] else "")
+    sure = f" ({text['p']} after Holm)" if text["p"] else ""
+    return f"{_place(row)}, {row['candidate']} against {row['baseline']}: {change}, {row['verdict']}{sure}."
 
 
 def _place(row: dict[str, Any]) -> str:

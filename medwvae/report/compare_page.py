@@ -1,7 +1,7 @@
 """The comparison of runs as a figure and as one HTML page."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,17 +79,12 @@ def figure(result: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
             axis.grid(axis="x")
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        seen = [f"blue {v}" if v == "better" else f"orange {v}" for v in ("better", "worse") if _any(rows, v)]
-        if any(row["verdict"] not in ("better", "worse") for row in rows):
-            seen.append("grey no difference shown")
+        colour_of = {"better": "blue", "worse": "orange"}
+        seen = [f"{colour_of.get(verdict, 'grey')} {verdict}" for verdict in sorted({row["verdict"] for row in rows})]
         against = f"Difference from {result['runs'][0]}, region {one_line(result['region'], 40)}; {', '.join(seen)}"
         wide = int(14 * drawing.get_figwidth())  # letters
         drawing.suptitle(textwrap.fill(plain(against), wide), fontsize="medium")
         return drawing
-
-
-def _any(rows: Sequence[Mapping[str, Any]], verdict: str) -> bool:
-    return any(row["verdict"] == verdict for row in rows)
 
 
 def _alt(result: Mapping[str, Any]) -> str:

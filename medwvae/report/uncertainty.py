@@ -74,10 +74,12 @@ def sentences(method: str, inputs: IntervalInputs, found: Mapping[str, Mapping[s
     if main is None or main["mean"] is None:
         return ""
     off = main["mean"] - calibration.level
-    held = "too few" if off < 0 else "more than promised"
-    if abs(off) <= CLOSE + 1e-9:
-        sure = None not in (main["low"], main["high"]) and not main["low"] <= calibration.level <= main["high"]
-        held = f"slightly {'fewer' if off < 0 else 'more'} than promised" if sure else "as promised"
+    if abs(off) > CLOSE + 1e-9:
+        held = "too few" if off < 0 else "more than promised"
+    elif main["low"] is None or main["high"] is None or main["low"] <= calibration.level <= main["high"]:
+        held = "as promised"
+    else:
+        held = f"slightly {'fewer' if off < 0 else 'more'} than promised"
     words = [
         f"The {percent(calibration.level)} intervals of {label(method)}, calibrated on "
         f"{count(calibration.subjects, 'validation subject')}, hold {_share(main['mean'])}{_bounds(main, ' [', ']')} "

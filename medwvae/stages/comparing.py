@@ -43,7 +43,6 @@ def compare(
                 f"folder {place + 1} has no {table.name}; give the folder of a finished run, results/<run>"
             )
     from rich.console import Console
-    from rich.table import Table
 
     from medwvae.report import compare as comparison
 
@@ -52,10 +51,8 @@ def compare(
     methods = methods or (_reference(folders[0]),)
     result = comparison.compare(runs, methods=methods, region=region, gates=gates, allow_missing=allow_missing)
     screen = Console()
-    shown = comparison.render_text_table(result)
-    least = [screen.measure(part).minimum for part in shown.renderables if isinstance(part, Table)]
-    screen.width = max(screen.width, comparison.WIDTH, *least)  # a narrower one breaks lines, and loses no number
-    screen.print(shown)
+    screen.width = max(screen.width, comparison.WIDTH)  # a narrower one breaks lines, and loses no number
+    screen.print(comparison.render_text_table(result))
     if json_file is not None:
         _write(json_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     for path in out:

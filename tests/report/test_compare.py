@@ -305,6 +305,18 @@ def test_the_terminal_shows_every_number_whole_in_80_columns(base):
     assert {"better", "worse"} <= set(text.split())
 
 
+def test_a_narrow_terminal_loses_neither_numbers_nor_verdicts(tmp_path, base, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    for name, metrics in (("a", base), ("b", again(base, -0.2))):
+        (tmp_path / name).mkdir()
+        metrics.to_csv(tmp_path / name / "metrics.csv", index=False)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert done.exit_code == 0, done.output
+    table = done.output[done.output.index("Metric") : done.output.index("Of ")]
+    (line,) = [line for line in table.splitlines() if "PSNR (dB)" in line]
+    assert line.split()[-1] == "worse" and "…" not in table
+
+
 def test_three_hostile_runs_of_different_subjects_from_the_command(tmp_path):
     base = table(subjects=12).assign(run=EVIL + "\x1b[2J")
     base["subject"] = base["subject"].str.removeprefix("sub-")  # labels that look like numbers stay labels

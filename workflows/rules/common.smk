@@ -15,14 +15,15 @@ else:
 
 
 # Restorations that may run side by side on this machine: each plans with its part of the memory. In the environment and
-# not in the command, which is part of what decides whether a result is valid. A job on a cluster has memory of its own.
-if not workflow.remote_exec:
-    RESTORATIONS = sum(
-        method in (*NETWORKS, ZERO_SHOT)
-        for problem in study.problems()
-        for method in stages.methods_of(study, problem.id)
-    )
-    os.environ["MEDWVAE_JOBS"] = str(max(min(workflow.cores or 1, RESTORATIONS), 1))
+# not in the command, which is part of what decides whether a result is valid. A job on a cluster is alone in its memory,
+# whatever it inherits from the process that submitted it.
+RESTORATIONS = sum(
+    method in (*NETWORKS, ZERO_SHOT)
+    for problem in study.problems()
+    for method in stages.methods_of(study, problem.id)
+)
+SIDE_BY_SIDE = 1 if workflow.remote_exec else min(workflow.cores or 1, RESTORATIONS)
+os.environ["MEDWVAE_JOBS"] = str(max(SIDE_BY_SIDE, 1))
 
 
 def medwvae(stage, arguments="", launcher=""):
