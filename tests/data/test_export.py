@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,11 @@ _TURN = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 PLANES["oblique"] = (tuple(_TURN[:, 0]) + tuple(_TURN[:, 1]), tuple(2.5 * _TURN[:, 2]))
 _HALF = Rotation.from_euler("z", 45, degrees=True).as_matrix()  # between two orientations: which is closest?
 PLANES["45 degrees"] = (tuple(_HALF[:, 0]) + tuple(_HALF[:, 1]), (0, 0, 2.5))
+
+
+def without_new_uids(content):
+    """Leave out UIDs that chance made: thousands of digits in which every short number is found now and then."""
+    return re.sub(rb"(?:2\.25|1\.2\.826\.0\.1\.3680043\.(?:8\.498|10\.511\.3))\.\d+", b"", content)
 
 
 class Scan:
@@ -400,7 +406,6 @@ def test_deidentified_means_that_nothing_of_the_person_leaves(tmp_path, kind):
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
     found = {str(one[keyword].value) for one in originals for keyword in uids}
     needles = [
-        *found,
         "Planted",
         "Mustermann",
         "PAT4711",
@@ -418,8 +423,9 @@ def test_deidentified_means_that_nothing_of_the_person_leaves(tmp_path, kind):
         content = path.name.encode() + path.read_bytes()
         if path.suffix == ".gz":
             content = nib.load(path).header.binaryblock
+        assert not any(uid.encode() in content for uid in found)
         for needle in needles:
-            assert needle.encode() not in content, (path.name, needle)
+            assert needle.encode() not in without_new_uids(content), (path.name, needle)
     images = scan.slices()
     assert {(image.PatientID, image.PatientIdentityRemoved) for image in images} == {("sub-abc", "YES")}
     assert {image.PatientPosition for image in images} == {"HFS"}  # what repeats nothing passes on
@@ -476,7 +482,7 @@ def test_what_is_planted_in_all_elements_that_an_export_reads_is_in_no_file(tmp_
     for path in files:
         content = gzip.decompress(path.read_bytes())[:352] if path.suffix == ".gz" else path.read_bytes()
         for word in (b"zqx", b"474747", b"1951-02-03", b"19510203"):
-            assert word not in path.name.encode() + content.lower(), (path.name, word)
+            assert word not in path.name.encode() + without_new_uids(content.lower()), (path.name, word)
         if path.suffix == ".dcm":
             for element in pydicom.dcmread(path).iterall():
                 values = element.value if element.VM > 1 else [element.value]
