@@ -250,6 +250,7 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     system, c = config.generative.systems[model.system], config.train
     rate, batch = getattr(system, "learning_rate", None), getattr(system, "batch", None)
     changes: dict[str, Any] = {"patience": 0, "batch": batch or c.batch}
+    changes |= {"optimiser": getattr(system, "optimiser", "adamw"), "matrix_rate": c.matrix_rate}
     changes["seed"] = seed_for(config.seed, "generative", model.seed)
     changes |= _precision_of_images(config)
     return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
@@ -286,9 +287,10 @@ def _precision_of_images(config: Config) -> dict[str, str]:
 
 def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
-    c = config.train
+    c = config.training(task)
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
-    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate, "batch": config.batch(task)}
+    changes: dict[str, Any] = {"batch": c.batch, "loss": c.loss, "weight_decay": c.weight_decay}
+    changes |= {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, config.budget(task), rate, **changes)

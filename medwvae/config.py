@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from medwvae.config_base import (
+    OVERRIDES,
     Budget,
     BudgetText,
     Crop,
     Fraction,
+    LossName,
     Millimetres,
     Positive,
     Section,
@@ -124,6 +126,8 @@ class SuperresConfig(TaskSection):
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     batch: Positive | None = Field(None, description="overrides train.batch")
+    loss: LossName | None = Field(None, description="overrides train.loss")
+    weight_decay: float | None = Field(None, ge=0, description="overrides train.weight_decay")
     settings: Settings = Field({})
 
 
@@ -137,6 +141,8 @@ class DenoiseConfig(TaskSection):
     crop: Crop | None = Field((88, 88), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     batch: Positive | None = Field(None, description="overrides train.batch")
+    loss: LossName | None = Field(None, description="overrides train.loss")
+    weight_decay: float | None = Field(None, ge=0, description="overrides train.weight_decay")
     settings: Settings = Field({})
 
 
@@ -154,6 +160,8 @@ class ReconConfig(TaskSection):
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     batch: Positive | None = Field(None, description="overrides train.batch")
+    loss: LossName | None = Field(None, description="overrides train.loss")
+    weight_decay: float | None = Field(None, ge=0, description="overrides train.weight_decay")
     settings: Settings = Field({})
 
     @model_validator(mode="after")
@@ -180,6 +188,8 @@ class CTConfig(TaskSection):
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     batch: Positive | None = Field(None, description="overrides train.batch")
+    loss: LossName | None = Field(None, description="overrides train.loss")
+    weight_decay: float | None = Field(None, ge=0, description="overrides train.weight_decay")
     settings: Settings = Field({})
 
     @model_validator(mode="after")
@@ -201,6 +211,8 @@ class InpaintConfig(TaskSection):
     crop: Crop | None = Field((96, 96), description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")
     batch: Positive | None = Field(None, description="overrides train.batch")
+    loss: LossName | None = Field(None, description="overrides train.loss")
+    weight_decay: float | None = Field(None, ge=0, description="overrides train.weight_decay")
     settings: Settings = Field({})
 
 
@@ -360,7 +372,7 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-4, ge=0, description="decoupled weight decay")
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the budget to warm up; then cosine to zero")
     seed: int | None = Field(None, ge=0, description="of weights and draws alone; null = the study's")
-    loss: Literal["l1", "mse", "charbonnier"] = Field("l1", description="image loss")
+    loss: LossName = Field("l1", description="image loss")
     supervision: Literal["clean", "noise2self", "ssdu"] = Field(
         "clean", description="what networks learn from; noise2self (denoise) and ssdu (recon) read no clean image"
     )
@@ -556,7 +568,7 @@ class Config(Section):
         }[own]
         if others := [task for task in self.tasks.enabled if task != only]:
             raise ValueError(f"train.supervision: {own} is for {only} alone ({why}); tasks.enabled has {others[0]}")
-        if own == "noise2self" and self.train.loss != "mse":
+        if own == "noise2self" and self.training("denoise").loss != "mse":
             raise ValueError(
                 "train.supervision: noise2self needs train.loss: mse; only the squared error to noisy pixels is that "
                 "to clean ones up to a constant"
@@ -653,13 +665,13 @@ class Config(Section):
 
     def budget(self, task: Task) -> Budget:
         """Training budget of a task."""
-        own: str | None = getattr(self.tasks, task).budget
-        return parse_budget(own or self.train.budget)
+        return parse_budget(self.training(task).budget)
 
-    def batch(self, task: Task) -> int:
-        """Slices (or patches) per training step and device of a task's networks."""
-        own: int | None = getattr(self.tasks, task).batch
-        return own or self.train.batch
+    def training(self, task: Task) -> TrainConfig:
+        """How a task's networks train: the section `train`, and over it what the task has of its own."""
+        section: TaskSection = getattr(self.tasks, task)
+        own = {name: value for name in OVERRIDES if (value := getattr(section, name)) is not None}
+        return self.train.model_copy(update=own)
 
     def generative_budget(self, system: str) -> Budget:
         """Training budget of a generative model."""
@@ -696,7 +708,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
             raise KeyError(f"{stage} needs a task and a method")
         task = task_of(problem)
         measured = config.problems_of(task) if stage == "train" else (config.problem(problem),)
-        parts = [one.section.model_dump(mode="json", exclude={"budget", "batch", "settings"}) for one in measured]
+        parts = [one.section.model_dump(mode="json", exclude={*OVERRIDES, "settings"}) for one in measured]
         out: dict[str, Any] = {"seed": c["seed"], "task": parts[0] if len(parts) == 1 else parts}
         if method in NETWORKS:
             network = c["networks"][method]
@@ -708,7 +720,7 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
         if stage == "train":
             return out | {
                 "levels": levels,
-                "train": {k: v for k, v in c["train"].items() if k not in _UNREAD} | {"batch": config.batch(task)},
+                "train": config.training(task).model_dump(mode="json", exclude=_UNREAD),
                 "budget": config.budget(task)._asdict(),
             }
         if method == ZERO_SHOT:

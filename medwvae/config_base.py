@@ -1,7 +1,7 @@
 """What the sections of the configuration are made of: the base, checked numbers, budgets."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -26,6 +26,7 @@ Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Crop = tuple[Positive, Positive]
 Span = Annotated[tuple[float, float], AfterValidator(_rising)]
+LossName = Literal["l1", "mse", "charbonnier"]
 Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 
@@ -84,7 +85,9 @@ Settings = Annotated[
     BeforeValidator(without_null, json_schema_input_type=dict[SettingName, dict[str, Any] | None]),
     Field(description="by name (letters, digits), what differs; all share one training, each is scored by itself"),
 ]
-OF_TRAINING = ("crop", "budget", "batch", "settings")
+OVERRIDES = ("budget", "batch", "loss", "weight_decay")
+"""Fields of `train` that a task may have of its own."""
+OF_TRAINING = ("crop", *OVERRIDES, "settings")
 """Fields of a task that its settings cannot change."""
 _ONE_TRAINING = PydanticCustomError("one_training", "all settings share one training; set it for the task itself")
 
@@ -96,6 +99,8 @@ class TaskSection(Section):
         crop: Crop | None
         budget: BudgetText | None
         batch: Positive | None
+        loss: LossName | None
+        weight_decay: float | None
         settings: Settings
 
     @model_validator(mode="after")

@@ -123,7 +123,7 @@ class SystemConfig(Section):
     """Module of `medwvae.nets` that defines the model."""
     trained: ClassVar[bool] = True
     not_the_models: ClassVar[frozenset[str]] = frozenset(
-        {"kind", "rates", "seeds", "budget", "learning_rate", "batch", "prior", "conditional"}
+        {"kind", "rates", "seeds", "budget", "optimiser", "learning_rate", "batch", "prior", "conditional"}
     )
     """Fields that the model's class does not read."""
 
@@ -135,6 +135,7 @@ class TrainedConfig(SystemConfig):
     """What every system that trains has."""
 
     budget: BudgetText | None = Field(None, description="overrides generative.budget; the table states the seconds")
+    optimiser: Literal["muon", "adamw"] = Field("adamw", description="as train.optimiser")
     learning_rate: float | None = Field(None, gt=0, description="overrides train.learning_rate")
     batch: Positive | None = Field(None, description="overrides train.batch")
     prior: bool = Field(False, description="fit generative.prior to its latent, and draw samples from that")

@@ -122,7 +122,7 @@ def other(annotation: Any, value: Any, name: str) -> Any:
         if value and isinstance(value[0], int | float):
             return (value[0] + 1, *value[1:])
         return value[:-1] if value else ("t1w",)
-    nothing = {"batch": 5, "seed": 5, "crop": (8, 8), "enabled": ("x",), "photons": 1e5}
+    nothing = {"batch": 5, "weight_decay": 0.5, "seed": 5, "crop": (8, 8), "enabled": ("x",), "photons": 1e5}
     return nothing.get(name, "x")
 
 
@@ -419,9 +419,33 @@ def test_trainings_may_have_a_seed_of_their_own():
     assert build.training(load(overrides={"seed": 3, "train.seed": 7}), "denoise", "unet").seed == 7
 
 
-def test_no_setting_has_a_batch_of_its_own():
+@pytest.mark.parametrize("own", [{"batch": 2}, {"loss": "mse"}, {"weight_decay": 0.1}, {"budget": "3 s"}])
+def test_no_setting_has_a_training_of_its_own(own):
     with pytest.raises(ConfigError, match="all settings share one training"):
-        load(overrides={"tasks.denoise.settings": {"s3": {"batch": 2}}})
+        load(overrides={"tasks.denoise.settings": {"s3": own}})
+
+
+def test_a_task_trains_its_own_way_and_the_others_as_all_do():
+    own = {"batch": 3, "loss": "mse", "weight_decay": 0.0, "budget": "7 s"}
+    plain, config = load(), load(overrides={"tasks.inpaint": own})
+    for name in NETWORKS:
+        settings = build.training(config, "inpaint", name)
+        assert (settings.batch, settings.loss, settings.weight_decay, settings.seconds) == (3, "mse", 0.0, 7.0)
+        assert build.training(config, "superres", name) == build.training(plain, "superres", name)
+        assert slice_for(config, "train", "superres", name) == slice_for(plain, "train", "superres", name)
+        assert slice_for(config, "restore", "inpaint", name) == slice_for(plain, "restore", "inpaint", name)
+        for field, value in own.items():
+            changed = load(overrides={f"tasks.inpaint.{field}": value})
+            assert slice_for(changed, "train", "inpaint", name) != slice_for(plain, "train", "inpaint", name)
+
+
+def test_a_generative_model_may_train_by_muon():
+    systems = {"one": {"kind": "wavelet"}, "two": {"kind": "wavelet", "optimiser": "muon"}}
+    systems = {name: {**own, "rates": [1]} for name, own in systems.items()}
+    config = load(overrides={"generative.systems": systems, "train.matrix_rate": 3.0})
+    models = config.generative.models()
+    one, two = (build.generative_training(config, model) for model in models.values())
+    assert (one.optimiser, two.optimiser, two.matrix_rate) == ("adamw", "muon", 3.0)
 
 
 @pytest.mark.parametrize("comments", [False, True])
