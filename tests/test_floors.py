@@ -32,9 +32,9 @@ FLOORS = (
     (
         "losses optimisers nets nets.autoencoder_kl nets.blocks nets.controls nets.conv_bodies nets.conv_latent "
         "nets.conv_vae nets.dense_vae nets.detail_prior nets.diffusion_prior nets.dncnn nets.labels nets.latent "
-        "nets.latent_diffusion nets.latent_packing nets.noise_scale nets.normal_prior nets.posterior nets.rates "
-        "nets.restorer nets.restoring_encoder nets.shrinkage nets.unet nets.unrolled_unet nets.wavelet_encoder "
-        "nets.wavelet_latent nets.wavelet_trunk nets.wavelet_vae nets.zones",
+        "nets.latent_diffusion nets.latent_packing nets.noise_scale nets.normal_prior nets.posterior nets.push_pull "
+        "nets.rates nets.restorer nets.restoring_encoder nets.shrinkage nets.unet nets.unrolled_unet "
+        "nets.wavelet_encoder nets.wavelet_latent nets.wavelet_trunk nets.wavelet_vae nets.zones",
         "networks",
     ),
     (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.noise_scale import NoiseKind, NoiseScale
 from medwvae.nets.posterior import Posterior
+from medwvae.nets.push_pull import push_pull
 from medwvae.nets.restorer import Estimate, Restorer, channels_beside
 from medwvae.nets.restoring_encoder import RestoringEncoder
 from medwvae.operators import Measurement
@@ -45,7 +46,8 @@ class WaveletVAE(Restorer):
     neighbours : int
         Slices on either side whose starts the encoder reads (`Measurement.neighbours`), in every round.
     mask : bool
-        Whether it reads which pixels are known.
+        Whether it reads which pixels are known. Lost ones are then filled smoothly before the first round
+        (`push_pull`): their zeros have edges, of which every level would be full.
     """
 
     def __init__(
@@ -108,11 +110,12 @@ class WaveletVAE(Restorer):
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Restore a batch; see `Restorer.forward`."""
-        x, known = self._until_last(measurement)
+        given = self._until_last(measurement)
         if truth is None:
-            coefficients = self.encode(x, known, self.rounds - 1, measurement.beside(mask=self.mask))
+            x, condition, beside = given
+            coefficients = self.encode(x, condition, self.rounds - 1, beside)
             return Estimate(self._answer(measurement, coefficients), x.new_zeros(()), {})
-        coefficients, local = self._last(x, known, measurement)
+        coefficients, local = self._last(*given)
         image = self._answer(measurement, coefficients)
         penalty = self._scale_term(image, truth, local)
         return Estimate(image, penalty, {"scale": penalty.detach()})
@@ -125,26 +128,36 @@ class WaveletVAE(Restorer):
     @torch.no_grad()
     def posterior(self, measurement: Measurement) -> Posterior:
         """Return q(c | y) of the last round; its draws agree with the data as the answer does."""
-        coefficients, local = self._last(*self._until_last(measurement), measurement)
+        coefficients, local = self._last(*self._until_last(measurement))
         scales = local.map_stacked(lambda kind, level, log: self.noise(kind, level) * log.exp())
         decode = partial(self._answer, measurement)
         free = measurement.local and measurement.start.shape[1] == 1
         return Posterior(decode(coefficients), coefficients, scales, decode, free)
 
-    def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
-        """Return the image before the last round, and the conditions that the encoder reads."""
-        x = measurement.start
+    def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return what the last round reads: the image before it, the conditions, and what stands beside."""
+        x, beside = self._read(measurement)
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
-        known = measurement.conditions()[:, : self.conditions] if self.conditions else None
+        condition = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds - 1):
-            x = self._answer(measurement, self.encode(x, known, k, measurement.beside(mask=self.mask)))
-        return x, known
+            x = self._answer(measurement, self.encode(x, condition, k, beside))
+        return x, condition, beside
 
-    def _last(self, x: Tensor, known: Tensor | None, measurement: Measurement) -> tuple[Coefficients, Coefficients]:
+    def _read(self, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
+        """Return the start and what stands beside it; lost pixels of both are filled from those around them."""
+        x, beside = measurement.start, measurement.beside(mask=self.mask)
+        if not self.mask or beside is None:
+            return x, beside
+        images, known = self._padded(x, beside).split([x.shape[1] + beside.shape[1] - 1, 1], dim=1)
+        with torch.autocast(x.device.type, enabled=False):
+            filled = crop_to(push_pull(images, known, self.noise.axes), x.shape[2:])
+        return filled[:, : x.shape[1]], torch.cat((filled[:, x.shape[1] :], beside[:, -1:]), dim=1)
+
+    def _last(self, x: Tensor, condition: Tensor | None, beside: Tensor | None) -> tuple[Coefficients, Coefficients]:
         """Return ĉ of the last round and the factors of its scales, as logarithms."""
         encoder = cast(RestoringEncoder, self.encoders[-1])
-        return encoder.with_scales(self._padded(x, measurement.beside(mask=self.mask)), known)
+        return encoder.with_scales(self._padded(x, beside), condition)
 
     def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
         return measurement.project(self.decode(coefficients, tuple(measurement.start.shape[2:])))
