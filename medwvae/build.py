@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medwvae import paths
-from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig
+from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig, TrainConfig
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import NETWORKS, Task, task_of
@@ -253,7 +253,7 @@ def generative_training(config: Config, model: "GenerativeModel") -> "Settings":
     changes |= {"optimiser": getattr(system, "optimiser", "adamw"), "matrix_rate": c.matrix_rate}
     changes["seed"] = seed_for(config.seed, "generative", model.seed)
     changes |= _precision_of_images(config)
-    return _settings(config, config.generative_budget(model.system), rate or c.learning_rate, **changes)
+    return _settings(config, c, config.generative_budget(model.system), rate or c.learning_rate, **changes)
 
 
 def prior(config: Config, latent: "LatentModel") -> "DiffusionPrior":
@@ -269,7 +269,7 @@ def prior_training(config: Config, model: "GenerativeModel") -> "Settings":
     c = config.generative.prior
     seed = seed_for(config.seed, "prior", model.seed)
     own = _precision_of_images(config)
-    return _settings(config, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0, **own)
+    return _settings(config, config.train, parse_budget(c.budget), c.learning_rate, seed=seed, patience=0, **own)
 
 
 def _precision_of_images(config: Config) -> dict[str, str]:
@@ -289,11 +289,10 @@ def training(config: Config, task: Task, network_name: str) -> "Settings":
     """Return the settings of the training loop."""
     c = config.training(task)
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
-    changes: dict[str, Any] = {"batch": c.batch, "loss": c.loss, "weight_decay": c.weight_decay}
-    changes |= {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
-    return _settings(config, config.budget(task), rate, **changes)
+    return _settings(config, c, config.budget(task), rate, **changes)
 
 
 def _precision_of_patches(config: Config, task: Task, name: str) -> str:
@@ -318,10 +317,9 @@ def _precision_of_patches(config: Config, task: Task, name: str) -> str:
     return "32-true"
 
 
-def _settings(config: Config, budget: "Budget", rate: float, **changes: Any) -> "Settings":
+def _settings(config: Config, c: TrainConfig, budget: "Budget", rate: float, **changes: Any) -> "Settings":
     from medwvae.train import Settings
 
-    c = config.train
     settings = Settings(
         seconds=budget.seconds,
         steps=budget.steps,

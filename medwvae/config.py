@@ -17,6 +17,7 @@ from medwvae.config_base import (
     Fraction,
     LossName,
     Millimetres,
+    OptimiserName,
     Positive,
     Section,
     Settings,
@@ -364,7 +365,7 @@ class TrainConfig(Section):
     batch: Positive = Field(8, description="slices (or patches of volumes) per pass and device")
     accumulate: Positive = Field(1, description="passes whose gradients are averaged before a step")
     depth: Positive = Field(32, description="slices of a patch, for networks on volumes; `crop` is its size in plane")
-    optimiser: Literal["muon", "adamw"] = Field(
+    optimiser: OptimiserName = Field(
         "muon", description="muon = orthogonalised steps for convolution kernels, AdamW for the rest; adamw = for all"
     )
     learning_rate: float = Field(4e-3, gt=0, description="peak of the schedule (AdamW)")
@@ -570,8 +571,8 @@ class Config(Section):
             raise ValueError(f"train.supervision: {own} is for {only} alone ({why}); tasks.enabled has {others[0]}")
         if own == "noise2self" and self.training("denoise").loss != "mse":
             raise ValueError(
-                "train.supervision: noise2self needs train.loss: mse; only the squared error to noisy pixels is that "
-                "to clean ones up to a constant"
+                "train.supervision: noise2self needs the loss mse (train.loss or tasks.denoise.loss); only the squared "
+                "error to noisy pixels is that to clean ones up to a constant"
             )
         if self.restore.uncertainty.level is not None:
             raise ValueError(

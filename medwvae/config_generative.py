@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several, without_null
+from medwvae.config_base import BudgetText, Crop, Fraction, OptimiserName, Positive, Section, Several, without_null
 
 Side = Annotated[int, Field(ge=11)]
 """Voxels of a volume along an axis: the window of the SSIM."""
@@ -135,7 +135,6 @@ class TrainedConfig(SystemConfig):
     """What every system that trains has."""
 
     budget: BudgetText | None = Field(None, description="overrides generative.budget; the table states the seconds")
-    optimiser: Literal["muon", "adamw"] = Field("adamw", description="as train.optimiser")
     learning_rate: float | None = Field(None, gt=0, description="overrides train.learning_rate")
     batch: Positive | None = Field(None, description="overrides train.batch")
     prior: bool = Field(False, description="fit generative.prior to its latent, and draw samples from that")
@@ -189,6 +188,7 @@ class WaveletLatentConfig(TrainedConfig):
 
     module: ClassVar[str] = "wavelet_latent"
     kind: Literal["wavelet"] = Field(description="Wavelet-VAE")
+    optimiser: OptimiserName = Field("adamw", description="muon or adamw, as in train, whatever train.optimiser is")
     objective: Literal["sparse", "elbo"] = Field("elbo", description="sparse = the paper's; elbo = a proper VAE")
     widths: tuple[Positive, ...] = Field(
         (32, 48, 64), min_length=1, description="channels per wavelet level, fine first"

@@ -298,7 +298,7 @@ def test_the_configuration_wraps_every_setting_and_its_neighbours():
     [
         (["denoise", "recon"], {"supervision": "noise2self", "loss": "mse"}, {}, "noise2self is for denoise alone"),
         (["superres"], {"supervision": "ssdu"}, {}, r"ssdu is for recon alone \(it splits sampled k-space\)"),
-        (["denoise"], {"supervision": "noise2self"}, {}, "needs train.loss: mse"),
+        (["denoise"], {"supervision": "noise2self"}, {}, "needs the loss mse"),
         (["recon"], {"supervision": "ssdu"}, {"dims": 3}, "networks on slices"),
     ],
 )

@@ -301,6 +301,10 @@ class WaveletLatentVAE(LatentModel):
             own += [self.prior.log_scale, self.coarse_log_scale]
         return super().log_scales() + own
 
+    def scale_predictors(self) -> list[nn.Parameter]:
+        """See `Restorer.scale_predictors`: the head of the prior, half of which are logarithms."""
+        return list(self.prior.head.parameters()) if self.objective == "elbo" else []
+
     def scales(self) -> dict[str, float]:
         """Learned s of the subbands that are latent, and σ_x."""
         held = self.held()

@@ -47,7 +47,7 @@ class WaveletVAE(Restorer):
         Slices on either side whose starts the encoder reads (`Measurement.neighbours`), in every round.
     mask : bool
         Whether it reads which pixels are known. Lost ones are then filled smoothly before the first round
-        (`push_pull`): their zeros have edges, of which every level would be full.
+        (`push_pull`), for the edges of their zeros would fill every level; neighbours have lost the same ones.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class WaveletVAE(Restorer):
     ) -> Coefficients:
         """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
         encoder = self.encoders[round_index % len(self.encoders)]
-        return cast(Coefficients, encoder(self._padded(x, beside), condition))
+        return cast(Coefficients, encoder(self._together(x, beside), condition))
 
     def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
         """W⁻¹ c cropped to `shape`."""
@@ -136,34 +136,37 @@ class WaveletVAE(Restorer):
 
     def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return what the last round reads: the image before it, the conditions, and what stands beside."""
-        x, beside = self._read(measurement)
+        x = measurement.start
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
+        x, beside = self._filled(x, measurement)
         condition = measurement.conditions()[:, : self.conditions] if self.conditions else None
         for k in range(self.rounds - 1):
             x = self._answer(measurement, self.encode(x, condition, k, beside))
         return x, condition, beside
 
-    def _read(self, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
-        """Return the start and what stands beside it; lost pixels of both are filled from those around them."""
-        x, beside = measurement.start, measurement.beside(mask=self.mask)
-        if not self.mask or beside is None:
+    def _filled(self, x: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
+        """Return an image and what stands beside it; where pixels are lost, both padded and without gaps."""
+        beside, known = measurement.beside(mask=self.mask), measurement.known if self.mask else None
+        if beside is None or known is None:
             return x, beside
-        images, known = self._padded(x, beside).split([x.shape[1] + beside.shape[1] - 1, 1], dim=1)
-        with torch.autocast(x.device.type, enabled=False):
-            filled = crop_to(push_pull(images, known, self.noise.axes), x.shape[2:])
-        return filled[:, : x.shape[1]], torch.cat((filled[:, x.shape[1] :], beside[:, -1:]), dim=1)
+        images, known = self._padded(torch.cat((x, beside[:, :-1]), dim=1)), self._padded(known)
+        x, neighbours = push_pull(images, known, self.noise.axes).tensor_split([x.shape[1]], dim=1)
+        return x, torch.cat((neighbours, known), dim=1)
 
     def _last(self, x: Tensor, condition: Tensor | None, beside: Tensor | None) -> tuple[Coefficients, Coefficients]:
         """Return ĉ of the last round and the factors of its scales, as logarithms."""
         encoder = cast(RestoringEncoder, self.encoders[-1])
-        return encoder.with_scales(self._padded(x, beside), condition)
+        return encoder.with_scales(self._together(x, beside), condition)
 
     def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
         return measurement.project(self.decode(coefficients, tuple(measurement.start.shape[2:])))
 
-    def _padded(self, x: Tensor, beside: Tensor | None) -> Tensor:
-        x = x if beside is None else torch.cat((x, beside), dim=1)
+    def _together(self, x: Tensor, beside: Tensor | None) -> Tensor:
+        x = self._padded(x)
+        return x if beside is None else torch.cat((x, self._padded(beside)), dim=1)
+
+    def _padded(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.alignment(), self.dims)
 
     def scales(self) -> dict[str, float]:

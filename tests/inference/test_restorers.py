@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medwvae.degradation import Degradation, Denoise, Neighbourhoods, Recon, Superres
+from medwvae.degradation import Degradation, Denoise, Inpaint, Neighbourhoods, Recon, Superres
 from medwvae.inference import lanes, memory, restorers, whole
 from medwvae.inference.restorers import footprint_of, mirrored, restore_volume
 from medwvae.nets.unet import UNet
@@ -20,6 +20,7 @@ DEGRADATIONS: dict[str, Degradation] = {
     "superres": Superres(2),
     "denoise": Denoise(0.1),
     "recon": Recon(3, 0.15, "random", 0.5),
+    "inpaint": Inpaint(),
 }
 
 
@@ -27,7 +28,7 @@ def network(task, dims, seed=0, neighbours=0):
     torch.manual_seed(seed)
     model = WaveletVAE(
         dims=dims, channels=2 if task == "recon" else 1, conditions=int(task == "denoise"),
-        widths=(4,), blocks=1, neighbours=neighbours,
+        widths=(4,), blocks=1, neighbours=neighbours, mask=task == "inpaint",
     ).eval()  # fmt: skip
     nn.init.normal_(encoder_of(model).head.weight, std=0.05)
     return model
