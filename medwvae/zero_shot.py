@@ -30,8 +30,8 @@ GRIDS: dict[Task, tuple[Params, ...]] = {
 }
 """What is tried on validation subjects; see `denoised` and `restored`.
 
-More steps are better and as much slower: four times as many gained 0.12 dB at SR ×2, 0.28 at ×4 and 0.4 in CT, three
-times as many 0.4 in inpainting and 0.5 in reconstruction 4×; 8× lost as much.
+More steps are better and as much slower: four times as many gain 0.12 dB at SR ×2, 0.28 dB at ×4 and 0.4 dB in CT of 30
+views; three times as many 0.4 dB in inpainting and 0.5 dB in reconstruction 4×, but 8× loses by them.
 """
 
 
