@@ -440,12 +440,12 @@ def test_a_task_trains_its_own_way_and_the_others_as_all_do():
 
 
 def test_a_generative_model_may_train_by_muon():
-    systems = {"one": {"kind": "wavelet"}, "two": {"kind": "wavelet", "optimiser": "muon"}}
-    systems = {name: {**own, "rates": [1]} for name, own in systems.items()}
+    one: dict[str, Any] = {"kind": "wavelet", "rates": [1]}
+    systems = {"one": one, "two": one | {"optimiser": "muon"}}
     config = load(overrides={"generative.systems": systems, "train.matrix_rate": 3.0})
     models = config.generative.models()
-    one, two = (build.generative_training(config, model) for model in models.values())
-    assert (one.optimiser, two.optimiser, two.matrix_rate) == ("adamw", "muon", 3.0)
+    first, second = (build.generative_training(config, model) for model in models.values())
+    assert (first.optimiser, second.optimiser, second.matrix_rate) == ("adamw", "muon", 3.0)
 
 
 @pytest.mark.parametrize("comments", [False, True])
