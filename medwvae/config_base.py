@@ -26,7 +26,6 @@ Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Crop = tuple[Positive, Positive]
 Span = Annotated[tuple[float, float], AfterValidator(_rising)]
-OptimiserName = Literal["muon", "adamw"]
 LossName = Literal["l1", "mse", "charbonnier"]
 Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 

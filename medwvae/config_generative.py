@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from medwvae.config_base import BudgetText, Crop, Fraction, OptimiserName, Positive, Section, Several, without_null
+from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several, without_null
+from medwvae.names import OptimiserName
 
 Side = Annotated[int, Field(ge=11)]
 """Voxels of a volume along an axis: the window of the SSIM."""

@@ -21,6 +21,7 @@ def task_of(problem: str) -> Task:
     return name
 
 
+OptimiserName = Literal["muon", "adamw"]
 Network = Literal["wavelet_vae", "conv_vae", "unet", "dncnn", "unrolled_unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 USUAL_NETWORKS: Final[tuple[Network, ...]] = ("wavelet_vae", "conv_vae", "unet")

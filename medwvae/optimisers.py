@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-
-OptimiserName = Literal["muon", "adamw"]
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration, chosen for a steep slope at zero (Jordan 2024)."""

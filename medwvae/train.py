@@ -20,9 +20,10 @@ from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.load import Load
 from medwvae.losses import LOSSES, Loss
+from medwvae.names import OptimiserName
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
-from medwvae.optimisers import Muon, OptimiserName, is_matrix
+from medwvae.optimisers import Muon, is_matrix
 from medwvae.parallel import launched, random_states, restore_random_states
 from medwvae.precision import best_precision, exact_float32
 from medwvae.progress import say

@@ -146,11 +146,14 @@ class WaveletVAE(Restorer):
         return x, condition, beside
 
     def _filled(self, x: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
-        """Return an image and what stands beside it; where pixels are lost, both padded and without gaps."""
+        """Return an image and, padded once for all rounds, what stands beside it; lost pixels of both are filled."""
         beside, known = measurement.beside(mask=self.mask), measurement.known if self.mask else None
-        if beside is None or known is None:
+        if beside is None:
+            return x, None
+        beside = self._padded(beside)
+        if known is None:
             return x, beside
-        images, known = self._padded(torch.cat((x, beside[:, :-1]), dim=1)), self._padded(known)
+        images, known = torch.cat((self._padded(x), beside[:, :-1]), dim=1), beside[:, -1:]
         x, neighbours = push_pull(images, known, self.noise.axes).tensor_split([x.shape[1]], dim=1)
         return x, torch.cat((neighbours, known), dim=1)
 
