@@ -29,8 +29,10 @@ class RestoringEncoder(WaveletTrunk):
     the orthogonal transform between, and the way back is its transpose: there is no DWT of features to compute.
 
     With `fine` channels there is a level of features at the image's own resolution as well, which moves with the image
-    by single voxels, where the others move by two; the head is there then. Other parameters are those of
-    `WaveletTrunk`.
+    by single voxels, where the others move by two; the head is there then. One that is `carried` to reads the
+    features of the round before too, by 1×1 convolutions that are silent at the start: an image alone would have each
+    round find everything again (as in the feature-image VarNet, Giannakopoulos et al., Sci Rep 14, 2024). Other
+    parameters are those of `WaveletTrunk`.
     """
 
     SILENT = True
@@ -45,6 +47,7 @@ class RestoringEncoder(WaveletTrunk):
         slice_levels: int | None = None,
         beside: int = 0,
         fine: int = 0,
+        carried: bool = False,
     ) -> None:
         super().__init__(channels, widths, blocks, dims, conditions, "haar", slice_levels, beside, above=fine)
         self.fine: FineLevel | None = None
@@ -53,6 +56,10 @@ class RestoringEncoder(WaveletTrunk):
             self.fine = FineLevel(channels, channels + beside + conditions, widths[0], fine, blocks, dims, self.axes[0])
         else:
             self.head = conv(dims, widths[0], channels * self.bands[0], zero=True)
+        self.carry: nn.ModuleList | None = None
+        if carried:
+            kept = (fine, *widths) if fine else widths
+            self.carry = nn.ModuleList(conv(dims, width, width, kernel=1, zero=True) for width in kept)
         self.scale_heads: nn.ModuleList | None = None
 
     def stem(self, j: int, own: int, above: int, conditions: int) -> nn.Module:
@@ -79,45 +86,54 @@ class RestoringEncoder(WaveletTrunk):
             conv(self.dims, width + count, count, zero=True) for width, count in zip(self.widths, counts, strict=True)
         )
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Coefficients:
-        """(B, C + beside, *spatial), spatial sizes multiples of 2^levels, to the predicted coefficients of the first C.
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, before: list[Tensor] | None = None
+    ) -> tuple[Coefficients, list[Tensor]]:
+        """Return the predicted coefficients of the first C channels, and the features that they were read from.
 
-        `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
+        Parameters
+        ----------
+        x : Tensor
+            (B, C + beside, *spatial), spatial sizes multiples of 2^levels.
+        condition : Tensor, optional
+            (B or 1, K, 1, ...), known of the whole image, such as its noise level; every level reads it.
+        before : list of Tensor, optional
+            Features of the round before, as this returns them: fine to coarse, those at the image's own resolution
+            first where there are such.
         """
-        coefficients, _ = self._predicted(x, condition)
-        return coefficients
+        approximations, details = self.transformed(x)
+        shape = tuple(x.shape[2:])
+        carried = None
+        if self.carry is not None and before is not None:
+            carried = [carry(feature) for carry, feature in zip(self.carry, before, strict=True)]
+        if self.fine is not None:
+            top, levels = (None, None) if carried is None else (carried[0], carried[1:])
+            full = self.fine.down(x, condition, top)
+            features = self.features(approximations, details, condition, full, levels)
+            features = [self.fine.up(full, features[0]), *features]
+            change = self.fine.change(features[0])
+        else:
+            features = self.features(approximations, details, condition, carried=carried)
+            bands = cast(nn.Module, self.head)(features[0]).float()
+            change = merged(bands.unflatten(1, (self.bands[0], -1)), shape, self.axes[0])
+        own = x[:, : self.channels].float() + change
+        return self.coefficients(*self.transformed(own), shape), features
 
-    def with_scales(self, x: Tensor, condition: Tensor | None = None) -> tuple[Coefficients, Coefficients]:
-        """Return what `forward` returns, and the log-scale of every coefficient (0 without `add_scale_heads`).
+    def log_scales(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
+        """Return the log-scale of every coefficient that `forward` returned (0 without `add_scale_heads`).
 
         The heads read the features and log |ĉ|, without sending a gradient into either; their answers lie within
         ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela, Wainwright
         and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them.
         """
-        coefficients, features = self._predicted(x, condition)
         silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
         if self.scale_heads is None:
-            return coefficients, silent
+            return silent
         logs = []
-        for head, feature, own in zip(self.scale_heads, features, _by_level(coefficients), strict=True):
+        for head, feature, own in zip(self.scale_heads, features[-self.levels :], _by_level(coefficients), strict=True):
             size = (own.detach() / SMALL).square().log1p() / -2 / math.log(SMALL)  # 0 to about 1, as features are
             logs.append(head(torch.cat((feature.detach(), size), dim=1)).float())
-        return coefficients, corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
-
-    def _predicted(self, x: Tensor, condition: Tensor | None) -> tuple[Coefficients, list[Tensor]]:
-        """Return ĉ and the features that it was read from, fine to coarse."""
-        approximations, details = self.transformed(x)
-        shape = tuple(x.shape[2:])
-        if self.fine is not None:
-            full = self.fine.down(x, condition)
-            features = self.features(approximations, details, condition, full)
-            change = self.fine.up(full, features[0])
-        else:
-            features = self.features(approximations, details, condition)
-            bands = cast(nn.Module, self.head)(features[0]).float()
-            change = merged(bands.unflatten(1, (self.bands[0], -1)), shape, self.axes[0])
-        own = x[:, : self.channels].float() + change
-        return self.coefficients(*self.transformed(own), shape), features
+        return corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
 
 
 class StridedStem(nn.Module):
@@ -164,15 +180,20 @@ class FineLevel(nn.Module):
         self.second = residuals(dims, width, blocks, silent=True)
         self.head = conv(dims, width, channels, zero=True)
 
-    def down(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def down(self, x: Tensor, condition: Tensor | None, carried: Tensor | None) -> Tensor:
         """Return the features that the first level reads, (B, width, *spatial)."""
         if condition is not None:
             x = torch.cat((x, condition.expand(len(x), -1, *x.shape[2:])), dim=1)
-        return cast(Tensor, self.first(F.relu(self.stem(x))))
+        read = self.stem(x)
+        return cast(Tensor, self.first(F.relu(read if carried is None else read + carried)))
 
     def up(self, features: Tensor, below: Tensor) -> Tensor:
+        """Return the features that the correction is read from, (B, width, *spatial)."""
+        return cast(Tensor, self.second(features + self.join(below)))
+
+    def change(self, features: Tensor) -> Tensor:
         """Return the correction of the image, (B, channels, *spatial), 0 at the start."""
-        return cast(Tensor, self.head(self.second(features + self.join(below)))).float()
+        return cast(Tensor, self.head(features)).float()
 
 
 def _by_level(coefficients: Coefficients) -> list[Tensor]:

@@ -95,15 +95,18 @@ class WaveletTrunk(nn.Module):
         details: list[Tensor],
         condition: Tensor | None = None,
         above: Tensor | None = None,
+        carried: list[Tensor] | None = None,
     ) -> list[Tensor]:
         """Return the features of every level, fine to coarse, from what `transformed` returned.
 
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
+        `carried` is added to what each level reads, (B, width, *coarse).
         """
         found: list[Tensor] = []
         for j in range(self.levels):
             own = torch.cat((approximations[j], details[j].flatten(1, 2)), dim=1)
-            above = self.downs[j](F.relu(self.read(j, own, above, condition)))
+            read = self.read(j, own, above, condition)
+            above = self.downs[j](F.relu(read if carried is None else read + carried[j]))
             found.append(above)
         for j in range(self.levels - 2, -1, -1):
             found[j] = self.ups[j](found[j] + self.lift(j, found[j + 1], tuple(found[j].shape[2:])))

@@ -4,7 +4,7 @@ Unrolled with exact data consistency; docs/model.md. The generative models are i
 """
 
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,18 @@ from medwvae.operators import Measurement
 from medwvae.wavelets import Coefficients, dwt, idwt
 
 
+class Given(NamedTuple):
+    """What a round reads."""
+
+    image: Tensor
+    condition: Tensor | None
+    beside: Tensor | None
+    change: Tensor | None = None
+    """What agreement with the data changed of the image that the round before answered."""
+    features: list[Tensor] | None = None
+    """Of the round before."""
+
+
 class WaveletVAE(Restorer):
     """Wavelet-VAE for one 2D (or 3D) image of 1 (real) or 2 (complex) channels.
 
@@ -27,7 +39,8 @@ class WaveletVAE(Restorer):
     conditions : int
         How many of `Measurement.conditions` the encoder reads, the first ones (1 for the noise level of denoising).
     rounds : int
-        K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples.
+        K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples. Each
+        reads, beside the image, the features of the one before and where the data contradicted it.
     shared : bool
         Whether the rounds share one encoder.
     positivity : int
@@ -72,8 +85,8 @@ class WaveletVAE(Restorer):
         super().__init__()
         self.neighbours, self.mask = neighbours, mask
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
-        encoders = 1 if shared else rounds
-        self.conditions, self.rounds, self.positivity = conditions, rounds, positivity
+        self.conditions, self.positivity, self.rounds, self.shared = conditions, positivity, rounds, shared
+        follows = [rounds > 1 and (shared or k > 0) for k in range(1 if shared else rounds)]
         self.encoders = nn.ModuleList(
             RestoringEncoder(
                 channels,
@@ -82,10 +95,11 @@ class WaveletVAE(Restorer):
                 dims,
                 conditions,
                 slice_levels=slice_levels,
-                beside=channels_beside(channels, neighbours, mask),
+                beside=channels_beside(channels, neighbours, mask) + (channels if carried else 0),
                 fine=fine,
+                carried=carried,
             )
-            for _ in range(encoders)
+            for carried in follows
         )
         shared_by: NoiseKind = "subband" if noise == "coefficient" else noise
         self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
@@ -97,27 +111,13 @@ class WaveletVAE(Restorer):
         """See `Restorer.alignment`."""
         return tuple(2**own for own in self.per_axis)
 
-    def encode(
-        self, x: Tensor, condition: Tensor | None = None, round_index: int = 0, beside: Tensor | None = None
-    ) -> Coefficients:
-        """Predict ĉ for (B, C, *spatial) of any size (padded by replication to multiples of 2^levels)."""
-        encoder = self.encoders[round_index % len(self.encoders)]
-        return cast(Coefficients, encoder(self._together(x, beside), condition))
-
-    def decode(self, coefficients: Coefficients, shape: tuple[int, ...]) -> Tensor:
-        """W⁻¹ c cropped to `shape`."""
-        return crop_to(idwt(coefficients), shape)
-
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Restore a batch; see `Restorer.forward`."""
-        given = self._until_last(measurement)
-        if truth is None:
-            x, condition, beside = given
-            coefficients = self.encode(x, condition, self.rounds - 1, beside)
-            return Estimate(self._answer(measurement, coefficients), x.new_zeros(()), {})
-        coefficients, local = self._last(*given)
+        coefficients, features = self._encode(self._until_last(measurement), self.rounds - 1)
         image = self._answer(measurement, coefficients)
-        penalty = self._scale_term(image, truth, local)
+        if truth is None:
+            return Estimate(image, image.new_zeros(()), {})
+        penalty = self._scale_term(image, truth, self._local(coefficients, features))
         return Estimate(image, penalty, {"scale": penalty.detach()})
 
     @property
@@ -128,22 +128,29 @@ class WaveletVAE(Restorer):
     @torch.no_grad()
     def posterior(self, measurement: Measurement) -> Posterior:
         """Return q(c | y) of the last round; its draws agree with the data as the answer does."""
-        coefficients, local = self._last(*self._until_last(measurement))
-        scales = local.map_stacked(lambda kind, level, log: self.noise(kind, level) * log.exp())
+        coefficients, features = self._encode(self._until_last(measurement), self.rounds - 1)
+        scales = self._local(coefficients, features).map_stacked(
+            lambda kind, level, log: self.noise(kind, level) * log.exp()
+        )
         decode = partial(self._answer, measurement)
         free = measurement.local and measurement.start.shape[1] == 1
         return Posterior(decode(coefficients), coefficients, scales, decode, free)
 
-    def _until_last(self, measurement: Measurement) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return what the last round reads: the image before it, the conditions, and what stands beside."""
+    def _until_last(self, measurement: Measurement) -> Given:
+        """Return what the last round reads."""
         x = measurement.start
         for _ in range(self.positivity):
             x = measurement.project(torch.cat((x[:, :1].clamp(min=0), torch.zeros_like(x[:, 1:])), dim=1))
         x, beside = self._filled(x, measurement)
         condition = measurement.conditions()[:, : self.conditions] if self.conditions else None
+        # Rounds that share an encoder read as much in the first, when there is no change yet.
+        given = Given(x, condition, beside, torch.zeros_like(x) if self.shared and self.rounds > 1 else None)
         for k in range(self.rounds - 1):
-            x = self._answer(measurement, self.encode(x, condition, k, beside))
-        return x, condition, beside
+            coefficients, features = self._encode(given, k)
+            decoded = self._decode(measurement, coefficients)
+            image = measurement.project(decoded)
+            given = Given(image, condition, beside, image - decoded, features)
+        return given
 
     def _filled(self, x: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
         """Return an image and, padded once for all rounds, what stands beside it; lost pixels of both are filled."""
@@ -157,17 +164,23 @@ class WaveletVAE(Restorer):
         x, neighbours = push_pull(images, known, self.noise.axes).tensor_split([x.shape[1]], dim=1)
         return x, torch.cat((neighbours, known), dim=1)
 
-    def _last(self, x: Tensor, condition: Tensor | None, beside: Tensor | None) -> tuple[Coefficients, Coefficients]:
-        """Return ĉ of the last round and the factors of its scales, as logarithms."""
-        encoder = cast(RestoringEncoder, self.encoders[-1])
-        return encoder.with_scales(self._together(x, beside), condition)
+    def _encode(self, given: Given, k: int) -> tuple[Coefficients, list[Tensor]]:
+        """Return ĉ of round k, and the features that it was read from."""
+        read = [self._padded(part) for part in (given.image, given.beside, given.change) if part is not None]
+        x = torch.cat(read, dim=1)
+        encoder = self.encoders[k % len(self.encoders)]
+        return cast(tuple[Coefficients, list[Tensor]], encoder(x, given.condition, given.features))
+
+    def _local(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
+        """Return the factors of the last round's scales, as logarithms."""
+        return cast(RestoringEncoder, self.encoders[-1]).log_scales(coefficients, features)
+
+    def _decode(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
+        """Return W⁻¹ĉ, cropped to the image."""
+        return crop_to(idwt(coefficients), tuple(measurement.start.shape[2:]))
 
     def _answer(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
-        return measurement.project(self.decode(coefficients, tuple(measurement.start.shape[2:])))
-
-    def _together(self, x: Tensor, beside: Tensor | None) -> Tensor:
-        x = self._padded(x)
-        return x if beside is None else torch.cat((x, self._padded(beside)), dim=1)
+        return measurement.project(self._decode(measurement, coefficients))
 
     def _padded(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.alignment(), self.dims)
