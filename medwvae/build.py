@@ -137,7 +137,7 @@ def _network(config: Config, task: Task, name: str) -> "Restorer":
     if name == "wavelet_vae":
         from medwvae.nets.wavelet_vae import WaveletVAE
 
-        return WaveletVAE(**reads, **getattr(config.networks.wavelet_vae, task).model_dump())
+        return WaveletVAE(**reads, **getattr(config.networks.wavelet_vae, task).model_dump(exclude={"weight_decay"}))
     own = getattr(config.networks, name).model_dump(exclude={"learning_rate"}) if name in NETWORKS else {}
     own |= reads
     if name == "conv_vae":
@@ -290,6 +290,9 @@ def training(config: Config, task: Task, network_name: str) -> "Settings":
     c = config.training(task)
     rate = config.networks.conv_vae.learning_rate if network_name == "conv_vae" else c.learning_rate
     changes: dict[str, Any] = {"optimiser": c.optimiser, "matrix_rate": c.matrix_rate}
+    own: float | None = getattr(config.networks.wavelet_vae, task).weight_decay
+    if network_name == "wavelet_vae" and own is not None:
+        changes["weight_decay"] = own
     if config.networks.dims == 3 and c.precision == "auto":
         changes["precision"] = _precision_of_patches(config, task, network_name)
     return _settings(config, c, config.budget(task), rate, **changes)

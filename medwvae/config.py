@@ -269,6 +269,7 @@ class WaveletVAEConfig(Section):
     slice_levels: Positive | None = Field(
         None, description="wavelet levels across the slices of volumes, fewer where they are thick; null = as in plane"
     )
+    weight_decay: float | None = Field(None, ge=0, description="in place of the task's, for this network alone")
 
     @model_validator(mode="after")
     def _levels_exist(self) -> Self:

@@ -237,7 +237,12 @@ def train(
                 f"{last} is of a training in {state['precision']}, but on this machine it would go on in {precision}; "
                 "go on where it began, or set train.precision to what all machines have, which starts afresh"
             )
-        module.load_state_dict(state["model"])
+        try:
+            module.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{last} is of a network that this version builds otherwise; delete it, and training starts afresh"
+            ) from error
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         restore_random_states(fabric, generator, state["random"], last)

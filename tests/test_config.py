@@ -439,6 +439,21 @@ def test_a_task_trains_its_own_way_and_the_others_as_all_do():
             assert slice_for(changed, "train", "inpaint", name) != slice_for(plain, "train", "inpaint", name)
 
 
+def test_the_wavelet_vae_of_a_task_may_have_its_own_weight_decay():
+    plain = load(overrides=["tasks.recon.weight_decay=0.2"])
+    config = load(overrides=["tasks.recon.weight_decay=0.2", "networks.wavelet_vae.recon.weight_decay=0.0"])
+    found = {name: build.training(config, "recon", name).weight_decay for name in NETWORKS}
+    assert found == {name: 0.0 if name == "wavelet_vae" else 0.2 for name in NETWORKS}
+    assert build.training(config, "ct", "wavelet_vae").weight_decay == config.train.weight_decay
+    build.network(config, "recon", "wavelet_vae")
+    changed = {
+        name
+        for name in NETWORKS
+        if slice_for(config, "train", "recon", name) != slice_for(plain, "train", "recon", name)
+    }
+    assert changed == {"wavelet_vae"}
+
+
 def test_a_generative_model_may_train_by_muon():
     one: dict[str, Any] = {"kind": "wavelet", "rates": [1]}
     systems = {"one": one, "two": one | {"optimiser": "muon"}}

@@ -288,6 +288,16 @@ def test_another_precision_does_not_go_on(tmp_path):
         run(tmp_path)
 
 
+def test_weights_of_another_network_do_not_go_on(tmp_path):
+    run(tmp_path)
+    state = checkpoint.load(tmp_path / "last.ckpt")
+    checkpoint.save(tmp_path / "last.ckpt", state | {"model": {}})
+    with pytest.raises(
+        TrainingError, match=r"last\.ckpt is of a network that this version builds otherwise; delete it"
+    ):
+        run(tmp_path)
+
+
 def test_the_history_is_a_table_with_holes(tmp_path):
     path = tmp_path / "history.csv"
     train.write_history(path, [{"step": 1.0, "loss": 0.123456789}, {"step": 2.0, "loss": 0.1, "val_psnr": 30.5}])

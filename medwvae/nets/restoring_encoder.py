@@ -29,10 +29,10 @@ class RestoringEncoder(WaveletTrunk):
     the orthogonal transform between, and the way back is its transpose: there is no DWT of features to compute.
 
     With `fine` channels there is a level of features at the image's own resolution as well, which moves with the image
-    by single voxels, where the others move by two; the head is there then. One that is `carried` to reads the
-    features of the round before too, by 1×1 convolutions that are silent at the start: an image alone would have each
-    round find everything again (as in the feature-image VarNet, Giannakopoulos et al., Sci Rep 14, 2024). Other
-    parameters are those of `WaveletTrunk`.
+    by single voxels, where the others move by two; the head is there then. With `follows`, every level also reads its
+    features of the round before, by 1×1 convolutions that are silent at the start: from an image alone each round
+    would have to find everything again (the feature-image VarNet passes features on too: Giannakopoulos et al., Sci
+    Rep 14, 2024). Other parameters are those of `WaveletTrunk`.
     """
 
     SILENT = True
@@ -47,7 +47,7 @@ class RestoringEncoder(WaveletTrunk):
         slice_levels: int | None = None,
         beside: int = 0,
         fine: int = 0,
-        carried: bool = False,
+        follows: bool = False,
     ) -> None:
         super().__init__(channels, widths, blocks, dims, conditions, "haar", slice_levels, beside, above=fine)
         self.fine: FineLevel | None = None
@@ -57,18 +57,20 @@ class RestoringEncoder(WaveletTrunk):
         else:
             self.head = conv(dims, widths[0], channels * self.bands[0], zero=True)
         self.carry: nn.ModuleList | None = None
-        if carried:
-            kept = (fine, *widths) if fine else widths
-            self.carry = nn.ModuleList(conv(dims, width, width, kernel=1, zero=True) for width in kept)
+        if follows:
+            passed = (fine, *widths) if fine else widths
+            self.carry = nn.ModuleList(conv(dims, width, width, kernel=1, zero=True) for width in passed)
         self.scale_heads: nn.ModuleList | None = None
 
     def stem(self, j: int, own: int, above: int, conditions: int) -> nn.Module:
         """See `WaveletTrunk.stem`."""
         return StridedStem(self.dims, own, above, conditions, self.widths[j], self.axes[j])
 
-    def read(self, j: int, own: Tensor, above: Tensor | None, condition: Tensor | None) -> Tensor:
+    def read(
+        self, j: int, own: Tensor, above: Tensor | None, condition: Tensor | None, before: list[Tensor] | None = None
+    ) -> Tensor:
         """See `WaveletTrunk.read`."""
-        return cast(Tensor, self.stems[j](own, above, condition))
+        return self._with(self.stems[j](own, above, condition), before, j - self.levels)
 
     def join(self, j: int) -> nn.Module:
         """See `WaveletTrunk.join`."""
@@ -94,32 +96,32 @@ class RestoringEncoder(WaveletTrunk):
         Parameters
         ----------
         x : Tensor
-            (B, C + beside, *spatial), spatial sizes multiples of 2^levels.
+            (B, C + beside, *spatial), spatial sizes multiples of 2^levels; the image's channels first.
         condition : Tensor, optional
             (B or 1, K, 1, ...), known of the whole image, such as its noise level; every level reads it.
         before : list of Tensor, optional
             Features of the round before, as this returns them: fine to coarse, those at the image's own resolution
-            first where there are such.
+            first where there are such. Read with `follows` alone.
         """
         approximations, details = self.transformed(x)
         shape = tuple(x.shape[2:])
-        carried = None
-        if self.carry is not None and before is not None:
-            carried = [carry(feature) for carry, feature in zip(self.carry, before, strict=True)]
         if self.fine is not None:
-            top, levels = (None, None) if carried is None else (carried[0], carried[1:])
-            full = self.fine.down(x, condition, top)
-            features = self.features(approximations, details, condition, full, levels)
+            full = self.fine.down(self._with(self.fine.read(x, condition), before, 0))
+            features = self.features(approximations, details, condition, full, before)
             features = [self.fine.up(full, features[0]), *features]
-            change = self.fine.change(features[0])
+            correction = self.fine.correction(features[0])
         else:
-            features = self.features(approximations, details, condition, carried=carried)
+            features = self.features(approximations, details, condition, before=before)
             bands = cast(nn.Module, self.head)(features[0]).float()
-            change = merged(bands.unflatten(1, (self.bands[0], -1)), shape, self.axes[0])
-        own = x[:, : self.channels].float() + change
+            correction = merged(bands.unflatten(1, (self.bands[0], -1)), shape, self.axes[0])
+        own = x[:, : self.channels].float() + correction
         return self.coefficients(*self.transformed(own), shape), features
 
-    def log_scales(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
+    def _with(self, read: Tensor, before: list[Tensor] | None, place: int) -> Tensor:
+        """Add features of the round before to what was read at a place of them, fine to coarse."""
+        return read if before is None or self.carry is None else read + self.carry[place](before[place])
+
+    def local_log_scales(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
         """Return the log-scale of every coefficient that `forward` returned (0 without `add_scale_heads`).
 
         The heads read the features and log |ĉ|, without sending a gradient into either; their answers lie within
@@ -180,18 +182,21 @@ class FineLevel(nn.Module):
         self.second = residuals(dims, width, blocks, silent=True)
         self.head = conv(dims, width, channels, zero=True)
 
-    def down(self, x: Tensor, condition: Tensor | None, carried: Tensor | None) -> Tensor:
-        """Return the features that the first level reads, (B, width, *spatial)."""
+    def read(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Map all images and conditions to features (B, width, *spatial)."""
         if condition is not None:
             x = torch.cat((x, condition.expand(len(x), -1, *x.shape[2:])), dim=1)
-        read = self.stem(x)
-        return cast(Tensor, self.first(F.relu(read if carried is None else read + carried)))
+        return cast(Tensor, self.stem(x))
+
+    def down(self, read: Tensor) -> Tensor:
+        """Return the features that the first level reads, (B, width, *spatial)."""
+        return cast(Tensor, self.first(F.relu(read)))
 
     def up(self, features: Tensor, below: Tensor) -> Tensor:
         """Return the features that the correction is read from, (B, width, *spatial)."""
         return cast(Tensor, self.second(features + self.join(below)))
 
-    def change(self, features: Tensor) -> Tensor:
+    def correction(self, features: Tensor) -> Tensor:
         """Return the correction of the image, (B, channels, *spatial), 0 at the start."""
         return cast(Tensor, self.head(features)).float()
 

@@ -24,7 +24,7 @@ class WaveletTrunk(nn.Module):
     Parameters
     ----------
     channels, beside, conditions : int
-        Channels of the image, of further images, and conditions that every level reads.
+        Channels of the image, of what stands beside it (neighbours, say), and conditions that every level reads.
     widths : tuple of int
         Channels of the levels, fine to coarse.
     blocks : int
@@ -70,8 +70,13 @@ class WaveletTrunk(nn.Module):
         """Return what `read` needs at level j, of so many channels of coefficients, features above and conditions."""
         return conv(self.dims, own + self.bands[j] * above + conditions, self.widths[j])
 
-    def read(self, j: int, own: Tensor, above: Tensor | None, condition: Tensor | None) -> Tensor:
-        """Map coefficients of level j, features of the finer level and conditions to features (B, width, *coarse)."""
+    def read(
+        self, j: int, own: Tensor, above: Tensor | None, condition: Tensor | None, before: list[Tensor] | None = None
+    ) -> Tensor:
+        """Map coefficients of level j, features of the finer level and conditions to features (B, width, *coarse).
+
+        `before` (the features of a round before) is for networks that have rounds.
+        """
         inputs = [own]
         if condition is not None:
             inputs.append(condition.expand(len(own), -1, *own.shape[2:]))
@@ -95,18 +100,17 @@ class WaveletTrunk(nn.Module):
         details: list[Tensor],
         condition: Tensor | None = None,
         above: Tensor | None = None,
-        carried: list[Tensor] | None = None,
+        before: list[Tensor] | None = None,
     ) -> list[Tensor]:
         """Return the features of every level, fine to coarse, from what `transformed` returned.
 
         `condition` (B or 1, K, 1, ...) is known of the whole image, such as its noise level; every level reads it.
-        `carried` is added to what each level reads, (B, width, *coarse).
+        `before` is handed to `read`.
         """
         found: list[Tensor] = []
         for j in range(self.levels):
             own = torch.cat((approximations[j], details[j].flatten(1, 2)), dim=1)
-            read = self.read(j, own, above, condition)
-            above = self.downs[j](F.relu(read if carried is None else read + carried[j]))
+            above = self.downs[j](F.relu(self.read(j, own, above, condition, before)))
             found.append(above)
         for j in range(self.levels - 2, -1, -1):
             found[j] = self.ups[j](found[j] + self.lift(j, found[j + 1], tuple(found[j].shape[2:])))

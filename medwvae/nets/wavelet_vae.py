@@ -26,7 +26,7 @@ class Given(NamedTuple):
     condition: Tensor | None
     beside: Tensor | None
     change: Tensor | None = None
-    """What agreement with the data changed of the image that the round before answered."""
+    """By agreement with the data, of what the round before had decoded."""
     features: list[Tensor] | None = None
     """Of the round before."""
 
@@ -39,8 +39,8 @@ class WaveletVAE(Restorer):
     conditions : int
         How many of `Measurement.conditions` the encoder reads, the first ones (1 for the noise level of denoising).
     rounds : int
-        K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples. Each
-        reads, beside the image, the features of the one before and where the data contradicted it.
+        K: rounds of [encode, inverse transform, data consistency]. More than one pays only with known samples. From the
+        second on they read, beside the image, the features of the round before and where the data contradicted it.
     shared : bool
         Whether the rounds share one encoder.
     positivity : int
@@ -86,7 +86,7 @@ class WaveletVAE(Restorer):
         self.neighbours, self.mask = neighbours, mask
         self.dims, self.levels, self.scale_weight = dims, len(widths), scale_weight
         self.conditions, self.positivity, self.rounds, self.shared = conditions, positivity, rounds, shared
-        follows = [rounds > 1 and (shared or k > 0) for k in range(1 if shared else rounds)]
+        after_another = [rounds > 1 and (shared or k > 0) for k in range(1 if shared else rounds)]
         self.encoders = nn.ModuleList(
             RestoringEncoder(
                 channels,
@@ -95,11 +95,11 @@ class WaveletVAE(Restorer):
                 dims,
                 conditions,
                 slice_levels=slice_levels,
-                beside=channels_beside(channels, neighbours, mask) + (channels if carried else 0),
+                beside=channels_beside(channels, neighbours, mask) + (channels if follows else 0),
                 fine=fine,
-                carried=carried,
+                follows=follows,
             )
-            for carried in follows
+            for follows in after_another
         )
         shared_by: NoiseKind = "subband" if noise == "coefficient" else noise
         self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
@@ -149,7 +149,7 @@ class WaveletVAE(Restorer):
             coefficients, features = self._encode(given, k)
             decoded = self._decode(measurement, coefficients)
             image = measurement.project(decoded)
-            given = Given(image, condition, beside, image - decoded, features)
+            given = given._replace(image=image, change=image - decoded, features=features)
         return given
 
     def _filled(self, x: Tensor, measurement: Measurement) -> tuple[Tensor, Tensor | None]:
@@ -173,7 +173,7 @@ class WaveletVAE(Restorer):
 
     def _local(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
         """Return the factors of the last round's scales, as logarithms."""
-        return cast(RestoringEncoder, self.encoders[-1]).log_scales(coefficients, features)
+        return cast(RestoringEncoder, self.encoders[-1]).local_log_scales(coefficients, features)
 
     def _decode(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
         """Return W⁻¹ĉ, cropped to the image."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medwvae.degradation import Recon, Superres
+from medwvae.degradation import Inpaint, Neighbourhoods, Recon, Superres
 from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
@@ -63,7 +63,7 @@ def test_every_feature_of_a_round_reaches_the_next(fine):
     x = torch.cat((x, torch.zeros_like(x)), dim=1)
     plain, _ = second(x, None, features)
     for place in range(len(features)):
-        moved = [feature + (place == other) for other, feature in enumerate(features)]
+        moved = [feature + (place == k) for k, feature in enumerate(features)]
         other, _ = second(x, None, moved)
         assert not torch.equal(other.approximation, plain.approximation), place
 
@@ -80,16 +80,36 @@ def test_only_rounds_with_one_before_read_features_and_all_weights_learn(shared)
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_a_round_reads_where_the_data_contradict_the_one_before():
-    model = disturbed(model_of(rounds=2))
-    given = Superres(2)(images(1, 1, 20, 18), torch.ones(1), torch.Generator().manual_seed(0), 1).measurement
-    read = []
-    model.encoders[1].register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+@pytest.mark.parametrize("kind", ["neighbours", "lost pixels"])
+def test_a_round_reads_where_the_data_contradict_the_one_before_and_its_features(kind):
+    torch.manual_seed(0)
+    options = {"neighbours": 1, "mask": kind == "lost pixels"}
+    model = disturbed(WaveletVAE(widths=(4, 6), blocks=1, rounds=3, fine=4, **options))
+    degrade = Neighbourhoods(Inpaint() if model.mask else Superres(2), 1)
+    given = degrade(images(1, 3, 21, 18), torch.ones(1), torch.Generator().manual_seed(0), 1).measurement
+    read, answered = [], []
+    for encoder in model.encoders:
+        encoder.register_forward_pre_hook(lambda module, inputs: read.append(inputs))
+        encoder.register_forward_hook(lambda module, inputs, output: answered.append(output))
     model(given)
-    (image, change), padded = read[0].split(1, dim=1), pad_to_multiple(given.start, model.alignment(), 2)
-    first, _ = model.encoders[0](padded)
-    decoded = crop_to(idwt(first), tuple(given.start.shape[2:]))
-    agreed = given.project(decoded)
-    assert (agreed - decoded).abs().max() > 1e-3
-    torch.testing.assert_close(image, pad_to_multiple(agreed, model.alignment(), 2))
-    torch.testing.assert_close(change, pad_to_multiple(agreed - decoded, model.alignment(), 2))
+    assert len(read) == len(answered) == 3
+    beside = 2 + model.mask
+    for k in (1, 2):
+        coefficients, features = answered[k - 1]
+        decoded = crop_to(idwt(coefficients), tuple(given.start.shape[2:]))
+        agreed = given.project(decoded)
+        assert (agreed - decoded).abs().max() > 1e-3
+        image, others, change = read[k][0].split([1, beside, 1], dim=1)
+        torch.testing.assert_close(image, pad_to_multiple(agreed, model.alignment(), 2))
+        torch.testing.assert_close(change, pad_to_multiple(agreed - decoded, model.alignment(), 2))
+        assert torch.equal(others, read[0][0][:, 1:])
+        assert all(torch.equal(one, two) for one, two in zip(read[k][2], features, strict=True))
+
+
+def test_rounds_of_thick_slices_in_half_precision():
+    torch.manual_seed(0)
+    model = disturbed(WaveletVAE(dims=3, widths=(4, 6), blocks=1, rounds=2, fine=4, slice_levels=1))
+    given = Measurement(images(1, 1, 5, 13, 18))
+    exact = model(given).image
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(given).image, exact, rtol=0, atol=0.03)

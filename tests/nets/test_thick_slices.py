@@ -27,6 +27,8 @@ def restoring(**options):
 def test_the_untrained_encoder_is_the_transform_with_levels_per_axis(own, encoder):
     x = torch.randn(2, 1, 8, 16, 8)
     found = encoder(1, (4, 5, 6), 1, dims=3, slice_levels=own)(x)
+    if encoder is RestoringEncoder:
+        found, _ = found
     expected = dwt(x, (own, 3, 3), 3)
     assert found.axes == expected.axes
     assert found.shapes == expected.shapes
