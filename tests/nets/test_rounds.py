@@ -9,10 +9,7 @@ from medwvae.nets.blocks import crop_to, pad_to_multiple
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Measurement
 from medwvae.wavelets import idwt
-
-
-def images(*shape, seed=0):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+from tests.nets.test_nets import disturbed, images
 
 
 def model_of(*, rounds=3, shared=False, fine=4, dims=2, channels=1):
@@ -20,13 +17,6 @@ def model_of(*, rounds=3, shared=False, fine=4, dims=2, channels=1):
     return WaveletVAE(
         channels=channels, widths=(4, 6), blocks=1, rounds=rounds, shared=shared, fine=fine, dims=dims, noise="subband"
     )
-
-
-def disturbed(model):
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
-    return model.eval()
 
 
 def carries(model):
