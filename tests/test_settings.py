@@ -226,7 +226,7 @@ def test_conditions_are_the_noise_level_and_the_reduction(name):
     assert len(conditions) in (1, 3)
     sigma = torch.zeros(1, 1, 1, 1) if measurement.sigma is None else measurement.sigma
     assert torch.equal(conditions[:, :1], sigma.expand(len(conditions), 1, 1, 1))
-    reduction = 2.0 ** conditions[:, 1].flatten()
+    reduction = 2.0 ** (10 * conditions[:, 1].flatten())
     if name in WITHOUT_DATA:
         assert set(reduction.tolist()) == {1.0}
     elif measurement.mask is not None:

@@ -21,7 +21,7 @@ from medwvae.operators.fourier import (
 )
 from medwvae.operators.inpainting import Masking, block_mask, missing_slices_mask, streak_mask
 from medwvae.operators.masks import Pattern, cartesian_mask, partial_fourier_mask, poisson_disc_mask
-from medwvae.operators.measurement import Measurement, NoiseLaw
+from medwvae.operators.measurement import CONDITIONS, Measurement, NoiseLaw
 from medwvae.operators.noise import (
     anscombe,
     complex_gaussian,
@@ -39,6 +39,7 @@ from medwvae.operators.radon import Radon
 from medwvae.operators.resampling import Profile, Resampling, bicubic, through_plane
 
 __all__ = [
+    "CONDITIONS",
     "Beam",
     "CoilSampling",
     "FourierSampling",

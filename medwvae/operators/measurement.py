@@ -12,6 +12,8 @@ from medwvae.operators.fourier import FourierSampling
 from medwvae.operators.inpainting import Masking
 
 NoiseLaw = Literal["rician", "gaussian", "poisson"]
+CONDITIONS = ("sigma", "log2(reduction) / 10")
+"""What `Measurement.conditions` holds; weights that learned to read anything else do not fit."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,15 @@ class Measurement:
     def conditions(self) -> Tensor:
         """Return what is known of the measurement as a whole, (B or 1, 2, 1, ..., 1), for networks to read.
 
-        The noise level `sigma` (0 where none is known), and log₂ of `Operator.reduction` (0 without an operator).
+        The noise level `sigma` (0 where none is known), and a tenth of log₂ of `Operator.reduction` (0 without an
+        operator): at 2 or 3, a constant channel would outshine an image whose values are below 1, and networks learn
+        the image more slowly.
         """
         none = self.start.new_zeros((1,) * self.start.ndim)
         sigma = none if self.sigma is None else self.sigma.to(self.start)
         reduction = none
         if self.operator is not None and self.data is not None:
-            known = self.operator.reduction(self.start, self.data).log2().to(self.start)
+            known = self.operator.reduction(self.start, self.data).log2().div(10).to(self.start)
             reduction = known.reshape(-1, *none.shape[1:])
         rows = max(len(sigma), len(reduction))
         return torch.cat([known.expand(rows, *none.shape[1:]) for known in (sigma, reduction)], dim=1)

@@ -33,6 +33,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
 
     from medwvae import build
     from medwvae.data.loaders import load_cases
+    from medwvae.operators import CONDITIONS
     from medwvae.train import Validation
     from medwvae.volumetric import volumetric
 
@@ -57,6 +58,7 @@ def train(config: Config, task: str, network: str, threads: int) -> None:
             meta={
                 "task": task,
                 "network": network,
+                "conditions": list(CONDITIONS),
                 "config": json.dumps(slice_for(config, "train", task, network)),
             },
         ),
@@ -164,9 +166,11 @@ def trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, An
     Raises
     ------
     InputError
-        If it was not trained, or the run of `networks.from_run` has another configuration by now.
+        If it was not trained, the run of `networks.from_run` has another configuration by now, or the network learned
+        to read other `CONDITIONS`.
     """
     from medwvae import build, checkpoint
+    from medwvae.operators import CONDITIONS
 
     config = study_of_networks(config)
     path = paths.model(config.root, task, network)
@@ -176,6 +180,11 @@ def trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, An
         model.load_state_dict(state["weights"])
     except RuntimeError as error:
         raise InputError(f"{path}: these weights are not of the network that the run's configuration has") from error
+    if model.conditions > 1 and tuple(state["meta"].get("conditions", ())) != CONDITIONS:
+        raise InputError(
+            f"{path}: trained by an earlier version, which told networks the acceleration on another scale; "
+            "delete this file and train again"
+        )
     return model.eval(), state["meta"]
 
 
