@@ -15,7 +15,6 @@ from medwvae.config_base import (
     BudgetText,
     Crop,
     Fraction,
-    LossName,
     Millimetres,
     Positive,
     Section,
@@ -38,6 +37,7 @@ from medwvae.names import (
     Classical,
     Contrast,
     Extra,
+    LossName,
     Metric,
     Network,
     OptimiserName,
@@ -405,6 +405,9 @@ class UncertaintyConfig(Section):
         description="share of the head's voxels that intervals shall hold (0.5 0.6 0.7 0.8 0.9 0.95); null = none",
     )
     draws: Positive = Field(16, description="posterior draws, where the spread is not known without (known samples)")
+    measurements: Positive = Field(
+        4, description="simulated of every validation volume to calibrate on, each with a mask and noise of its own"
+    )
     bounded: bool = Field(
         False,
         description="widen, so that expected coverage is no less than level; needs level / (1 - level) subjects",

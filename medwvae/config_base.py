@@ -1,10 +1,12 @@
 """What the sections of the configuration are made of: the base, checked numbers, budgets."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from medwvae.names import LossName
 
 T = TypeVar("T")
 
@@ -26,7 +28,6 @@ Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Crop = tuple[Positive, Positive]
 Span = Annotated[tuple[float, float], AfterValidator(_rising)]
-LossName = Literal["l1", "mse", "charbonnier"]
 Several = Annotated[tuple[T, ...], AfterValidator(_distinct)]
 
 

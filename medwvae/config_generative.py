@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from medwvae.config_base import BudgetText, Crop, Fraction, Positive, Section, Several, without_null
-from medwvae.names import OptimiserName
+from medwvae.names import GenerativeLossName, OptimiserName
 
 Side = Annotated[int, Field(ge=11)]
 """Voxels of a volume along an axis: the window of the SSIM."""
@@ -210,7 +210,7 @@ class WaveletLatentConfig(TrainedConfig):
         description="what the rate keeps: coarse subbands, the coefficients that are largest over the training images, "
         "or each image's largest (sparse)",
     )
-    loss: Literal["mse", "l1", "charbonnier", "bce"] = Field(
+    loss: GenerativeLossName = Field(
         "mse", description="loss of the reconstruction; bce is for images in [0, 1] (sparse)"
     )
     domain: Literal["image", "wavelet"] = Field("image", description="where that loss compares (sparse)")

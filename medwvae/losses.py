@@ -1,12 +1,11 @@
 """Image losses by name."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
-Loss = Literal["l1", "mse", "charbonnier", "bce"]
+from medwvae.names import GenerativeLossName
 
 
 def _l1(x: Tensor, truth: Tensor) -> Tensor:
@@ -29,7 +28,7 @@ def _bce(x: Tensor, truth: Tensor) -> Tensor:
     return (each * inside).sum() / inside.sum().clamp(min=1)
 
 
-LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[GenerativeLossName, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": _l1,
     "mse": _mse,
     "charbonnier": _charbonnier,

@@ -22,6 +22,8 @@ def task_of(problem: str) -> Task:
 
 
 OptimiserName = Literal["muon", "adamw"]
+LossName = Literal["l1", "mse", "charbonnier"]
+GenerativeLossName = Literal[LossName, "bce"]
 Network = Literal["wavelet_vae", "conv_vae", "unet", "dncnn", "unrolled_unet"]
 NETWORKS: Final[tuple[Network, ...]] = get_args(Network)
 USUAL_NETWORKS: Final[tuple[Network, ...]] = ("wavelet_vae", "conv_vae", "unet")

@@ -48,12 +48,13 @@ class Record:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def simulate(case: Case, degrade: Degradation, seed: int, task: str) -> Simulated:
+def simulate(case: Case, degrade: Degradation, seed: int, task: str, again: int = 0) -> Simulated:
     """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input.
 
     `task` is without its setting: a network trained for one setting and one trained for several meet the same input.
+    Measured `again` (1, 2, ...), noise and masks are others.
     """
-    generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume))
+    generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume, *_nth(again)))
     return degrade(case.slices(), case.maximum(), generator, None)
 
 
@@ -136,25 +137,37 @@ def calibrated(
     task: str,
     level: float,
     bounded: bool = False,
+    measurements: int = 1,
     advance: Callable[[], None] = lambda: None,
 ) -> Calibration:
     """Restore validation volumes and find how many spreads wide an interval must be; see `statistics.calibrate`.
 
-    The error is that of the magnitude, in the head.
+    The error is that of the magnitude, in the head. Each volume is measured `measurements` times, or once where nothing
+    is drawn by chance: with one mask a subject, a lucky one among few subjects would make all intervals too narrow.
     """
     found: dict[str, list[NDArray[np.float32]]] = {}
     for case in cases:
-        answer, spread = method(simulate(case, degrade, seed, task).measurement, _draws_seed(seed, task, case))
-        head = case.prepared.head
-        error = (answer[:, 0].numpy() - case.prepared.image)[head]
-        one = scores(error, spread[:, 0].numpy()[head], seed=seed_for(seed, "calibration", case.subject, case.volume))
-        found.setdefault(case.subject, []).append(one)
+        head, before = case.prepared.head, None
+        for again in range(measurements):
+            measurement = simulate(case, degrade, seed, task, again).measurement
+            if before is not None and torch.equal(before, measurement.start):
+                break
+            before = measurement.start
+            answer, spread = method(measurement, _draws_seed(seed, task, case, again))
+            error = (answer[:, 0].numpy() - case.prepared.image)[head]
+            places = seed_for(seed, "calibration", case.subject, case.volume, *_nth(again))
+            found.setdefault(case.subject, []).append(scores(error, spread[:, 0].numpy()[head], seed=places))
         advance()
     return calibrate(found, level, bounded=bounded)
 
 
-def _draws_seed(seed: int, task: str, case: Case) -> int:
-    return seed_for(seed, "draws", task, case.subject, case.volume)
+def _draws_seed(seed: int, task: str, case: Case, again: int = 0) -> int:
+    return seed_for(seed, "draws", task, case.subject, case.volume, *_nth(again))
+
+
+def _nth(again: int) -> tuple[int, ...]:
+    """Return what tells the seed of a further measurement from that of the first, which is scored."""
+    return (again,) if again else ()
 
 
 def input_method(measurement: Measurement) -> Tensor:

@@ -19,8 +19,8 @@ from medwvae.degradation import Degradation, Mixture, Neighbourhoods, Simulated
 from medwvae.errors import TrainingError
 from medwvae.files import atomic
 from medwvae.load import Load
-from medwvae.losses import LOSSES, Loss
-from medwvae.names import OptimiserName
+from medwvae.losses import LOSSES
+from medwvae.names import GenerativeLossName, OptimiserName
 from medwvae.nets.restorer import SCALE_RATE, Restorer
 from medwvae.operators import magnitude
 from medwvae.optimisers import Muon, is_matrix
@@ -50,7 +50,7 @@ class Settings:
     ema: float
     validations: int
     patience: int
-    loss: Loss
+    loss: GenerativeLossName
     checkpoint_seconds: float
     seed: int
     optimiser: OptimiserName = "adamw"

@@ -9,17 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medwvae import build, paths, stages
+from medwvae import build, checkpoint, paths, stages
 from medwvae.config import Config, slice_for
 from medwvae.config_io import load
 from medwvae.degradation import Denoise, Inpaint, Mixture, Recon, SparseView, Superres
-from medwvae.errors import ConfigError
+from medwvae.errors import ConfigError, InputError
 from medwvae.inference.restorers import mirrored
 from medwvae.names import NETWORKS, TASKS, task_of
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
-from medwvae.operators import Measurement
+from medwvae.operators import CONDITIONS, Measurement
 from medwvae.restore import simulate
+from medwvae.stages.training import trained
 from medwvae.train import Validation
 from tests.cases import case
 from tests.test_degradation import DEGRADATIONS, WITHOUT_DATA, images, measured
@@ -268,6 +269,26 @@ def test_networks_read_the_reduction(model):
     told: Any = type("Told", (type(given_.operator),), {"reduction": lambda *_: torch.tensor([9.0])})
     other = replace(given_, operator=told(given_.mask, 1))
     assert (model.eval()(given_).image - model(other).image).abs().max() > 1e-4
+
+
+def test_weights_that_learned_to_read_conditions_on_another_scale_are_refused(tmp_path):
+    reductions = {"x4": {}, "x8": {"acceleration": 8}}
+    tasks = {"recon.settings": reductions, "denoise.settings": NOISE}
+    config = load(overrides={"results": str(tmp_path)} | {f"tasks.{name}": value for name, value in tasks.items()})
+
+    def kept(task: Any, told: dict[str, Any]) -> dict[str, Any]:
+        weights = build.network(config, task, "unet").state_dict()
+        checkpoint.save(paths.model(config.root, task, "unet"), {"weights": weights, "meta": {"task": task} | told})
+        return trained(config, task, "unet")[1]
+
+    for task in ("recon", "denoise", "superres"):  # of two conditions, of the noise level alone, and of none
+        assert kept(task, {"conditions": list(CONDITIONS)})["task"] == task
+        for told in ({}, {"conditions": ["sigma", "log2(reduction)"]}):
+            if task == "recon":
+                with pytest.raises(InputError, match=r"model\.pt: trained by an earlier version.* train again"):
+                    kept(task, told)
+            else:
+                assert kept(task, told)["task"] == task
 
 
 # --- from training to scores -----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """From validation subjects to maps of intervals beside the results, and to their scores."""
 
+import itertools
 import json
 from typing import Any
 
@@ -68,6 +69,26 @@ def test_calibrated_intervals_hold_their_level_on_other_subjects(tmp_path):
     pd.testing.assert_frame_equal(
         plain.reset_index(drop=True), table[~table["metric"].isin(OF_INTERVALS)].reset_index(drop=True)
     )
+
+
+def test_each_volume_is_measured_anew_to_calibrate_on_where_chance_has_a_part(tmp_path):
+    seen: list[torch.Tensor] = []
+
+    def watched(measurement, seed):
+        seen.append(measurement.start)
+        return measurement.start, torch.full_like(measurement.start, 0.1)
+
+    known = [case(f"v{k}", SHAPE, seed=k) for k in range(2)]
+    for degrade, count in ((DEGRADE, 3), (Recon(4.0, 0.1, "random", 1.0), 3), (SparseView(9), 1), (Superres(2), 1)):
+        seen.clear()
+        more = restore.calibrated(known, watched, degrade, level=0.9, measurements=3, **OPTIONS)
+        assert len(seen) == 2 * count and more.subjects == 2
+        assert all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
+        # What is scored is the first measurement: it stays the same, and those beside it are others.
+        first = [restore.simulate(one, degrade, 1, "denoise").measurement.start for one in known]
+        assert all(torch.equal(own, found) for own, found in zip(first, seen[::count], strict=True))
+        once = restore.calibrated(known, watched, degrade, level=0.9, **OPTIONS)
+        assert (once == more) == (count == 1)
 
 
 def test_maps_lie_beside_the_results_in_their_units(tmp_path):

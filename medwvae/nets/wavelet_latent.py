@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medwvae.errors import ConfigError
-from medwvae.losses import LOSSES, Loss
+from medwvae.losses import LOSSES
+from medwvae.names import GenerativeLossName
 from medwvae.nets.blocks import conv, crop_to, pad_to_multiple
 from medwvae.nets.detail_prior import DetailPrior, draw_laplace, laplace_divergence, laplace_log_density
 from medwvae.nets.latent import (
@@ -103,7 +104,7 @@ class WaveletLatentVAE(LatentModel):
         refine_widths: tuple[int, ...] | None = None,
         prior_width: int = 32,
         prior_blocks: int = 2,
-        loss: Loss = "mse",
+        loss: GenerativeLossName = "mse",
         domain: Domain = "image",
         sparsity: float = 1e-3,
         sparsity_kind: Literal["l1", "kl"] = "l1",

@@ -203,10 +203,13 @@ def _calibrated(
             task=problem.task,
             level=cast(float, wanted.level),
             bounded=wanted.bounded,
+            measurements=wanted.measurements,
             advance=advance,
         )
     seconds = round(time.perf_counter() - started, 2)
-    record.details["uncertainty"] = found.to_dict() | {"draws": wanted.draws, "seconds": seconds}
+    record.details["uncertainty"] = found.to_dict() | {
+        "draws": wanted.draws, "measurements": wanted.measurements, "seconds": seconds,
+    }  # fmt: skip
     return found
 
 
