@@ -6,7 +6,8 @@ Needs the extra `mri`. The file holds complex k-space (coils, H, W), its zero fr
 nothing was measured. Nobody knows the true image, so methods are judged by samples that they were not given: a tenth of
 those outside the calibration block are held out, and the error is that of predicting them in all coils,
 ‖M(FSx − y)‖ / ‖My‖. The weight of L1 is chosen on another tenth, and so is how closely a network keeps to the given
-samples: they are noisy, and an image that agrees with them exactly carries their noise, amplified. The maps come from
+samples: they are noisy, and an image that agrees with them exactly carries their noise, amplified. It is told a noise
+level (`Measurement.noise`, relative to its unit of intensity). The maps come from
 the calibration block, by ESPIRiT, and serve all methods. The network is that of a run's task `recon`, trained on other
 images; its unit of intensity is taken from the zero-filled image. The figure shows the images from all samples.
 """
@@ -14,7 +15,6 @@ images; its unit of intensity is taken from the zero-filled image. The figure sh
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,25 +37,14 @@ from medwvae.stages.training import trained
 HELD = 0.1
 WEIGHTS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 """Of L1, to choose from, where the zero-filled image has a maximum of 1."""
-LOOSENESS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 1.0)
-"""Weights λ of the image in argmin ‖A x − y‖² + λ ‖x − z‖², to choose from; 0 is agreement with every sample."""
+LEVELS = (0.0, 0.002, 0.004, 0.006, 0.009, 0.012, 0.016, 0.02, 0.03)
+"""Of noise, to choose from; 0 is agreement with every sample."""
 ITERATIONS = 50
 OBJECT = 0.1
 """What is brighter than this share of the maximum is no air."""
 
 Recon = Callable[[Tensor, Tensor], Tensor]
 """K-space (1, coils, H, W) and mask (1, 1, H, W) in FFT order to a complex image (1, 1, H, W)."""
-
-
-@dataclass(frozen=True)
-class Noisy(Measurement):
-    """A measurement whose samples have noise: networks keep to them as closely as `looseness` says."""
-
-    looseness: float = 0.0
-
-    def project(self, image: Tensor) -> Tensor:
-        """Return the compromise of the image and the data; with 0, what agrees with the data."""
-        return self.proximal(image, self.looseness) if self.looseness else super().project(image)
 
 
 def calibration_width(mask: Tensor) -> int:
@@ -90,11 +79,12 @@ def error(image: Tensor, kspace: Tensor, maps: Tensor, places: Tensor) -> float:
     return float((found - known).norm() / known.norm())
 
 
-def measured(kspace: Tensor, mask: Tensor, maps: Tensor, width: int, looseness: float) -> Measurement:
+def measured(kspace: Tensor, mask: Tensor, maps: Tensor, width: int, noise: float) -> Measurement:
     """Return the zero-filled, demodulated measurement."""
     given = torch.where(mask, kspace, 0)
     sampling = CoilSampling(mask, maps, 2, low_frequency_phasor(given, width, width, maps))
-    return Noisy(sampling.adjoint(given), sampling, given, looseness=looseness)
+    told = torch.full((1, 1, 1, 1), noise) if noise else None
+    return Measurement(sampling.adjoint(given), sampling, given, noise=told)
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
@@ -127,10 +117,10 @@ def by_network(
     flips = mirrored(2) if config.restore.self_ensemble else ((),)
     mixed = best_precision("cpu") == "bf16-mixed"
 
-    def reconstruct(kspace: Tensor, mask: Tensor, looseness: float) -> Tensor:
+    def reconstruct(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
         start = zero_filled(kspace, mask, maps).abs()
         unit = float(np.percentile(start[start > OBJECT * start.max()].numpy(), config.preprocess.percentile))
-        measurement = measured(kspace / unit, mask, maps, width, looseness).with_neighbours(model.neighbours)
+        measurement = measured(kspace / unit, mask, maps, width, noise).with_neighbours(model.neighbours)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             both = model.restore(measurement, flips)
         return torch.complex(both[:, :1], both[:, 1:]) * measurement.phasor * unit
@@ -186,12 +176,12 @@ def main() -> None:
         "L1-wavelet ESPIRiT": lambda y, m: l1_wavelet(centred, m, maps, chosen),
     }
     if options.run is not None:
-        looseness = LOOSENESS[::3] if options.quick else LOOSENESS
+        levels = LEVELS[::3] if options.quick else LEVELS
         for name in options.network:
             network = by_network(options, name, maps, width)
-            off = {loose: error(network(kspace, given, loose), kspace, maps, tuned) for loose in looseness}
+            off = {level: error(network(kspace, given, level), kspace, maps, tuned) for level in levels}
             weight_of[label(name)] = min(off, key=off.__getitem__)
-            methods[label(name)] = partial(network, looseness=weight_of[label(name)])
+            methods[label(name)] = partial(network, noise=weight_of[label(name)])
     rows: list[dict[str, Any]] = []
     images = {}
     for name, method in methods.items():
@@ -199,7 +189,7 @@ def main() -> None:
         images[name], seconds = timed(method, kspace, mask)
         rows.append(
             {
-                "method": name, "weight": weight_of.get(name), "seconds": seconds,
+                "method": name, "weight or noise": weight_of.get(name), "seconds": seconds,
                 "error at held-out samples": error(image, kspace, maps, held),
                 "error at given samples": error(images[name], kspace, maps, mask),
             }

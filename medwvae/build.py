@@ -44,7 +44,7 @@ def degradation(config: Config, problem: str) -> "TaskDegradation":
         case DenoiseConfig() as d:
             return Denoise(d.sigma, d.noise)
         case ReconConfig() as r:
-            return Recon(r.acceleration, r.centre, r.pattern, r.phase, r.coils, r.partial)
+            return Recon(r.acceleration, r.centre, r.pattern, r.phase, r.coils, r.partial, r.noise)
         case CTConfig() as t:
             return SparseView(t.views, t.arc, t.beam, t.photons, t.attenuation)
         case InpaintConfig() as i:
@@ -93,6 +93,7 @@ def setting(config: Config, problem: str) -> str:
             return f"{law} sigma {100 * d.sigma:g} % of maximum"
         case ReconConfig() as r:
             more = (f", {r.coils} coils" if r.coils > 1 else "") + (f", partial {r.partial:g}" if r.partial < 1 else "")
+            more += f", noise {100 * r.noise:g} % of maximum" if r.noise else ""
             return f"Cartesian {r.acceleration:g}x {r.pattern}, centre {r.centre:g}{more}"
         case CTConfig() as t:
             arc = f" over {t.arc:g} degrees" if t.beam == "parallel" and t.arc != 180 else ""

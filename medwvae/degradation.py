@@ -211,7 +211,7 @@ class Denoise:
 
 @dataclass(frozen=True)
 class Recon:
-    """Cartesian undersampling of a complex image with a smooth phase (protocols `fastmri` and `calgary`, no noise).
+    """Cartesian undersampling of a complex image with a smooth phase (protocols `fastmri` and `calgary`).
 
     The measurement is demodulated by the phase that its own central columns show; so is the truth.
 
@@ -225,6 +225,8 @@ class Recon:
         1, or so many simulated birdcage coils, whose sensitivities the methods know.
     partial : float
         Fraction of the columns that partial Fourier leaves, on top of the acceleration.
+    noise : float
+        Standard deviation of the noise of a coil's sample, of either part, relative to the volume's maximum.
     """
 
     acceleration: float
@@ -233,6 +235,7 @@ class Recon:
     phase: float
     coils: int = 1
     partial: float = 1.0
+    noise: float = 0.0
 
     @property
     def protocol(self) -> str:
@@ -250,7 +253,10 @@ class Recon:
         mask = each_slice(torch.cat(masks), run).to(image.device)
         maps = birdcage_maps((height, width), self.coils).to(image.device) if self.coils > 1 else None
         rows = round(height * self.centre) if self.pattern == "poisson-disc" else None
-        measurement = sample_kspace(truth, mask, round(width * self.centre), centre_rows=rows, maps=maps)
+        noise = (self.noise * maximum).to(image).reshape(-1, 1, 1, 1) if self.noise else None
+        measurement = sample_kspace(
+            truth, mask, round(width * self.centre), centre_rows=rows, maps=maps, noise=noise, generator=generator
+        )
         return Simulated(measurement, from_kspace(to_kspace(truth), 2, measurement.phasor))
 
     def _mask(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -22,8 +22,8 @@ class VolumeMeasurement(Measurement):
     ----------
     start : Tensor
         (B, C, S, H, W), that of the acquisitions.
-    sigma, maximum, label : Tensor or None
-        (B, 1, 1, 1, 1), twice, and (B,).
+    sigma, maximum, noise, label : Tensor or None
+        (B, 1, 1, 1, 1), thrice, and (B,).
     acquisitions : tuple of Measurement
         B measurements of S slices; data consistency is theirs.
     """
@@ -89,7 +89,7 @@ def taken(slices: Measurement, index: Tensor) -> Measurement:
 def as_volumes(acquisitions: Sequence[Measurement]) -> VolumeMeasurement:
     """Join measurements of S slices (S, C, H, W) to one of as many volumes.
 
-    Noise level, maximum and label of a volume are those of its first slice; the noise law is the same for all.
+    Noise levels, maximum and label of a volume are those of its first slice; the noise law is the same for all.
     """
 
     def joined(parts: list[Tensor | None]) -> Tensor | None:
@@ -97,6 +97,7 @@ def as_volumes(acquisitions: Sequence[Measurement]) -> VolumeMeasurement:
         return known[0] if len(known) == 1 else torch.cat(known) if known else None
 
     sigma = joined([None if m.sigma is None else m.sigma[:1, ..., None] for m in acquisitions])
+    noise = joined([None if m.noise is None else m.noise[:1, ..., None] for m in acquisitions])
     maximum = joined([None if m.maximum is None else m.maximum[:1, ..., None] for m in acquisitions])
     label = joined([None if m.label is None else m.label[:1] for m in acquisitions])
     start = cast(Tensor, joined([to_volume(m.start) for m in acquisitions]))
@@ -106,6 +107,7 @@ def as_volumes(acquisitions: Sequence[Measurement]) -> VolumeMeasurement:
         law=acquisitions[0].law,
         maximum=maximum,
         label=label,
+        noise=noise,
         acquisitions=tuple(acquisitions),
     )
 

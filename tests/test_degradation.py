@@ -1,5 +1,6 @@
 """What each task measures: seeded, its own start, consistent with its operator, scored by a protocol that exists."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from medwvae.degradation import (
     TaskDegradation,
     ThickSlices,
 )
-from medwvae.operators import magnitude
+from medwvae.operators import magnitude, sample_kspace
+from medwvae.operators.measurement import EXPECTED_ERROR
 from medwvae.protocols import PROTOCOLS
 
 SHAPE = (24, 20)
@@ -35,6 +37,8 @@ DEGRADATIONS: dict[str, TaskDegradation] = {
     "recon partial": Recon(2, 0.2, "equispaced", 0.5, partial=0.7),
     "recon disc": Recon(4, 0.2, "poisson-disc", 0.5),
     "recon coils": Recon(4, 0.15, "random", 0.5, coils=4),
+    "recon noise": Recon(3, 0.15, "random", 0.5, noise=0.05),
+    "recon coils noise": Recon(3, 0.2, "random", 0.5, coils=4, noise=0.05),
     "sparse view": SparseView(12),
     "fan": SparseView(12, beam="fan"),
     "limited": SparseView(12, arc=100.0),
@@ -81,10 +85,11 @@ def test_the_truth_agrees_with_the_measurement(name):
         return
     operator, data = measurement.operator, measurement.data
     error = float((operator.forward(simulated.truth) - data).abs().max() / data.abs().max())
-    assert error < (0.2 if name == "low dose" else 1e-5)
-    if name != "low dose":
+    noisy = name in {"low dose", "recon noise", "recon coils noise"}
+    assert error < (0.2 if noisy else 1e-5)
+    if not noisy:
         torch.testing.assert_close(measurement.project(simulated.truth), simulated.truth, rtol=1e-4, atol=1e-4)
-    if operator.exact:
+    if operator.exact and measurement.noise is None:
         known = operator.forward(measurement.project(torch.zeros_like(simulated.truth)))
         assert float((known - data).abs().max()) <= 1e-5 * float(data.abs().max())
 
@@ -121,6 +126,50 @@ def test_the_noise_level_is_that_at_the_maximum(sigma, maximum, law):
     assert float(measurement.sigma) == pytest.approx(sigma * maximum, rel=1e-5)
     assert float(measurement.start.std()) == pytest.approx(sigma * maximum, rel=0.06)
     assert (measurement.maximum is not None) == (law == "poisson")
+
+
+@pytest.mark.parametrize("coils", [1, 4])
+def test_samples_have_noise_of_the_level_that_is_told(coils):
+    image = images(40)
+    clean, noisy = Recon(2, 0.2, "random", 0.5, coils), Recon(2, 0.2, "random", 0.5, coils, noise=0.05)
+    maxima = torch.linspace(0.5, 4, 40)
+    exact: Any
+    given_: Any
+    exact, given_ = (one(image, maxima, torch.Generator().manual_seed(3), None).measurement for one in (clean, noisy))
+    assert torch.equal(exact.mask, given_.mask) and exact.noise is None
+    torch.testing.assert_close(given_.noise.flatten(), 0.05 * maxima)
+    sampled = exact.mask.expand(exact.data.shape)
+    errors = torch.view_as_real((given_.data - exact.data) / given_.noise)
+    assert not given_.data[~sampled].any()
+    assert float(errors[sampled].std()) == pytest.approx(1, abs=0.03)
+    assert float(errors[sampled].mean()) == pytest.approx(0, abs=0.03)
+    torch.testing.assert_close(given_.operator.adjoint(given_.data), given_.start)
+    assert torch.equal(given_.conditions()[:, :1].expand_as(given_.noise), given_.noise)
+    assert torch.equal(given_[3:5].noise, given_.noise[3:5])
+
+
+@pytest.mark.parametrize("name", ["recon noise", "recon coils noise"])
+@pytest.mark.parametrize("level", [1e-4, 0.01, 0.3])
+def test_noisy_samples_are_agreed_with_as_far_as_they_are_trusted(name, level):
+    exact = replace(measured(name, images()).measurement, noise=None)
+    noise = level * torch.tensor([1.0, 2.0, 0.5]).reshape(-1, 1, 1, 1)
+    guess = torch.randn(exact.start.shape, generator=torch.Generator().manual_seed(1))
+    noisy = replace(exact, noise=noise)
+    answer, operator, data = noisy.project(guess), exact.operator, exact.data
+    assert operator is not None and data is not None
+    # The gradient of ‖A x − y‖² / σ² + ‖x − guess‖² / τ², times σ².
+    slope = operator.gradient(answer, data) + (noise / EXPECTED_ERROR).square() * (answer - guess)
+    assert float(slope.abs().max()) < 1e-3 * float(operator.gradient(guess, data).abs().max())
+    nearer = float((answer - exact.project(guess)).norm() / (guess - exact.project(guess)).norm())
+    assert nearer < 1e-3 if level == 1e-4 else 0.05 < nearer < 1
+    # The mean of answers is an answer; where samples are exact it is put on them again.
+    assert noisy.averaged(answer) is answer
+    torch.testing.assert_close(exact.averaged(guess), exact.project(guess))
+
+
+def test_noise_needs_something_to_draw_it_by():
+    with pytest.raises(ValueError, match="noise needs a generator"):
+        sample_kspace(images(), torch.ones(1, 1, *SHAPE, dtype=torch.bool), noise=torch.ones(1, 1, 1, 1))
 
 
 def test_more_coils_and_fewer_columns_change_what_is_seen():

@@ -106,7 +106,7 @@ class Restorer(nn.Module):
         for axes in flips:
             image = self(measurement.flip(axes)).image.float()
             total += image.flip(axes) if axes else image
-        return measurement.project(total / len(flips))
+        return measurement.averaged(total / len(flips))
 
     @property
     def uncertain(self) -> bool:
@@ -154,4 +154,4 @@ class Restorer(nn.Module):
             mean = mean + step / (copy + 1)
             between = between + step * (turned(seen) - mean)
         spread = ((within + between) / len(flips)).clamp(min=0).sqrt()
-        return measurement.project(total / len(flips)), torch.where(spread < ROUNDING, 0, spread)
+        return measurement.averaged(total / len(flips)), torch.where(spread < ROUNDING, 0, spread)

@@ -14,6 +14,8 @@ from medwvae.operators.inpainting import Masking
 NoiseLaw = Literal["rician", "gaussian", "poisson"]
 CONDITIONS = ("sigma", "log2(reduction) / 10")
 """What `Measurement.conditions` holds; weights that learned to read anything else do not fit."""
+EXPECTED_ERROR = 0.02
+"""Of a decoded image, at samples that were measured with noise: standard deviation, in network units."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Measurement:
         The volume's maximum, shaped like `sigma`, where the noise law needs it (`poisson`).
     label : Tensor or None
         Class of each image (contrast, modality), int64, (B,), for models that read it.
+    noise : Tensor or None
+        Standard deviation of the noise of a sample of `data`, of its real and of its imaginary part, (B or 1, 1, 1, 1),
+        in image units; None where samples are exact.
     neighbours : Tensor or None
         Starts of the slices on either side, in order, (B, 2 n C, H, W), for networks on slices that read them.
     """
@@ -48,6 +53,7 @@ class Measurement:
     law: NoiseLaw = "rician"
     maximum: Tensor | None = None
     label: Tensor | None = None
+    noise: Tensor | None = None
     neighbours: Tensor | None = None
 
     @property
@@ -100,14 +106,29 @@ class Measurement:
             sigma=of(self.sigma),
             maximum=of(self.maximum),
             label=of(self.label),
+            noise=of(self.noise),
             neighbours=of(self.neighbours),
         )
 
     def project(self, image: Tensor) -> Tensor:
-        """Return the image nearest to `image` that agrees with the data (`Operator.project`); as it is without data."""
+        """Return the image nearest to `image` that agrees with the data (`Operator.project`); as it is without data.
+
+        Samples with noise of standard deviation σ are agreed with as far as they are trusted: ‖A x − y‖² / σ² +
+        ‖x − image‖² / τ² is least, τ = `EXPECTED_ERROR`.
+        """
+        if self.noise is not None:
+            return self.proximal(image, (self.noise / EXPECTED_ERROR).square())
         if self.operator is None or self.data is None:
             return image
         return self.operator.project(image, self.data)
+
+    def averaged(self, mean: Tensor) -> Tensor:
+        """Return the mean of several answers as an answer, which agrees with the data exactly where each did.
+
+        A compromise with noisy samples is affine in the image: the mean of such answers is one, and another would be
+        closer to the samples than they deserve.
+        """
+        return mean if self.noise is not None else self.project(mean)
 
     def proximal(self, image: Tensor, weight: float | Tensor) -> Tensor:
         """Return a compromise of `image` and the data (`Operator.proximal`); as it is without data."""
@@ -118,12 +139,13 @@ class Measurement:
     def conditions(self) -> Tensor:
         """Return what is known of the measurement as a whole, (B or 1, 2, 1, ..., 1), for networks to read.
 
-        The noise level `sigma` (0 where none is known), and a tenth of log₂ of `Operator.reduction` (0 without an
-        operator): at 2 or 3, a constant channel would outshine an image whose values are below 1, and networks learn
-        the image more slowly.
+        The noise level, `sigma` or `noise` (0 where none is known), and a tenth of log₂ of `Operator.reduction` (0
+        without an operator): at 2 or 3, a constant channel would outshine an image whose values are below 1, and
+        networks learn the image more slowly.
         """
         none = self.start.new_zeros((1,) * self.start.ndim)
-        sigma = none if self.sigma is None else self.sigma.to(self.start)
+        level = self.noise if self.sigma is None else self.sigma
+        sigma = none if level is None else level.to(self.start)
         reduction = none
         if self.operator is not None and self.data is not None:
             known = self.operator.reduction(self.start, self.data).log2().div(10).to(self.start)
