@@ -15,6 +15,7 @@ images; its unit of intensity is taken from the zero-filled image. The figure sh
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from _table import arguments, publish
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from medwvae.config import ReconConfig
 from medwvae.config_io import load
 from medwvae.files import atomic
 from medwvae.inference.restorers import mirrored
@@ -45,6 +47,16 @@ OBJECT = 0.1
 
 Recon = Callable[[Tensor, Tensor], Tensor]
 """K-space (1, coils, H, W) and mask (1, 1, H, W) in FFT order to a complex image (1, 1, H, W)."""
+
+
+@dataclass(frozen=True)
+class Untold(Measurement):
+    """For networks that never met noise: they agree with its samples as far as they are trusted, and are told none."""
+
+    def conditions(self) -> Tensor:
+        """See `Measurement.conditions`."""
+        found = super().conditions()
+        return torch.cat((torch.zeros_like(found[:, :1]), found[:, 1:]), dim=1)
 
 
 def calibration_width(mask: Tensor) -> int:
@@ -79,12 +91,14 @@ def error(image: Tensor, kspace: Tensor, maps: Tensor, places: Tensor) -> float:
     return float((found - known).norm() / known.norm())
 
 
-def measured(kspace: Tensor, mask: Tensor, maps: Tensor, width: int, noise: float) -> Measurement:
+def measured(
+    kspace: Tensor, mask: Tensor, maps: Tensor, width: int, noise: float, kind: type[Measurement]
+) -> Measurement:
     """Return the zero-filled, demodulated measurement."""
     given = torch.where(mask, kspace, 0)
     sampling = CoilSampling(mask, maps, 2, low_frequency_phasor(given, width, width, maps))
     told = torch.full((1, 1, 1, 1), noise) if noise else None
-    return Measurement(sampling.adjoint(given), sampling, given, noise=told)
+    return kind(sampling.adjoint(given), sampling, given, noise=told)
 
 
 def zero_filled(kspace: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
@@ -114,13 +128,15 @@ def by_network(
     """Return the reconstruction by the run's network, of a slice that is its own neighbour."""
     config = load([options.run / "config.yaml"], {"results": str(options.run.parent), "run": options.run.name})
     model = trained(config, "recon", name)[0]
+    met = any(isinstance(one.section, ReconConfig) and one.section.noise for one in config.problems_of("recon"))
+    kind = Measurement if met else Untold
     flips = mirrored(2) if config.restore.self_ensemble else ((),)
     mixed = best_precision("cpu") == "bf16-mixed"
 
     def reconstruct(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
         start = zero_filled(kspace, mask, maps).abs()
         unit = float(np.percentile(start[start > OBJECT * start.max()].numpy(), config.preprocess.percentile))
-        measurement = measured(kspace / unit, mask, maps, width, noise).with_neighbours(model.neighbours)
+        measurement = measured(kspace / unit, mask, maps, width, noise, kind).with_neighbours(model.neighbours)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             both = model.restore(measurement, flips)
         return torch.complex(both[:, :1], both[:, 1:]) * measurement.phasor * unit

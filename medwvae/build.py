@@ -130,7 +130,9 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
 def _network(config: Config, task: Task, name: str) -> "Restorer":
     channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
     # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
-    conditions = 1 if task == "denoise" else 2 if len(config.problems_of(task)) > 1 else 0
+    problems = config.problems_of(task)
+    noisy = task == "denoise" or any(isinstance(one.section, ReconConfig) and one.section.noise for one in problems)
+    conditions = 2 if task != "denoise" and len(problems) > 1 else int(noisy)
     reads: dict[str, Any] = {
         "channels": channels, "conditions": conditions, "dims": dims, "neighbours": neighbours,
         "mask": task == "inpaint",

@@ -159,7 +159,10 @@ class ReconConfig(TaskSection):
     partial: float = Field(1.0, gt=0.5, le=1, description="partial Fourier: fraction of the columns that is kept")
     phase: float = Field(1.0, ge=0, description="smooth image phase added to the magnitude, in waves; 0 = none")
     noise: float = Field(
-        0.0, ge=0, lt=1, description="standard deviation of k-space noise per coil, relative to the volume's maximum"
+        0.0,
+        ge=0,
+        lt=1,
+        description="standard deviation of k-space noise (of either part, in every coil), relative to the maximum",
     )
     crop: Crop | None = Field(None, description="training crop; null = whole slices")
     budget: BudgetText | None = Field(None, description="overrides train.budget")

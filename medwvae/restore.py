@@ -143,7 +143,7 @@ def calibrated(
     """Restore validation volumes and find how many spreads wide an interval must be; see `statistics.calibrate`.
 
     The error is that of the magnitude, in the head. Each volume is measured `measurements` times, or once where nothing
-    is drawn by chance: with one mask a subject, a lucky one among few subjects would make all intervals too narrow.
+    is drawn by chance: with one mask a subject, an unlucky one among few subjects would make all intervals too wide.
     """
     found: dict[str, list[NDArray[np.float32]]] = {}
     for case in cases:

@@ -197,6 +197,16 @@ def test_samples_are_split_and_the_centre_stays(name, height, width, seed):
     assert held_ratio(clean, held) > 1e6
 
 
+def test_both_parts_of_noisy_samples_have_their_noise():
+    simulated = measured(SSDU(Recon(3, 0.15, "random", 0.5, noise=0.05)), images(20, 22))
+    for part in (simulated.measurement, simulated.held):
+        torch.testing.assert_close(part.noise.flatten(), torch.full((len(part.noise),), 0.05))
+    clean = measured(Recon(3, 0.15, "random", 0.5), images(20, 22)).truth
+    assert (
+        1e-3 < float(held_loss(clean, simulated.held)) < float(held_loss(simulated.measurement.start, simulated.held))
+    )
+
+
 @settings(max_examples=15, deadline=None)
 @given(SIZES, SIZES, st.integers(0, 4))
 def test_the_share_that_is_held_out(height, width, rows):

@@ -48,6 +48,16 @@ def test_a_task_without_settings_is_its_only_problem():
         assert config.problem(problem.id) == problem
 
 
+def test_noise_of_k_space_is_simulated_named_and_told_to_a_network_of_one_setting_too():
+    config = load(overrides={"tasks.recon.noise": 0.02})
+    told: Any = build.degradation(config, "recon")
+    assert told.noise == 0.02 and replace(told, noise=0.0) == build.degradation(Config(), "recon")
+    assert build.setting(config, "recon").endswith("centre 0.08, noise 2 % of maximum")
+    assert [build.network(study, "recon", "unet").conditions for study in (config, Config())] == [1, 0]
+    both = with_settings(recon={"x4": {}, "noisy": {"noise": 0.02}})
+    assert build.network(both, "recon", "wavelet_vae").conditions == 2
+
+
 def test_a_study_may_name_the_protocol_that_scores_and_measures_nothing_anew():
     overrides = {"tasks.enabled": list(TASKS), "tasks.ct": {"settings": {"v30": {"views": 30}}}}
     plain = load(overrides=overrides)
@@ -225,7 +235,8 @@ def test_conditions_are_the_noise_level_and_the_reduction(name):
     conditions = measurement.conditions()
     assert conditions.shape[1:] == (2, 1, 1)
     assert len(conditions) in (1, 3)
-    sigma = torch.zeros(1, 1, 1, 1) if measurement.sigma is None else measurement.sigma
+    level = measurement.noise if measurement.sigma is None else measurement.sigma
+    sigma = torch.zeros(1, 1, 1, 1) if level is None else level
     assert torch.equal(conditions[:, :1], sigma.expand(len(conditions), 1, 1, 1))
     reduction = 2.0 ** (10 * conditions[:, 1].flatten())
     if name in WITHOUT_DATA:
@@ -285,7 +296,7 @@ def test_weights_that_learned_to_read_conditions_on_another_scale_are_refused(tm
         assert kept(task, {"conditions": list(CONDITIONS)})["task"] == task
         for told in ({}, {"conditions": ["sigma", "log2(reduction)"]}):
             if task == "recon":
-                with pytest.raises(InputError, match=r"model\.pt: trained by an earlier version.* train again"):
+                with pytest.raises(InputError, match=r"model\.pt: the network learned to read .* train again"):
                     kept(task, told)
             else:
                 assert kept(task, told)["task"] == task

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medwvae.baselines import ct, denoise, inpaint, recon, superres, variation
 from medwvae.names import Task
+from medwvae.operators import Measurement
 
 Params = dict[str, float]
 
@@ -29,6 +30,8 @@ class Classical:
         `run(measurement, **params)`; keyword arguments are those of `grid`.
     grid : tuple of dict
         Parameter combinations; one empty combination if there is nothing to choose.
+    noisy : tuple of dict
+        Those to try where samples of k-space have noise, if they are others.
     whole : bool
         Whether it restores a volume as a whole; its parameters are then tried on successive slices.
     """
@@ -37,12 +40,17 @@ class Classical:
     task: Task
     run: Callable[..., Tensor]
     grid: tuple[Params, ...] = ({},)
+    noisy: tuple[Params, ...] = ()
     whole: bool = False
 
     @property
     def tuned(self) -> bool:
         """Whether there is anything to tune."""
         return len(self.grid) > 1
+
+    def tried(self, measurement: Measurement) -> tuple[Params, ...]:
+        """Return the combinations to try on such measurements."""
+        return self.grid if measurement.noise is None else self.noisy or self.grid
 
 
 def grid_of(**values: tuple[float, ...]) -> tuple[Params, ...]:
@@ -65,9 +73,19 @@ _METHODS = (
     Classical("bm4d", "denoise", denoise.bm4d, grid_of(noise=(0.9, 1.0, 1.1)), whole=True),
     Classical("zero_filled", "recon", recon.zero_filled),
     Classical(
-        "cs_wavelet", "recon", recon.cs_wavelet, grid_of(weight=(8e-5, 1.5e-4, 3e-4, 6e-4), iterations=(60, 120, 240))
+        "cs_wavelet",
+        "recon",
+        recon.cs_wavelet,
+        grid_of(weight=(8e-5, 1.5e-4, 3e-4, 6e-4), iterations=(60, 120, 240)),
+        grid_of(weight=(1e-3, 3e-3, 1e-2, 3e-2, 1e-1), iterations=(60, 120, 240)),
     ),
-    Classical("tv", "recon", variation.tv, grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200, 400))),
+    Classical(
+        "tv",
+        "recon",
+        variation.tv,
+        grid_of(huber=(0.0, 0.01, 0.03), iterations=(50, 100, 200, 400)),
+        grid_of(huber=(0.0, 0.01), iterations=(100, 200), weight=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6)),
+    ),
     Classical("fbp", "ct", ct.fbp, grid_of(window=(0, 1))),
     Classical("sirt", "ct", ct.sirt, grid_of(iterations=(20, 50, 100, 200, 400))),
     Classical(

@@ -25,6 +25,8 @@ def zero_filled(measurement: Measurement) -> Tensor:
 def cs_wavelet(measurement: Measurement, weight: float, iterations: float) -> Tensor:
     """L1-regularised reconstruction with exact data consistency, by FISTA (Beck and Teboulle 2009).
 
+    Noisy samples (`Measurement.noise`) are not agreed with exactly: least ½ ‖A x − y‖² + threshold · ‖details‖₁.
+
     The unknown is the magnitude image: a complex measurement is demodulated (`Measurement.phasor`), its real part is
     kept non-negative and its imaginary part small. The Haar transform is shifted at random at each iteration, which
     stands in for the translation-invariant one.
@@ -44,10 +46,17 @@ def cs_wavelet(measurement: Measurement, weight: float, iterations: float) -> Te
     momentum = 1.0
     for step in range(steps):
         factor = max(1.0, FIRST_WEIGHT ** (1 - 2 * step / steps))
-        previous, image = image, _sparsify(measurement.project(guess), threshold * factor, generator)
+        previous, image = image, _sparsify(_nearer(measurement, guess), threshold * factor, generator)
         last, momentum = momentum, (1 + (1 + 4 * momentum**2) ** 0.5) / 2
         guess = image + (last - 1) / momentum * (image - previous)
-    return magnitude(measurement.project(image)).clamp(min=0)
+    return magnitude(measurement.averaged(image)).clamp(min=0)
+
+
+def _nearer(measurement: Measurement, image: Tensor) -> Tensor:
+    """Return the image put on exact data, or a step towards noisy ones: down the gradient of ½ ‖A x − y‖²."""
+    if measurement.noise is None or measurement.operator is None or measurement.data is None:
+        return measurement.project(image)
+    return image - measurement.operator.gradient(image, measurement.data)
 
 
 def _sparsify(image: Tensor, threshold: float, generator: torch.Generator) -> Tensor:

@@ -67,7 +67,7 @@ def tune(method: Classical, cases: Sequence[Case], *, every: int = 4) -> Tuning:
     ranges = [float(case.truth.max()) for case in cases]
     subsets = [_every(case, every, successive=method.whole) for case in cases]
     table = []
-    for params in method.grid:
+    for params in method.tried(cases[0].measurement):
         started = time.perf_counter()
         images = [method.run(case.measurement, **params) for case in subsets]
         seconds = time.perf_counter() - started

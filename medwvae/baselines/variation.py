@@ -18,8 +18,10 @@ STEP = 0.06
 """Step of the image over that of its gradient's dual, in units of the largest magnitude: fewest iterations on heads."""
 
 
-def tv(measurement: Measurement, huber: float, iterations: float) -> Tensor:
+def tv(measurement: Measurement, huber: float, iterations: float, weight: float = 1.0) -> Tensor:
     """Least total variation with exact data consistency: `Measurement.project` in every iteration.
+
+    Where samples have noise of standard deviation σ (`Measurement.noise`), least ½ ‖A x − y‖² + `weight` · σ · TV(x).
 
     As in `medwvae.baselines.recon.cs_wavelet`, the real part of a demodulated image is kept non-negative and its
     imaginary part small.
@@ -31,6 +33,8 @@ def tv(measurement: Measurement, huber: float, iterations: float) -> Tensor:
         slopes do not become stairs. 0 for plain total variation.
     iterations : float
         Of the primal-dual method. Fewer leave the image nearer to its start.
+    weight : float
+        Of total variation beside noisy samples; exact ones do not read it.
     """
     given, unit = _normalised(measurement)
     image = ahead = given.start
@@ -46,7 +50,9 @@ def tv(measurement: Measurement, huber: float, iterations: float) -> Tensor:
         negative = (negative + dual_step * ahead[:, :1]).clamp(max=0)
         descent = -divergence(slopes)
         descent[:, :1] += negative
-        previous, image = image, given.project(image - step * descent)
+        ahead = image - step * descent
+        previous = image
+        image = given.project(ahead) if given.noise is None else given.proximal(ahead, weight * given.noise / step)
         ahead = 2 * image - previous
     return magnitude(image).clamp(min=0) * unit
 
@@ -111,4 +117,5 @@ def _normalised(measurement: Measurement) -> tuple[Measurement, float]:
     """Return the measurement with the largest magnitude of its start as unit, and that unit (1 of an empty image)."""
     unit = float(zero_filled(measurement).amax()) or 1.0
     data = None if measurement.data is None else measurement.data / unit
-    return replace(measurement, start=measurement.start / unit, data=data), unit
+    noise = None if measurement.noise is None else measurement.noise / unit
+    return replace(measurement, start=measurement.start / unit, data=data, noise=noise), unit

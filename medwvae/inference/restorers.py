@@ -46,6 +46,7 @@ def footprint_of(model: Restorer, measurement: Measurement, *, spread: bool = Fa
             law=measurement.law,
             maximum=told(measurement.maximum),
             label=told(measurement.label),
+            noise=told(measurement.noise),
         )
         if spread:
             return model.posterior(plain).draw(torch.zeros_like(plain.start))

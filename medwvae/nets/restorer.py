@@ -101,7 +101,7 @@ class Restorer(nn.Module):
 
     @torch.no_grad()
     def restore(self, measurement: Measurement, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
-        """Mean of the answers over mirrored copies (self-ensemble), then data consistency: (B, C, H, W)."""
+        """Mean of the answers over mirrored copies (self-ensemble), on exact data again: (B, C, H, W)."""
         total = torch.zeros_like(measurement.start)
         for axes in flips:
             image = self(measurement.flip(axes)).image.float()

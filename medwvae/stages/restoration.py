@@ -207,9 +207,7 @@ def _calibrated(
             advance=advance,
         )
     seconds = round(time.perf_counter() - started, 2)
-    record.details["uncertainty"] = found.to_dict() | {
-        "draws": wanted.draws, "measurements": wanted.measurements, "seconds": seconds,
-    }  # fmt: skip
+    record.details["uncertainty"] = found.to_dict() | {"draws": wanted.draws, "seconds": seconds}
     return found
 
 

@@ -180,10 +180,11 @@ def trained(config: Config, task: Task, network: str) -> tuple[Any, dict[str, An
         model.load_state_dict(state["weights"])
     except RuntimeError as error:
         raise InputError(f"{path}: these weights are not of the network that the run's configuration has") from error
-    if model.conditions > 1 and tuple(state["meta"].get("conditions", ())) != CONDITIONS:
+    found = tuple(state["meta"].get("conditions", ()))
+    if model.conditions > 1 and found != CONDITIONS:
         raise InputError(
-            f"{path}: trained by an earlier version, which told networks the acceleration on another scale; "
-            "delete this file and train again"
+            f"{path}: the network learned to read {' and '.join(found) or 'the acceleration on another scale'}, "
+            f"and this version tells it {' and '.join(CONDITIONS)}; delete that file and train again"
         )
     return model.eval(), state["meta"]
 

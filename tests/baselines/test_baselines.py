@@ -14,7 +14,7 @@ from skimage.transform import resize
 from medwvae.baselines import Classical, classical, denoise, recon
 from medwvae.baselines.superres import lanczos_matrix, low_resolution, spline_matrix
 from medwvae.baselines.tuning import Case, tune
-from medwvae.degradation import Inpaint, SparseView
+from medwvae.degradation import Inpaint, Recon, SparseView
 from medwvae.metrics import psnr
 from medwvae.names import CLASSICAL, EXTRAS, TASKS
 from medwvae.operators import (
@@ -192,6 +192,27 @@ def test_compressed_sensing_agrees_with_the_known_samples(task):
         assert error.norm() < 0.02 * to_kspace(image).norm()
 
 
+@pytest.mark.parametrize("name", ["tv", "cs_wavelet"])
+@pytest.mark.parametrize("sigma", [0.02, 0.08])
+def test_noisy_samples_are_weighed_and_not_believed(name, sigma):
+    image, head = truth()
+    noisy = Recon(2, 0.2, "random", 0.3, noise=sigma)(image, torch.ones(SLICES), generator(0), None).measurement
+    method = classical("recon")[name]
+    params: dict[bool, dict[str, float]] = {}
+    found: dict[bool, torch.Tensor] = {}
+    for seen in (noisy, replace(noisy, noise=None)):
+        told = seen.noise is not None
+        params[told] = tune(method, [Case("one", seen, image, head)], every=1).params
+        assert params[told] in (method.noisy if told else method.grid)
+        found[told] = run(method, seen, params[told])
+    weights = sorted({one["weight"] for one in method.noisy})
+    assert weights[0] < params[True]["weight"] < weights[-1]
+    assert quality(found[True], image, head) > quality(found[False], image, head) + (0.5 if sigma == 0.02 else 2)
+    assert noisy.data is not None and noisy.noise is not None
+    four = replace(noisy, start=4 * noisy.start, data=4 * noisy.data, noise=4 * noisy.noise)
+    torch.testing.assert_close(run(method, four, params[True]), 4 * found[True], rtol=1e-3, atol=1e-3)
+
+
 def test_the_low_frequency_phase_is_the_phase_of_a_smooth_image():
     image, head = truth()
     phase = smooth_phase((HEIGHT, WIDTH), generator(3), waves=0.3)
@@ -251,7 +272,7 @@ def test_denoising_without_a_noise_level_is_refused(name):
 
 
 def test_grids_are_small():
-    assert all(len(method.grid) <= 15 for method in METHODS)
+    assert all(len(method.grid) <= 15 and len(method.noisy) <= 24 for method in METHODS)
     assert {method.name for method in METHODS if not method.tuned} == {"zero_filled", "biharmonic"}
 
 

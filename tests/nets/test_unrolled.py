@@ -15,6 +15,7 @@ from medwvae.degradation import Denoise, Inpaint, Neighbourhoods, Recon, SparseV
 from medwvae.nets.dncnn import DnCNN
 from medwvae.nets.unet import UNet
 from medwvae.nets.unrolled_unet import INITIAL_WEIGHT, UnrolledUNet
+from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import Masking, Measurement
 from medwvae.volumetric import volumetric
 from tests.cases import case
@@ -55,6 +56,41 @@ def test_one_round_is_the_u_net():
     given = measured(Recon(3, 0.15, "random", 0.5), images(2, 1, 19, 22))
     torch.testing.assert_close(one.eval()(given).image, unet.eval()(given).image)
     assert one.log_scales() == []  # no parameter that nothing reads
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_answers_are_put_on_exact_data_again_and_not_on_noisy_ones(noise):
+    torch.manual_seed(0)
+    given = measured(Recon(3, 0.15, "random", 0.5, noise=noise), images(2, 1, 16, 24), None)
+    flips = ((), (-1,), (-2, -1))
+    vae = WaveletVAE(channels=2, widths=(4, 4), blocks=1, rounds=2, noise="coefficient")
+    unets = UNet(channels=2, features=FEATURES), UnrolledUNet(channels=2, features=FEATURES, rounds=2)
+    for model in (*unets, vae):
+        with torch.no_grad():
+            for parameter in model.eval().parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+            answers = [model(given.flip(axes)).image.flip(axes) for axes in flips]
+        mean = torch.stack(answers).mean(0)
+        expected = mean if noise else given.project(mean)
+        assert (given.project(mean) - mean).abs().max() > (1e-3 if noise else 0)
+        torch.testing.assert_close(model.restore(given, flips), expected)
+    spread = vae.restore_with_spread(given, flips, 3, lambda draw: images(2, 2, 16, 24, seed=draw))[0]
+    torch.testing.assert_close(spread, expected)
+
+
+def test_volumes_have_the_noise_of_their_acquisitions():
+    volumes = images(2, 1, 6, 16, 24) * torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1, 1)
+    degrade = volumetric(Recon(3, 0.15, "random", 0.5, noise=0.05))
+    given: Any = degrade(volumes, torch.tensor([1.0, 3.0]), generator(), None).measurement
+    torch.testing.assert_close(given.noise.flatten(), torch.tensor([0.05, 0.15]))
+    assert given.noise.shape == (2, 1, 1, 1, 1)
+    torch.testing.assert_close(given.conditions()[:, :1], given.noise)
+    guess = torch.randn(given.start.shape, generator=generator(1))
+    answer = given.project(guess)
+    for own, slices, image in zip(answer, given.acquisitions, guess, strict=True):
+        torch.testing.assert_close(own.movedim(1, 0), slices.project(image.movedim(1, 0)))
+    assert given.averaged(answer) is answer
+    torch.testing.assert_close(given[1:].noise, given.noise[1:])
 
 
 def test_a_round_of_silent_networks_is_a_proximal_step():
