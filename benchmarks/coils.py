@@ -6,10 +6,11 @@ Needs the extra `mri`. The file holds complex k-space (coils, H, W), its zero fr
 nothing was measured. Nobody knows the true image, so methods are judged by samples that they were not given: a tenth of
 those outside the calibration block are held out, and the error is that of predicting them in all coils,
 ‖M(FSx − y)‖ / ‖My‖. The weight of L1 is chosen on another tenth, and so is how closely a network keeps to the given
-samples: they are noisy, and an image that agrees with them exactly carries their noise, amplified. It is told a noise
-level (`Measurement.noise`, relative to its unit of intensity). The maps come from
-the calibration block, by ESPIRiT, and serve all methods. The network is that of a run's task `recon`, trained on other
-images; its unit of intensity is taken from the zero-filled image. The figure shows the images from all samples.
+samples: they are noisy, and an image that agrees with them exactly carries their noise, amplified. What is chosen is a
+noise level (`Measurement.noise`, relative to its unit of intensity), which only networks that met noise are told. The
+maps come from the calibration block, by ESPIRiT, and serve all methods. The network is that of a run's task `recon`,
+trained on other images; its unit of intensity is taken from the zero-filled image. The figure shows the images from all
+samples.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from _table import arguments, publish
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from medwvae.config import ReconConfig
+from medwvae.build import noisy_samples
 from medwvae.config_io import load
 from medwvae.files import atomic
 from medwvae.inference.restorers import mirrored
@@ -128,8 +129,7 @@ def by_network(
     """Return the reconstruction by the run's network, of a slice that is its own neighbour."""
     config = load([options.run / "config.yaml"], {"results": str(options.run.parent), "run": options.run.name})
     model = trained(config, "recon", name)[0]
-    met = any(isinstance(one.section, ReconConfig) and one.section.noise for one in config.problems_of("recon"))
-    kind = Measurement if met else Untold
+    kind = Measurement if noisy_samples(config, "recon") else Untold
     flips = mirrored(2) if config.restore.self_ensemble else ((),)
     mixed = best_precision("cpu") == "bf16-mixed"
 

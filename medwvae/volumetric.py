@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medwvae.degradation import Degradation, Mixture, Simulated
 from medwvae.operators import Measurement
+from medwvae.operators.measurement import EXPECTED_ERROR
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class VolumeMeasurement(Measurement):
         label = None if self.label is None else function(self.label)
         return self._of([slices.each(function) for slices in self.acquisitions], label)
 
-    def project(self, image: Tensor) -> Tensor:
-        """Return the volumes nearest to `image` that agree with the data of their slices."""
+    def project(self, image: Tensor, error: float = EXPECTED_ERROR) -> Tensor:
+        """Return the volumes nearest to `image` that agree with the data of their slices; see `Measurement.project`."""
         if self.local:
             return image
         pairs = zip(self.acquisitions, image, strict=True)
-        return torch.cat([to_volume(slices.project(to_slices(one[None]))) for slices, one in pairs])
+        return torch.cat([to_volume(slices.project(to_slices(one[None]), error)) for slices, one in pairs])
 
     def proximal(self, image: Tensor, weight: float | Tensor) -> Tensor:
         """Return a compromise of volumes and the data of their slices; as it is without data."""

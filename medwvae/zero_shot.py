@@ -87,9 +87,9 @@ def restored(model: WaveletLatentVAE, measurement: Measurement, first: float, la
     """Alternate between the estimate at a noise level that falls geometrically and `Measurement.project`.
 
     The last word is the data's: what is known exactly is exact; noisy samples are weighed against the estimate, whose
-    error is taken to be the level. Each estimate is made on a wavelet grid shifted by
-    chance, which stands in for a transform that moves with the image. Of a demodulated image the prior speaks of the
-    real part; the imaginary part is the error of the phase, normal with deviation `PHASE` times the real part.
+    error is taken to be the level. Each estimate is made on a wavelet grid shifted by chance, which stands in for a
+    transform that moves with the image. Of a demodulated image the prior speaks of the real part; the imaginary part is
+    the error of the phase, normal with deviation `PHASE` times the real part.
 
     Parameters
     ----------
@@ -105,11 +105,7 @@ def restored(model: WaveletLatentVAE, measurement: Measurement, first: float, la
         variance = image.new_full((1, 1, 1, 1), level**2)
         real = _estimate(model, image[:, :1], variance, generator, measurement.label).clamp(min=0)
         phase = (PHASE * real).square()
-        estimate = torch.cat((real, image[:, 1:] * (phase / (phase + variance))), dim=1)
-        if measurement.noise is None:
-            image = measurement.project(estimate)
-        else:
-            image = measurement.proximal(estimate, (measurement.noise / level).square())
+        image = measurement.project(torch.cat((real, image[:, 1:] * (phase / (phase + variance))), dim=1), level)
     return magnitude(image).clamp(min=0)
 
 

@@ -164,6 +164,9 @@ def test_noisy_samples_are_agreed_with_as_far_as_they_are_trusted(name, level):
     assert float(slope.abs().max()) < allowed * float(operator.gradient(guess, data).abs().max())
     nearer = float((answer - exact.project(guess)).norm() / (guess - exact.project(guess)).norm())
     assert nearer < (0.05 if few_steps else 1e-3) if level == 1e-4 else 0.05 < nearer < 1
+    # What is known of the image's error takes the place of the usual one; exact samples do not ask.
+    torch.testing.assert_close(noisy.project(guess, 0.3), noisy.proximal(guess, (noise / 0.3).square()))
+    assert torch.equal(exact.project(guess, 0.3), exact.project(guess))
     # The mean of answers is an answer; where samples are exact it is put on them again.
     assert noisy.averaged(answer) is answer
     torch.testing.assert_close(exact.averaged(guess), exact.project(guess))

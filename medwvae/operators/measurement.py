@@ -15,7 +15,7 @@ NoiseLaw = Literal["rician", "gaussian", "poisson"]
 CONDITIONS = ("sigma", "log2(reduction) / 10")
 """What `Measurement.conditions` holds; weights that learned to read anything else do not fit."""
 EXPECTED_ERROR = 0.02
-"""Of an image, at samples that were measured with noise: standard deviation, in network units. Chosen, not measured."""
+"""Of an image, where nothing better is known, at samples with noise: standard deviation, in network units; a choice."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ class Measurement:
             neighbours=of(self.neighbours),
         )
 
-    def project(self, image: Tensor) -> Tensor:
+    def project(self, image: Tensor, error: float = EXPECTED_ERROR) -> Tensor:
         """Return the image nearest to `image` that agrees with the data (`Operator.project`); as it is without data.
 
         Samples with noise of standard deviation σ are agreed with as far as they are trusted: ‖A x − y‖² / σ² +
-        ‖x − image‖² / τ² is least, τ = `EXPECTED_ERROR` (`Operator.proximal`: of several coils approached in 8 steps).
+        ‖x − image‖² / τ² is least, τ = `error` (`Operator.proximal`: of several coils approached in 8 steps).
         """
         if self.noise is not None:
-            return self.proximal(image, (self.noise / EXPECTED_ERROR).square())
+            return self.proximal(image, (self.noise / error).square())
         if self.operator is None or self.data is None:
             return image
         return self.operator.project(image, self.data)
