@@ -14,6 +14,9 @@ from medwvae.wavelets import Coefficients
 
 LOCAL = 5.0
 """Bound of a coefficient's own |log-scale|: a factor of 150 either way, beyond which no residual asks."""
+AUDIBLE = 10.0
+"""By which conditions are multiplied for these heads. Beside an image they are kept small, so that they do not slow its
+learning; a log-scale has to follow them by itself, in the small steps of AdamW."""
 SMALL = 3e-3
 """Coefficients below this, in network units, are alike to the heads of the scales."""
 
@@ -80,12 +83,13 @@ class RestoringEncoder(WaveletTrunk):
         """See `WaveletTrunk.lift`."""
         return cast(Tensor, self.joins[j](coarse))
 
-    def add_scale_heads(self) -> None:
+    def add_scale_heads(self, conditions: int = 0) -> None:
         """Add heads that predict a log-scale for every coefficient; silent (0) at the start."""
         last = self.levels - 1
         counts = [self.channels * (bands - (level < last)) for level, bands in enumerate(self.bands)]
         self.scale_heads = nn.ModuleList(
-            conv(self.dims, width + count, count, zero=True) for width, count in zip(self.widths, counts, strict=True)
+            conv(self.dims, width + count + conditions, count, zero=True)
+            for width, count in zip(self.widths, counts, strict=True)
         )
 
     def forward(
@@ -121,12 +125,15 @@ class RestoringEncoder(WaveletTrunk):
         """Add features of the round before to what was read at a place of them, fine to coarse."""
         return read if before is None or self.carry is None else read + self.carry[place](before[place])
 
-    def local_log_scales(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
+    def local_log_scales(
+        self, coefficients: Coefficients, features: list[Tensor], condition: Tensor | None = None
+    ) -> Coefficients:
         """Return the log-scale of every coefficient that `forward` returned (0 without `add_scale_heads`).
 
-        The heads read the features and log |ĉ|, without sending a gradient into either; their answers lie within
-        ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela, Wainwright
-        and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them.
+        The heads read the features, log |ĉ| and the condition, without sending a gradient into any; their answers lie
+        within ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela,
+        Wainwright and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them; nor does
+        it find in them how many samples a mask happened to draw, with which the errors of all coefficients go.
         """
         silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
         if self.scale_heads is None:
@@ -134,7 +141,10 @@ class RestoringEncoder(WaveletTrunk):
         logs = []
         for head, feature, own in zip(self.scale_heads, features[-self.levels :], _by_level(coefficients), strict=True):
             size = (own.detach() / SMALL).square().log1p() / -2 / math.log(SMALL)  # 0 to about 1, as features are
-            logs.append(head(torch.cat((feature.detach(), size), dim=1)).float())
+            read = [feature.detach(), size]
+            if condition is not None:
+                read.append((AUDIBLE * condition).expand(len(own), -1, *own.shape[2:]))
+            logs.append(head(torch.cat(read, dim=1)).float())
         return corrected(silent, [LOCAL * torch.tanh(log / LOCAL) for log in logs])
 
 

@@ -105,7 +105,7 @@ class WaveletVAE(Restorer):
         self.noise = NoiseScale(shared_by, self.levels, dims, initial_noise, slice_levels)
         self.per_axis = tuple(sum(axis in axes for axes in self.noise.axes) for axis in range(dims))
         if noise == "coefficient":  # last of all, so that every other weight starts as without them
-            cast(RestoringEncoder, self.encoders[-1]).add_scale_heads()
+            cast(RestoringEncoder, self.encoders[-1]).add_scale_heads(conditions)
 
     def alignment(self) -> tuple[int, ...]:
         """See `Restorer.alignment`."""
@@ -113,11 +113,12 @@ class WaveletVAE(Restorer):
 
     def forward(self, measurement: Measurement, truth: Tensor | None = None) -> Estimate:
         """Restore a batch; see `Restorer.forward`."""
-        coefficients, features = self._encode(self._until_last(measurement), self.rounds - 1)
+        given = self._until_last(measurement)
+        coefficients, features = self._encode(given, self.rounds - 1)
         image = self._answer(measurement, coefficients)
         if truth is None:
             return Estimate(image, image.new_zeros(()), {})
-        penalty = self._scale_term(image, truth, self._local(coefficients, features))
+        penalty = self._scale_term(image, truth, self._local(coefficients, features, given.condition))
         return Estimate(image, penalty, {"scale": penalty.detach()})
 
     @property
@@ -128,8 +129,9 @@ class WaveletVAE(Restorer):
     @torch.no_grad()
     def posterior(self, measurement: Measurement) -> Posterior:
         """Return q(c | y) of the last round; its draws agree with the data as the answer does."""
-        coefficients, features = self._encode(self._until_last(measurement), self.rounds - 1)
-        scales = self._local(coefficients, features).map_stacked(
+        given = self._until_last(measurement)
+        coefficients, features = self._encode(given, self.rounds - 1)
+        scales = self._local(coefficients, features, given.condition).map_stacked(
             lambda kind, level, log: self.noise(kind, level) * log.exp()
         )
         decode = partial(self._answer, measurement)
@@ -171,9 +173,9 @@ class WaveletVAE(Restorer):
         encoder = self.encoders[k % len(self.encoders)]
         return cast(tuple[Coefficients, list[Tensor]], encoder(x, given.condition, given.features))
 
-    def _local(self, coefficients: Coefficients, features: list[Tensor]) -> Coefficients:
+    def _local(self, coefficients: Coefficients, features: list[Tensor], condition: Tensor | None) -> Coefficients:
         """Return the factors of the last round's scales, as logarithms."""
-        return cast(RestoringEncoder, self.encoders[-1]).local_log_scales(coefficients, features)
+        return cast(RestoringEncoder, self.encoders[-1]).local_log_scales(coefficients, features, condition)
 
     def _decode(self, measurement: Measurement, coefficients: Coefficients) -> Tensor:
         """Return W⁻¹ĉ, cropped to the image."""

@@ -93,6 +93,27 @@ def test_the_likelihood_finds_where_the_residual_is_large():
     assert float(right) == pytest.approx(0.21, rel=0.15)
 
 
+def test_the_scales_follow_what_is_known_of_the_whole_measurement():
+    """Some measurements are ten times worse than others, and only a condition, as small as they are, says which."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = WaveletVAE(widths=(4, 4), blocks=0, conditions=1, noise="coefficient", scale_weight=1.0)
+    start, sigma = torch.zeros(8, 1, 16, 16), torch.tensor([0.02, 0.2]).repeat(4).reshape(-1, 1, 1, 1)
+    optimiser = torch.optim.Adam(
+        [{"params": model.log_scales(), "lr": 0.05}, {"params": model.scale_predictors(), "lr": 0.005}]
+    )
+    for _ in range(300):
+        noise = sigma * torch.randn(start.shape, generator=generator)
+        optimiser.zero_grad()
+        model(Measurement(start, sigma=sigma), noise).penalty.backward()
+        optimiser.step()
+    variance = model.eval().posterior(Measurement(start[:2], sigma=sigma[:2])).variance()
+    assert variance is not None
+    good, bad = variance.sqrt().mean(dim=(1, 2, 3)).tolist()
+    assert good == pytest.approx(0.02, rel=0.15)
+    assert bad == pytest.approx(0.2, rel=0.15)
+
+
 def test_width_ranks_with_error_where_errors_go_with_detail():
     """A texture of either sign, strong here and weak there, and an error of a third of it."""
     generator = torch.Generator().manual_seed(0)
