@@ -108,11 +108,6 @@ def setting(config: Config, problem: str) -> str:
     raise KeyError(problem)
 
 
-def noisy_samples(config: Config, task: Task) -> bool:
-    """Return whether samples of k-space have noise in any setting of a task."""
-    return any(isinstance(one.section, ReconConfig) and one.section.noise > 0 for one in config.problems_of(task))
-
-
 def network(config: Config, task: Task, name: str) -> "Restorer":
     """Return an untrained network, its kernels laid out as is fastest.
 
@@ -134,11 +129,10 @@ def network(config: Config, task: Task, name: str) -> "Restorer":
 
 def _network(config: Config, task: Task, name: str) -> "Restorer":
     channels, dims, neighbours = 2 if task == "recon" else 1, config.networks.dims, config.networks.neighbours
-    # The noise level alone tells apart what denoising meets; where nothing differs there is nothing to read.
-    if task == "denoise" or len(config.problems_of(task)) == 1:
-        conditions = int(task == "denoise" or noisy_samples(config, task))
-    else:
-        conditions = 2
+    # The noise level alone tells apart what denoising meets; random masks of one acceleration hold now more samples,
+    # now fewer; where nothing differs there is nothing to read.
+    differs = task == "recon" or len(config.problems_of(task)) > 1
+    conditions = 1 if task == "denoise" else 2 * differs
     reads: dict[str, Any] = {
         "channels": channels, "conditions": conditions, "dims": dims, "neighbours": neighbours,
         "mask": task == "inpaint",
