@@ -130,7 +130,7 @@ def by_network(
     config = load([options.run / "config.yaml"], {"results": str(options.run.parent), "run": options.run.name})
     model = trained(config, "recon", name)[0]
     kind = Measurement if noisy_samples(config, "recon") else Untold
-    flips = mirrored(2) if config.restore.self_ensemble else ((),)
+    flips = mirrored(2) if config.restore.mirrors("recon") else ((),)
     mixed = best_precision("cpu") == "bf16-mixed"
 
     def reconstruct(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:

@@ -429,8 +429,9 @@ class UncertaintyConfig(Section):
 class RestoreConfig(Section):
     """Whole volumes."""
 
-    self_ensemble: bool = Field(
-        True, description="average the networks' answers over the mirrored copies: 4, of volumes 8"
+    self_ensemble: bool | Several[Task] = Field(
+        True,
+        description="average the networks' answers over mirrored copies (4, of volumes 8); or the tasks to do it for",
     )
     batch: Positive = Field(24, description="the most slices per forward pass (networks on slices)")
     max_memory: str | None = Field(
@@ -445,6 +446,10 @@ class RestoreConfig(Section):
         description="generative model (as elbo-r1-s1: a Wavelet-VAE, ELBO mode, rate 1) whose prior restores every "
         "task; null = none",
     )
+
+    def mirrors(self, task: Task) -> bool:
+        """Return whether a task's answers are means over mirrored copies."""
+        return self.self_ensemble if isinstance(self.self_ensemble, bool) else task in self.self_ensemble
 
 
 class ClassicalConfig(Section):

@@ -299,7 +299,8 @@ class SparseView:
         sinogram = operator.forward(image)
         if self.photons is not None:
             sinogram = low_dose(sinogram, self.photons, generator, scale=self.attenuation)
-        return Simulated(Measurement(operator.pseudo_inverse(sinogram), operator, sinogram), image)
+        measurement = Measurement(operator.pseudo_inverse(sinogram), operator, sinogram, exact=self.photons is None)
+        return Simulated(measurement, image)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ Classical = Literal[
     "biharmonic",
 ]  # fmt: skip
 CLASSICAL: Final[dict[Task, tuple[Classical, ...]]] = {
-    "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet"),
+    "superres": ("zero_filled", "spline", "lanczos", "cs_wavelet", "tv"),
     "denoise": ("nlm", "tv", "bayes_shrink", "bilateral"),
     "recon": ("zero_filled", "cs_wavelet", "tv"),
     "ct": ("fbp", "sirt", "tv"),

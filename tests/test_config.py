@@ -609,3 +609,12 @@ def test_tasks_that_are_not_enabled_still_have_a_slice():
 def test_a_generative_study_that_cannot_be_is_refused(generative, said):
     with pytest.raises(ConfigError, match=said):
         load(overrides={"generative": generative})
+
+
+def test_mirrored_copies_of_all_tasks_or_of_some():
+    assert all(Config().restore.mirrors(task) for task in TASKS)
+    assert not any(load(overrides={"restore.self_ensemble": False}).restore.mirrors(task) for task in TASKS)
+    some = load(overrides=["restore.self_ensemble=[ct,recon]"]).restore
+    assert [task for task in TASKS if some.mirrors(task)] == sorted(("ct", "recon"), key=TASKS.index)
+    with pytest.raises(ConfigError, match="self_ensemble"):
+        load(overrides={"restore.self_ensemble": ["zzz"]})

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import nibabel as nib
@@ -22,7 +23,8 @@ from medwvae.intensity import LinearScaling
 from medwvae.load import Load
 from medwvae.names import REGIONS, TASKS, task_of
 from medwvae.nets.unet import UNet
-from medwvae.operators import magnitude
+from medwvae.operators import Radon, magnitude
+from medwvae.operators.base import STEPS
 from medwvae.progress import counter
 from tests.cases import case, ellipsoid, head_like
 
@@ -171,6 +173,27 @@ def test_a_subject_meets_the_same_measurement_every_time(task):
         restore.simulate(one, degrade, 1, "another task"),
     ):
         assert not torch.equal(first.start, different.measurement.start)
+
+
+@pytest.mark.parametrize(
+    ("name", "degrade", "steps"),
+    [
+        ("ct", SparseView(12), Radon.thorough),
+        ("ct", SparseView(12, photons=1e4), STEPS),
+        ("recon", DEGRADATIONS["recon"], STEPS),
+        ("denoise", DEGRADATIONS["denoise"], STEPS),
+    ],
+)
+def test_answers_agree_with_exact_data_more_thoroughly_than_training_does(name, degrade, steps):
+    given = restore.simulate(case(), degrade, 1, name).measurement
+    assert given.steps == steps
+    operator, data = given.operator, given.data
+    if steps == STEPS or operator is None or data is None:
+        return
+    rough = replace(given, steps=STEPS)
+    guess = given.start + 0.1 * torch.randn(given.start.shape, generator=torch.Generator().manual_seed(0))
+    left = [float((operator.forward(one.project(guess)) - data).norm() / data.norm()) for one in (rough, given)]
+    assert left[1] < left[0] / 5
 
 
 def test_a_volume_is_one_acquisition():

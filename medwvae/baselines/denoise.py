@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medwvae.baselines.recon import symlet
 from medwvae.errors import ConfigError
 from medwvae.operators import Measurement, anscombe, inverse_anscombe, remove_rician_bias
 
@@ -51,7 +52,7 @@ def bayes_shrink(measurement: Measurement, moments: float, noise: float) -> Tens
     def filtered(slices: Slices) -> Slices:
         total = np.zeros_like(slices)
         for down, right in shifts:
-            shrunk = _shrink(np.roll(slices, (down, right), axis=(1, 2)), int(moments), noise)
+            shrunk = _shrink(np.roll(slices, (down, right), axis=(1, 2)), moments, noise)
             total += np.roll(shrunk, (-down, -right), axis=(1, 2))
         return total / len(shifts)
 
@@ -108,10 +109,10 @@ def _package(name: str) -> Any:
         raise ConfigError(f"classical.extras: {name} needs its package: pip install 'medwvae[bm]'") from None
 
 
-def _shrink(slices: Slices, moments: int, sigma: float) -> Slices:
+def _shrink(slices: Slices, moments: float, sigma: float) -> Slices:
     import pywt
 
-    wavelet = pywt.Wavelet("haar" if moments == 1 else f"sym{moments}")
+    wavelet = pywt.Wavelet(symlet(moments))
     levels = min(3, pywt.dwtn_max_level(slices.shape[1:], wavelet))
     approximation, *details = pywt.wavedec2(slices, wavelet, "periodization", level=levels, axes=(1, 2))
 

@@ -57,7 +57,7 @@ def tv(measurement: Measurement, huber: float, iterations: float, weight: float 
     return magnitude(image).clamp(min=0) * unit
 
 
-def tv_ct(measurement: Measurement, weight: float, iterations: float) -> Tensor:
+def tv_ct(measurement: Measurement, weight: float, iterations: float, balance: float = 1.0) -> Tensor:
     """Least ½ ‖A x − y‖² + weight · (mean column sum of A) · TV(x) over non-negative images, from FBP.
 
     Steps after Pock and Chambolle (ICCV 2011): the inverse sums of the rows and columns, as in SIRT.
@@ -68,19 +68,23 @@ def tv_ct(measurement: Measurement, weight: float, iterations: float) -> Tensor:
         In units of the largest value of the volume's start.
     iterations : float
         Of the primal-dual method.
+    balance : float
+        Step of the image over that of the duals. Data that are met nearly exactly ask for larger ones: at 60 views 10
+        gains 1 dB over 1 after 200 iterations.
     """
     given, unit = _normalised(measurement)
     operator, data = sinogram_of(given)
     rows, columns = inverse_sums(operator, given.start, data)
     # The gradient's own sums are 2 along a row and 4 along a column.
-    steps = torch.where(columns > 0, 1 / (1 / columns.clamp(min=1e-6) + 4), torch.full_like(columns, 0.25))
+    steps = balance * torch.where(columns > 0, 1 / (1 / columns.clamp(min=1e-6) + 4), torch.full_like(columns, 0.25))
+    rows = rows / balance
     reach = columns[columns > 0]
     radius = torch.as_tensor(weight / float(reach.mean()) if len(reach) else weight)
     image = ahead = given.start.clamp(min=0)
     slopes = torch.zeros((2, *image.shape)).to(image)
     residual = torch.zeros_like(data)
     for _ in range(int(iterations)):
-        slopes = _within(slopes + 0.5 * gradient(ahead), radius)
+        slopes = _within(slopes + 0.5 / balance * gradient(ahead), radius)
         residual = (residual + rows * (operator.forward(ahead) - data)) / (1 + rows)
         descent = operator.adjoint(residual) - divergence(slopes)
         previous, image = image, (image - steps * descent).clamp(min=0)

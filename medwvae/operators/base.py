@@ -11,6 +11,8 @@ from torch import Tensor
 from medwvae.operators.solvers import least_change, regularised
 
 Function = Callable[[Tensor], Tensor]
+STEPS = 8
+"""Of conjugate gradients, where nothing else is said: what training affords."""
 
 
 class Operator(ABC):
@@ -32,12 +34,15 @@ class Operator(ABC):
         Whether A Aᴴ = 1. Then `project` and `proximal` are exact and cost one A and one Aᴴ.
     exact : bool
         Whether `project` agrees with the data to rounding for every image; otherwise it takes conjugate-gradient steps.
+    thorough : int
+        How many of these an answer is worth, where data are free of noise.
     """
 
     dims: int = 2
     mask: Tensor | None = None
     coisometry: ClassVar[bool] = False
     exact: ClassVar[bool] = False
+    thorough: ClassVar[int] = STEPS
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: what would be measured of the image (B, C, *spatial), without noise."""
@@ -51,7 +56,7 @@ class Operator(ABC):
         """Return the start image: A† y, or the field's direct reconstruction where that differs (FBP, gridding)."""
         return self._precisely(self._pseudo_inverse, y)
 
-    def project(self, x: Tensor, y: Tensor, steps: int = 8) -> Tensor:
+    def project(self, x: Tensor, y: Tensor, steps: int = STEPS) -> Tensor:
         """Return the image nearest to `x` that agrees with the data `y`.
 
         Exact where `exact`; otherwise `steps` steps of conjugate gradients from `x`, which approach it (noisy data are
@@ -60,7 +65,7 @@ class Operator(ABC):
         with torch.autocast(x.device.type, enabled=False):
             return self._project(widened(x), y, steps)
 
-    def proximal(self, x: Tensor, y: Tensor, weight: float | Tensor, steps: int = 8) -> Tensor:
+    def proximal(self, x: Tensor, y: Tensor, weight: float | Tensor, steps: int = STEPS) -> Tensor:
         """Return argmin over z of ‖A z − y‖² + weight ‖z − x‖²; `weight` > 0, a number or (B or 1, 1, ..., 1).
 
         One step where `coisometry`, else conjugate gradients.

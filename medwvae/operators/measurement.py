@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from medwvae.operators.base import Operator
+from medwvae.operators.base import STEPS, Operator
 from medwvae.operators.fourier import FourierSampling
 from medwvae.operators.inpainting import Masking
 
@@ -44,6 +44,10 @@ class Measurement:
         in image units; None where samples are exact.
     neighbours : Tensor or None
         Starts of the slices on either side, in order, (B, 2 n C, H, W), for networks on slices that read them.
+    exact : bool
+        Whether `data` without a `noise` are free of noise. Those of few photons are not, and have no one level.
+    steps : int
+        Of conjugate gradients, in `project` and `proximal`, where there is no formula.
     """
 
     start: Tensor
@@ -55,6 +59,8 @@ class Measurement:
     label: Tensor | None = None
     noise: Tensor | None = None
     neighbours: Tensor | None = None
+    exact: bool = True
+    steps: int = STEPS
 
     @property
     def mask(self) -> Tensor | None:
@@ -114,13 +120,22 @@ class Measurement:
         """Return the image nearest to `image` that agrees with the data (`Operator.project`); as it is without data.
 
         Samples with noise of standard deviation σ are agreed with as far as they are trusted: ‖A x − y‖² / σ² +
-        ‖x − image‖² / τ² is least, τ = `error` (`Operator.proximal`: of several coils approached in 8 steps).
+        ‖x − image‖² / τ² is least, τ = `error` (`Operator.proximal`: of several coils approached in `steps`).
         """
         if self.noise is not None:
             return self.proximal(image, (self.noise / error).square())
         if self.operator is None or self.data is None:
             return image
-        return self.operator.project(image, self.data)
+        return self.operator.project(image, self.data, self.steps)
+
+    def thorough(self) -> "Measurement":
+        """Return the measurement with as many `steps` as exact data deserve (`Operator.thorough`): training has fewer.
+
+        Noise is met best by few steps, and there are no more.
+        """
+        if self.operator is None or self.noise is not None or not self.exact:
+            return self
+        return replace(self, steps=max(self.steps, self.operator.thorough))
 
     def averaged(self, mean: Tensor) -> Tensor:
         """Return the mean of several answers as an answer, which agrees with the data exactly where each did.
@@ -134,7 +149,7 @@ class Measurement:
         """Return a compromise of `image` and the data (`Operator.proximal`); as it is without data."""
         if self.operator is None or self.data is None:
             return image
-        return self.operator.proximal(image, self.data, weight)
+        return self.operator.proximal(image, self.data, weight, self.steps)
 
     def conditions(self) -> Tensor:
         """Return what is known of the measurement as a whole, (B or 1, 2, 1, ..., 1), for networks to read.

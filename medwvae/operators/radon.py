@@ -26,6 +26,10 @@ class Radon(Operator):
         Spatial axes of the images; 3 for stacks of slices.
     """
 
+    thorough = 64
+    """Rays see fine detail weakly, and few steps do not reach it: 64 for 8 are 0.9 dB at 60 views, 0.2 at 30, of a
+    network that trained with 8. A step is two products with a sparse matrix."""
+
     def __init__(self, beam: Beam, dims: int = 2) -> None:
         self.beam, self.dims = beam, dims
 

@@ -48,6 +48,7 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
     degrade = build.degradation(config, problem.id)
     run, spread, record = _method(config, problem, method, max_memory or config.restore.max_memory)
     calibration = None if spread is None else _calibrated(config, problem, spread, degrade, record)
+    paths.record(root, problem.id, method).unlink(missing_ok=True)  # it is not that of the volumes to come
     for old in paths.restored(root, problem.id, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
     with counter(f"restore {problem.id}/{method}", len(cases)) as advance:
@@ -135,7 +136,7 @@ def _method(
         record.details = {key: meta[key] for key in TRAINING}
         device = device_for(config.train.accelerator)
         how: dict[str, Any] = {
-            "self_ensemble": config.restore.self_ensemble,
+            "self_ensemble": config.restore.mirrors(problem.task),
             "batch": config.restore.batch,
             "precision": _precision(device, meta),
             "device": device,

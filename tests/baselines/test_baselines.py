@@ -104,7 +104,8 @@ def test_every_method_is_equivariant_to_the_unit(method):
     torch.testing.assert_close(run(method, four), 4 * run(method, one), rtol=1e-3, atol=1e-3)
 
 
-RELATIVE = {"recon-cs_wavelet", "superres-cs_wavelet", "inpaint-cs_wavelet", "recon-tv", "ct-tv", "inpaint-tv"}
+RELATIVE = {f"{task}-cs_wavelet" for task in ("recon", "superres", "inpaint")}
+RELATIVE |= {f"{task}-tv" for task in ("recon", "superres", "inpaint", "ct")}
 """Their weights refer to the volume's maximum."""
 
 
@@ -127,6 +128,7 @@ GAINS = {
     "denoise-bayes_shrink": 2,
     "recon-cs_wavelet": 4,
     "superres-cs_wavelet": 0.5,
+    "superres-tv": 0.5,
 }
 
 

@@ -70,6 +70,8 @@ def test_super_resolution_of_small_images(degrade):
         ("spline", {"order": 3}),
         ("lanczos", {"lobes": 3}),
         ("cs_wavelet", {"weight": 1e-4, "iterations": 30}),
+        ("cs_wavelet", {"weight": 1e-4, "iterations": 30, "moments": 4}),
+        ("tv", {"huber": 0.01, "iterations": 50}),
     ):
         restored = classical("superres")[name].run(given, **params)
         assert restored.shape == image.shape
