@@ -114,7 +114,7 @@ class Calibration:
 def calibrate(
     by_subject: Mapping[str, Sequence[NDArray[np.floating]]], level: float, *, bounded: bool = False
 ) -> Calibration:
-    """Calibrate on the scores of each subject's volumes, which count equally; see `conformal_factor`."""
+    """Calibrate on the scores of each subject's volumes; subjects count equally; see `conformal_factor`."""
     pooled = [np.concatenate(list(volumes)) for _, volumes in sorted(by_subject.items())]
     known = [one for one in pooled if len(one)]
     factors = {}
