@@ -17,6 +17,9 @@ LOCAL = 5.0
 AUDIBLE = 10.0
 """By which conditions are multiplied for these heads. Beside an image they are kept small, so that they do not slow its
 learning; a log-scale has to follow them by itself, in the small steps of AdamW."""
+HIDDEN = 16
+"""Channels between the two layers of these heads. With fewer samples errors grow in the head and not in the air around
+it, which no sum of the two can say."""
 SMALL = 3e-3
 """Coefficients below this, in network units, are alike to the heads of the scales."""
 
@@ -88,7 +91,11 @@ class RestoringEncoder(WaveletTrunk):
         last = self.levels - 1
         counts = [self.channels * (bands - (level < last)) for level, bands in enumerate(self.bands)]
         self.scale_heads = nn.ModuleList(
-            conv(self.dims, width + count + conditions, count, zero=True)
+            nn.Sequential(
+                conv(self.dims, width + count + conditions, HIDDEN),
+                nn.ReLU(),
+                conv(self.dims, HIDDEN, count, kernel=1, zero=True),
+            )
             for width, count in zip(self.widths, counts, strict=True)
         )
 
@@ -132,8 +139,8 @@ class RestoringEncoder(WaveletTrunk):
 
         The heads read the features, log |ĉ| and the condition, without sending a gradient into any; their answers lie
         within ±`LOCAL`. The scale of a coefficient goes with the magnitudes of its neighbours (Portilla, Strela,
-        Wainwright and Simoncelli 2003). Features have signs, and a linear head finds no magnitude among them; nor does
-        it find in them how many samples a mask happened to draw, with which the errors of all coefficients go.
+        Wainwright and Simoncelli 2003). Features have signs, and heads find no magnitude among them; nor do they find
+        in them how many samples a mask happened to draw, with which the errors of all coefficients go.
         """
         silent = coefficients.map_stacked(lambda kind, level, part: torch.zeros_like(part))
         if self.scale_heads is None:

@@ -66,9 +66,9 @@ def test_the_scales_neither_start_nor_bend_the_restoration(rounds):
         (F.l1_loss(estimate.image, truth) + 1000 * estimate.penalty).backward()
     new = set(local_weights) - set(plain_weights)
     assert new and all(f"encoders.{rounds - 1}.scale_heads" in name for name in new)
-    for name in new:
+    for name in new:  # the last layer is silent at the start, so the one below it has yet to wait
         moved = local_weights[name].grad
-        assert moved is not None and moved.abs().sum() > 0
+        assert moved is not None and bool(moved.any()) == (".2." in name)
     for name, one in plain_weights.items():
         torch.testing.assert_close(local_weights[name].grad, one.grad, msg=name)
 
