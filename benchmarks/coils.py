@@ -27,7 +27,7 @@ from _table import arguments, publish
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from medwvae.build import noisy_samples
+from medwvae.config import ReconConfig
 from medwvae.config_io import load
 from medwvae.files import atomic
 from medwvae.inference.restorers import mirrored
@@ -129,7 +129,8 @@ def by_network(
     """Return the reconstruction by the run's network, of a slice that is its own neighbour."""
     config = load([options.run / "config.yaml"], {"results": str(options.run.parent), "run": options.run.name})
     model = trained(config, "recon", name)[0]
-    kind = Measurement if noisy_samples(config, "recon") else Untold
+    met = any(isinstance(one.section, ReconConfig) and one.section.noise > 0 for one in config.problems_of("recon"))
+    kind = Measurement if met else Untold
     flips = mirrored(2) if config.restore.mirrors("recon") else ((),)
     mixed = best_precision("cpu") == "bf16-mixed"
 
