@@ -25,7 +25,7 @@ def gradient_error(x: Image, ref: Image, *, dims: Dims, mask: Mask | None = None
         If shapes differ, the mask does not fit, or the reference has no gradient there.
     """
     a, b, inside = _three(x, ref, mask)
-    theirs, own = (_select(torch.linalg.vector_norm(gradient(f, dims), dim=0), inside) for f in (a, b))
+    theirs, own = (_select(_length(gradient(f, dims)), inside) for f in (a, b))
     return _share(theirs - own, own, "gradient")
 
 
@@ -58,7 +58,7 @@ def edge_sharpness(x: Image, ref: Image, *, dims: Dims, mask: Mask | None = None
     """
     a, b, inside = _three(x, ref, mask)
     own = gradient(b, dims)
-    strength = torch.linalg.vector_norm(own, dim=0)
+    strength = _length(own)
     of_mask = _select(strength, inside)
     # torch.quantile refuses more than 16 million voxels; the k-th value does not.
     threshold = of_mask.kthvalue(max(1, round(EDGES * of_mask.numel()))).values
@@ -92,6 +92,11 @@ def _three(x: Image, ref: Image, mask: Mask | None) -> tuple[Tensor, Tensor, Ten
     a, b = tensor_of(x).double(), tensor_of(ref).double()
     inside = None if mask is None else torch.from_numpy(checked(mask, tuple(a.shape))).to(a.device)
     return a, b, inside
+
+
+def _length(vectors: Tensor) -> Tensor:
+    # torch.linalg.vector_norm along the first axis takes ten times as long.
+    return vectors.square().sum(0).sqrt()
 
 
 def _select(x: Tensor, inside: Tensor | None) -> Tensor:

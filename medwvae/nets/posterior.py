@@ -19,16 +19,16 @@ class Posterior:
         Its middle: the image of ĉ, (B, C, *spatial).
     coefficients, scales : Coefficients
         ĉ, and s of every coefficient, in the image's units (the transform is orthonormal).
-    decode : callable
-        Coefficients to image, data consistency included.
+    deviation : callable
+        How the image differs for coefficients that differ from ĉ by so much: what of it no datum speaks against.
     free : bool
-        Whether `decode` is the inverse transform alone, and the answer's channel one: then variances add up.
+        Whether `deviation` is the inverse transform alone, and the answer's channel one: then variances add up.
     """
 
     answer: Tensor
     coefficients: Coefficients
     scales: Coefficients
-    decode: Callable[[Coefficients], Tensor]
+    deviation: Callable[[Coefficients], Tensor]
     free: bool
 
     @torch.no_grad()
@@ -45,15 +45,9 @@ class Posterior:
             sum(axis in axes for axes in self.scales.axes) for axis in range(self.coefficients.spatial_dims)
         )
         white = dwt(noise.to(self.answer), per_axis, self.coefficients.spatial_dims)
-        details = tuple(
-            mean + scale * one
-            for mean, scale, one in zip(self.coefficients.details, self.scales.details, white.details, strict=True)
-        )
-        return self.decode(
-            self.coefficients.replace(
-                self.coefficients.approximation + self.scales.approximation * white.approximation, details
-            )
-        )
+        details = tuple(scale * one for scale, one in zip(self.scales.details, white.details, strict=True))
+        deviating = self.coefficients.replace(self.scales.approximation * white.approximation, details)
+        return self.answer + self.deviation(deviating)
 
     def variance(self) -> Tensor | None:
         """Return the variance of every voxel, (B, 1, *spatial), where it is known without a draw; else None."""

@@ -134,9 +134,11 @@ class WaveletVAE(Restorer):
         scales = self._local(coefficients, features, given.condition).map_stacked(
             lambda kind, level, log: self.noise(kind, level) * log.exp()
         )
-        decode = partial(self._answer, measurement)
+        answer = self._answer(measurement, coefficients)
+        # Data consistency is affine: a difference of answers agrees with no signal, which few steps see to.
+        deviation = partial(self._answer, measurement.silent())
         free = measurement.local and measurement.start.shape[1] == 1
-        return Posterior(decode(coefficients), coefficients, scales, decode, free)
+        return Posterior(answer, coefficients, scales, deviation, free)
 
     def _until_last(self, measurement: Measurement) -> Given:
         """Return what the last round reads."""

@@ -137,6 +137,10 @@ class Measurement:
             return self
         return replace(self, steps=max(self.steps, self.operator.thorough))
 
+    def silent(self) -> "Measurement":
+        """Return the measurement with data of zero, agreed with as in training: what a difference of answers obeys."""
+        return self if self.data is None else replace(self, data=torch.zeros_like(self.data), steps=STEPS)
+
     def averaged(self, mean: Tensor) -> Tensor:
         """Return the mean of several answers as an answer, which agrees with the data exactly where each did.
 

@@ -163,6 +163,20 @@ def test_without_a_scale_there_is_no_spread(task):
     assert spread.mean() > 1e-3
 
 
+@pytest.mark.parametrize("task", ["denoise", "superres", "recon"])
+def test_draws_lie_around_the_answer_as_their_noise_does(task):
+    """Data consistency is affine, so twice the noise is twice the deviation, of which the data see nothing."""
+    measurement, _ = measured(task)
+    model = model_for(task, s=-1.0)
+    noise = white(model, measurement.start)(0)
+    posterior = model.posterior(measurement)
+    once, twice = (posterior.draw(factor * noise) - posterior.answer for factor in (1, 2))
+    assert once.abs().max() > 0.1
+    torch.testing.assert_close(twice, 2 * once, rtol=1e-4, atol=1e-5)
+    draw = posterior.answer + once
+    torch.testing.assert_close(measurement.project(draw), draw, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("dims", "size"), [(2, (17, 22)), (3, (5, 10, 9))])
 def test_the_spread_of_draws_is_the_one_in_closed_form(dims, size):
     model = model_for("superres", s=math.log(0.2), dims=dims)

@@ -204,6 +204,15 @@ def test_a_phase_leaves_the_magnitude(height, width, seed):
     close(turned.real, x)
 
 
+def test_the_magnitude_has_a_gradient_everywhere():
+    image = torch.tensor([[3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]]).reshape(3, 2, 1, 1).requires_grad_()
+    modulus = magnitude(image)
+    close(modulus.flatten(), torch.tensor([5.0, 0.0, 1.0]))
+    close(magnitude(image.detach()), modulus.detach())
+    (slope,) = torch.autograd.grad(modulus.sum(), image)
+    close(slope.flatten(1), torch.tensor([[0.6, 0.8], [0.0, 0.0], [-1.0, 0.0]]))
+
+
 def test_the_phase_is_smooth():
     phase = smooth_phase((64, 64), generator(0))
     step = 2 / 63
