@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medwvae import paths
-from medwvae.config import Config, CTConfig, DenoiseConfig, InpaintConfig, ReconConfig, SuperresConfig, TrainConfig
+from medwvae.config import (
+    Config,
+    CTConfig,
+    DenoiseConfig,
+    InpaintConfig,
+    Problem,
+    ReconConfig,
+    SuperresConfig,
+    TrainConfig,
+)
 from medwvae.config_base import parse_budget
 from medwvae.errors import ConfigError
 from medwvae.names import NETWORKS, Task, task_of
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from medwvae.nets.diffusion_prior import DiffusionPrior
     from medwvae.nets.latent import LatentModel
     from medwvae.nets.restorer import Restorer
+    from medwvae.restore import Acquisition
     from medwvae.train import Settings
 
 
@@ -73,6 +83,13 @@ def training_degradation(config: Config, task: Task) -> "Degradation":
             case _:
                 settings.append(one)
     return settings[0] if len(settings) == 1 else Mixture(tuple(settings))
+
+
+def acquisition(config: Config, problem: Problem) -> "Acquisition":
+    """Return how volumes are measured that are restored as a whole."""
+    from medwvae.restore import Acquisition
+
+    return Acquisition(degradation(config, problem.id), config.seed, problem.task, config.restore.data_steps)
 
 
 def protocol(config: Config, problem: str) -> str:

@@ -434,6 +434,11 @@ class RestoreConfig(Section):
         description="average the networks' answers over mirrored copies (4, of volumes 8); or the tasks to do it for",
     )
     batch: Positive = Field(24, description="the most slices per forward pass (networks on slices)")
+    data_steps: Positive | None = Field(
+        None,
+        description="conjugate-gradient steps by which answers agree with exact data of CT or several coils, 8 as in "
+        "training; null = as many as pay",
+    )
     max_memory: str | None = Field(
         None, description="the most memory of the process (or of the card), as `2 GiB`; null = a share of what is free"
     )
@@ -743,14 +748,15 @@ def slice_for(config: Config, stage: str, problem: str | None = None, method: st
             tuning = {k: v for k, v in c["classical"].items() if k.startswith("tuning")}
             out |= {"classical": tuning} | _generative_slice(config, c, stage, config.restore.zero_shot)
         elif method in NETWORKS:
-            unread = ("max_memory", "uncertainty", "unsupported", "zero_shot")
+            unread = ("data_steps", "max_memory", "uncertainty", "unsupported", "zero_shot")
             out["restore"] = {k: v for k, v in c["restore"].items() if k not in unread}
         else:
             out["classical"] = c["classical"]
         # What is not asked for is not read: nothing is restored again for its sake.
         if method == "wavelet_vae" and c["restore"]["uncertainty"]["level"] is not None:
             out["uncertainty"] = c["restore"]["uncertainty"]
-        return out | ({"unsupported": True} if c["restore"]["unsupported"] else {})
+        asked = {key: c["restore"][key] for key in ("data_steps", "unsupported")}
+        return out | {key: value for key, value in asked.items() if value}
     if stage == "evaluate":
         return {"evaluate": c["evaluate"]}
     if stage == "report":

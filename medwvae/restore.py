@@ -48,16 +48,39 @@ class Record:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def simulate(case: Case, degrade: Degradation, seed: int, task: str, again: int = 0) -> Simulated:
-    """Measure a whole volume as one acquisition; seeded by subject, so that every method meets the same input.
+@dataclass(frozen=True)
+class Acquisition:
+    """How whole volumes are measured, each as one acquisition; seeded by subject: every method meets the same input.
 
-    `task` is without its setting: a network trained for one setting and one trained for several meet the same input.
-    Measured `again` (1, 2, ...), noise and masks are others. Methods agree with exact data as thoroughly as pays
-    (`Measurement.thorough`).
+    Attributes
+    ----------
+    degrade : Degradation
+    seed : int
+    task : str
+        Without its setting: a network trained for one setting and one trained for several meet the same input.
+    steps : int, optional
+        By how many steps of conjugate gradients answers agree with exact data; None for as many as pay
+        (`Measurement.thorough`).
     """
-    generator = torch.Generator().manual_seed(seed_for(seed, task, case.subject, case.volume, *_nth(again)))
-    simulated = degrade(case.slices(), case.maximum(), generator, None)
-    return replace(simulated, measurement=simulated.measurement.thorough())
+
+    degrade: Degradation
+    seed: int
+    task: str
+    steps: int | None = None
+
+    def __call__(self, case: Case, again: int = 0) -> Simulated:
+        """Measure a volume. Measured `again` (1, 2, ...), noise and masks are others."""
+        generator = torch.Generator().manual_seed(self._seed(case, again))
+        simulated = self.degrade(case.slices(), case.maximum(), generator, None)
+        return replace(simulated, measurement=simulated.measurement.thorough(self.steps))
+
+    def draws(self, case: Case, again: int = 0) -> int:
+        """Return the seed of the posterior draws of a volume's answer."""
+        return self._seed(case, again, "draws")
+
+    def _seed(self, case: Case, again: int, *what: str) -> int:
+        nth = (again,) if again else ()
+        return seed_for(self.seed, *what, self.task, case.subject, case.volume, *nth)
 
 
 def network_method(
@@ -133,10 +156,8 @@ def autocast_type(precision: str) -> torch.dtype | None:
 def calibrated(
     cases: Sequence[Case],
     method: SpreadMethod,
-    degrade: Degradation,
+    acquire: Acquisition,
     *,
-    seed: int,
-    task: str,
     level: float,
     bounded: bool = False,
     measurements: int = 1,
@@ -151,25 +172,16 @@ def calibrated(
     for case in cases:
         head, before = case.prepared.head, None
         for again in range(measurements):
-            measurement = simulate(case, degrade, seed, task, again).measurement
+            measurement = acquire(case, again).measurement
             if before is not None and torch.equal(before, measurement.start):
                 break
             before = measurement.start
-            answer, spread = method(measurement, _draws_seed(seed, task, case, again))
+            answer, spread = method(measurement, acquire.draws(case, again))
             error = (answer[:, 0].numpy() - case.prepared.image)[head]
-            places = seed_for(seed, "calibration", case.subject, case.volume, *_nth(again))
+            places = seed_for(acquire.seed, "calibration", case.subject, case.volume, *((again,) if again else ()))
             found.setdefault(case.subject, []).append(scores(error, spread[:, 0].numpy()[head], seed=places))
         advance()
     return calibrate(found, level, bounded=bounded)
-
-
-def _draws_seed(seed: int, task: str, case: Case, again: int = 0) -> int:
-    return seed_for(seed, "draws", task, case.subject, case.volume, *_nth(again))
-
-
-def _nth(again: int) -> tuple[int, ...]:
-    """Return what tells the seed of a further measurement from that of the first, which is scored."""
-    return (again,) if again else ()
 
 
 def input_method(measurement: Measurement) -> Tensor:
@@ -180,10 +192,8 @@ def input_method(measurement: Measurement) -> Tensor:
 def restore_cases(
     cases: Sequence[Case],
     method: Method,
-    degrade: Degradation,
+    acquire: Acquisition,
     *,
-    seed: int,
-    task: str,
     folder: Path,
     record: Record,
     advance: Callable[..., None] = lambda **figures: None,
@@ -214,7 +224,7 @@ def restore_cases(
         If the method answers with values that are not finite.
     """
     for number, case in enumerate(cases):
-        measurement = simulate(case, degrade, seed, task).measurement
+        measurement = acquire(case).measurement
         figures: dict[str, float] = {}
         maps = {}
         if spread is None or calibration is None or number < TIMED:
@@ -224,13 +234,13 @@ def restore_cases(
             record.seconds_per_volume[case.volume] = round(seconds, 3)
             figures["voxels_per_s"] = slices.numel() / seconds
         if spread is not None and calibration is not None:
-            slices, width = spread(measurement, _draws_seed(seed, task, case))
+            slices, width = spread(measurement, acquire.draws(case))
             maps[paths.uncertainty] = width * calibration.factor
         # Asked before anything is written: then a card rests.
         figures |= {} if load is None else load.figures()
         if not torch.isfinite(slices).all():
             raise MedwvaeError(
-                f"{task}: the method gave values that are not finite for {case.volume}; see its training"
+                f"{acquire.task}: the method gave values that are not finite for {case.volume}; see its training"
             )
         if unsupported and (detail := unsupported_detail(measurement, slices)) is not None:
             maps[paths.unsupported] = detail

@@ -161,16 +161,16 @@ def test_the_monai_transform_undoes_itself(modality):
 @pytest.mark.parametrize("task", ["denoise", "recon"])
 def test_a_subject_meets_the_same_measurement_every_time(task):
     degrade, (one, two) = DEGRADATIONS[task], (case("a"), case("a2", subject="b"))
-    first = restore.simulate(one, degrade, 1, task).measurement
-    restore.simulate(two, degrade, 1, task)
+    first = restore.Acquisition(degrade, 1, task)(one).measurement
+    restore.Acquisition(degrade, 1, task)(two)
     torch.manual_seed(5)
-    again = restore.simulate(one, degrade, 1, task).measurement
+    again = restore.Acquisition(degrade, 1, task)(one).measurement
     assert torch.equal(first.start, again.start)
     other = Case(two.volume, two.subject, two.contrast, one.prepared)  # the same image of another subject
     for different in (
-        restore.simulate(other, degrade, 1, task),
-        restore.simulate(one, degrade, 2, task),
-        restore.simulate(one, degrade, 1, "another task"),
+        restore.Acquisition(degrade, 1, task)(other),
+        restore.Acquisition(degrade, 2, task)(one),
+        restore.Acquisition(degrade, 1, "another task")(one),
     ):
         assert not torch.equal(first.start, different.measurement.start)
 
@@ -185,7 +185,7 @@ def test_a_subject_meets_the_same_measurement_every_time(task):
     ],
 )
 def test_answers_agree_with_exact_data_more_thoroughly_than_training_does(name, degrade, steps):
-    given = restore.simulate(case(), degrade, 1, name).measurement
+    given = restore.Acquisition(degrade, 1, name)(case()).measurement
     assert given.steps == steps
     operator, data = given.operator, given.data
     if steps == STEPS or operator is None or data is None:
@@ -196,8 +196,13 @@ def test_answers_agree_with_exact_data_more_thoroughly_than_training_does(name, 
     assert left[1] < left[0] / 5
 
 
+def test_how_thoroughly_answers_agree_can_be_said():
+    for degrade, steps in ((SparseView(12), 3), (SparseView(12, photons=1e4), STEPS)):
+        assert restore.Acquisition(degrade, 1, "ct", steps=3)(case()).measurement.steps == steps
+
+
 def test_a_volume_is_one_acquisition():
-    measurement = restore.simulate(case(), DEGRADATIONS["recon"], 1, "recon").measurement
+    measurement = restore.Acquisition(DEGRADATIONS["recon"], 1, "recon")(case()).measurement
     assert measurement.mask is not None
     assert measurement.mask.shape == (1, 1, 1, 20)
 
@@ -215,7 +220,7 @@ def test_a_restored_volume_lies_on_the_canonical_grid(tmp_path, plane):
     chosen = prepared_case(tmp_path, plane)
     counted = []
     record = restore.restore_cases(
-        [chosen], restore.input_method, Clean(), seed=1, task="denoise", folder=tmp_path / "out",
+        [chosen], restore.input_method, restore.Acquisition(Clean(), 1, "denoise"), folder=tmp_path / "out",
         record=restore.Record("input"), advance=lambda **figures: counted.append(figures),
     )  # fmt: skip
     truth, found = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "out" / "a.nii.gz")
@@ -234,8 +239,9 @@ def test_the_line_of_a_restoration_says_how_fast_it_is_and_how_busy_the_card(tmp
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: 93)
     with counter("restore", 1) as advance:
         restore.restore_cases(
-            [prepared_case(tmp_path, "axial")], restore.input_method, Clean(), seed=1, task="denoise",
-            folder=tmp_path / "out", record=restore.Record("input"), advance=advance, load=Load(torch.device("cuda")),
+            [prepared_case(tmp_path, "axial")], restore.input_method,
+            restore.Acquisition(Clean(), 1, "denoise"), folder=tmp_path / "out", record=restore.Record("input"),
+            advance=advance, load=Load(torch.device("cuda")),
         )  # fmt: skip
     assert re.search(r"restore: 100 %  voxels per s \S+  card busy percent 93", capsys.readouterr().err)
 
@@ -243,7 +249,7 @@ def test_the_line_of_a_restoration_says_how_fast_it_is_and_how_busy_the_card(tmp
 @pytest.mark.parametrize(("precision", "allowed"), [("32-true", False), ("bf16-mixed", True)])
 def test_float32_is_exact_on_a_card_where_it_was_chosen(monkeypatch, precision, allowed):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not allowed)
-    measurement = restore.simulate(case(shape=(3, 24, 20)), DEGRADATIONS["superres"], 1, "superres").measurement
+    measurement = restore.Acquisition(DEGRADATIONS["superres"], 1, "superres")(case(shape=(3, 24, 20))).measurement
     restore.network_method(UNet(features=(4,) * 6), self_ensemble=False, batch=3, precision=precision)(measurement)
     assert torch.backends.cudnn.allow_tf32 == allowed
 
@@ -252,7 +258,7 @@ def test_float32_is_exact_on_a_card_where_it_was_chosen(monkeypatch, precision, 
 def test_what_nothing_was_taken_from_scores_perfectly(tmp_path, task):
     chosen = prepared_case(tmp_path, "axial")
     restore.restore_cases(
-        [chosen], restore.input_method, Clean(), seed=1, task=task, folder=tmp_path / "out",
+        [chosen], restore.input_method, restore.Acquisition(Clean(), 1, task), folder=tmp_path / "out",
         record=restore.Record("input"),
     )  # fmt: skip
     scores = scores_of([chosen], tmp_path / "out", task).set_index(["region", "metric"])["value"]
@@ -267,7 +273,7 @@ def test_what_nothing_was_taken_from_scores_perfectly(tmp_path, task):
 def test_batches_do_not_change_what_a_network_restores(task, ensemble):
     torch.manual_seed(0)
     model = UNet(channels=2 if task == "recon" else 1, conditions=int(task == "denoise"), features=(4,) * 6)
-    measurement = restore.simulate(case(shape=(5, 24, 20)), DEGRADATIONS[task], 1, task).measurement
+    measurement = restore.Acquisition(DEGRADATIONS[task], 1, task)(case(shape=(5, 24, 20))).measurement
     one, two = (
         restore.network_method(model, self_ensemble=ensemble, batch=batch, precision="32-true")(measurement)
         for batch in (2, 100)
@@ -279,7 +285,7 @@ def test_batches_do_not_change_what_a_network_restores(task, ensemble):
 
 
 def test_the_input_is_the_magnitude_of_the_start():
-    measurement = restore.simulate(case(), DEGRADATIONS["recon"], 1, "recon").measurement
+    measurement = restore.Acquisition(DEGRADATIONS["recon"], 1, "recon")(case()).measurement
     torch.testing.assert_close(restore.input_method(measurement), magnitude(measurement.start))
 
 
@@ -295,7 +301,7 @@ def test_a_subject_is_the_mean_of_its_volumes(tmp_path):
     shape = (12, 24, 20)
     cases = [case(name, shape, seed, subject=name[0]) for seed, name in enumerate(("a1", "a2", "b1"))]
     restore.restore_cases(
-        cases, restore.input_method, Denoise(0.1), seed=1, task="denoise", folder=tmp_path,
+        cases, restore.input_method, restore.Acquisition(Denoise(0.1), 1, "denoise"), folder=tmp_path,
         record=restore.Record("input"),
     )  # fmt: skip
     volumes = scores_of(cases, tmp_path)

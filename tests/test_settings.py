@@ -19,7 +19,6 @@ from medwvae.names import NETWORKS, TASKS, task_of
 from medwvae.nets.unet import UNet
 from medwvae.nets.wavelet_vae import WaveletVAE
 from medwvae.operators import CONDITIONS, Measurement
-from medwvae.restore import simulate
 from medwvae.stages.training import trained
 from medwvae.train import Validation
 from tests.cases import case
@@ -217,7 +216,7 @@ def test_validation_gives_every_setting_its_turn(slices):
 def test_a_subject_meets_the_same_noise_whether_the_network_was_trained_for_one_setting_or_for_all():
     several, alone = with_settings(denoise=NOISE), Config()
     measurements = [
-        simulate(case(), build.degradation(config, name), 1, task_of(name)).measurement
+        build.acquisition(config, config.problem(name))(case()).measurement
         for config, name in ((several, "denoise-s5"), (alone, "denoise"))
     ]
     assert torch.equal(measurements[0].start, measurements[1].start)

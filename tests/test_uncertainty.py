@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,6 @@ from tests.test_restoration_tasks import study as trained_study
 
 DEGRADE = Denoise(0.08, "gaussian")
 SHAPE = (12, 24, 20)
-OPTIONS: dict[str, Any] = {"seed": 1, "task": "denoise"}
 
 
 def honest(measurement, seed):
@@ -37,10 +35,11 @@ def honest(measurement, seed):
 def study(tmp_path, level=0.9, **more):
     known = [case(f"v{k}", SHAPE, seed=k) for k in range(4)]
     tested = [case(f"t{k}", SHAPE, seed=9 + k, axis=k) for k in range(3)]
-    calibration = restore.calibrated(known, honest, DEGRADE, level=level, **OPTIONS)
+    acquire = restore.Acquisition(DEGRADE, 1, "denoise")
+    calibration = restore.calibrated(known, honest, acquire, level=level)
     record = restore.restore_cases(
-        tested, lambda m: honest(m, 0)[0], DEGRADE, folder=tmp_path, record=restore.Record("ours"),
-        spread=honest, calibration=calibration, **more, **OPTIONS,
+        tested, lambda m: honest(m, 0)[0], acquire, folder=tmp_path, record=restore.Record("ours"),
+        spread=honest, calibration=calibration, **more,
     )  # fmt: skip
     return tested, calibration, record
 
@@ -81,13 +80,14 @@ def test_each_volume_is_measured_anew_to_calibrate_on_where_chance_has_a_part(tm
     known = [case(f"v{k}", SHAPE, seed=k) for k in range(2)]
     for degrade, count in ((DEGRADE, 3), (Recon(4.0, 0.1, "random", 1.0), 3), (SparseView(9), 1), (Superres(2), 1)):
         seen.clear()
-        more = restore.calibrated(known, watched, degrade, level=0.9, measurements=3, **OPTIONS)
+        acquire = restore.Acquisition(degrade, 1, "denoise")
+        more = restore.calibrated(known, watched, acquire, level=0.9, measurements=3)
         assert len(seen) == 2 * count and more.subjects == 2
         assert all(not torch.equal(a, b) for a, b in itertools.pairwise(seen))
         # What is scored is the first measurement: it stays the same, and those beside it are others.
-        first = [restore.simulate(one, degrade, 1, "denoise").measurement.start for one in known]
+        first = [acquire(one).measurement.start for one in known]
         assert all(torch.equal(own, found) for own, found in zip(first, seen[::count], strict=True))
-        once = restore.calibrated(known, watched, degrade, level=0.9, **OPTIONS)
+        once = restore.calibrated(known, watched, acquire, level=0.9)
         assert (once == more) == (count == 1)
 
 
@@ -211,7 +211,7 @@ def test_lost_pixels_alone_are_unsupported_and_noise_hides_nothing(tmp_path):
     assert unsupported_detail(Measurement(image), image) is None
     one = case("v", shape=(9, 24, 24))
     restore.restore_cases(
-        [one], lambda m: 1 - 0.5 * m.start, Inpaint(), seed=1, task="inpaint", folder=tmp_path,
+        [one], lambda m: 1 - 0.5 * m.start, restore.Acquisition(Inpaint(), 1, "inpaint"), folder=tmp_path,
         record=restore.Record("input"), unsupported=True,
     )  # fmt: skip
     assert nifti.read(paths.unsupported(tmp_path, "v"))[0].shape == nifti.read(paths.volume(tmp_path, "v"))[0].shape

@@ -106,7 +106,7 @@ class Restorer(nn.Module):
         for axes in flips:
             image = self(measurement.flip(axes)).image.float()
             total += image.flip(axes) if axes else image
-        return measurement.averaged(total / len(flips))
+        return _agreed(total, measurement, len(flips))
 
     @property
     def uncertain(self) -> bool:
@@ -154,4 +154,9 @@ class Restorer(nn.Module):
             mean = mean + step / (copy + 1)
             between = between + step * (turned(seen) - mean)
         spread = ((within + between) / len(flips)).clamp(min=0).sqrt()
-        return measurement.averaged(total / len(flips)), torch.where(spread < ROUNDING, 0, spread)
+        return _agreed(total, measurement, len(flips)), torch.where(spread < ROUNDING, 0, spread)
+
+
+def _agreed(total: Tensor, measurement: Measurement, copies: int) -> Tensor:
+    """Return the mean of answers from their sum; one alone agrees with the data already."""
+    return total if copies == 1 else measurement.averaged(total / copies)

@@ -128,14 +128,14 @@ class Measurement:
             return image
         return self.operator.project(image, self.data, self.steps)
 
-    def thorough(self) -> "Measurement":
+    def thorough(self, steps: int | None = None) -> "Measurement":
         """Return the measurement with as many `steps` as exact data deserve (`Operator.thorough`): training has fewer.
 
-        Noise is met best by few steps, and there are no more.
+        Or with those that are given. Noise is met best by few steps, and they stay as they are.
         """
         if self.operator is None or self.noise is not None or not self.exact:
             return self
-        return replace(self, steps=max(self.steps, self.operator.thorough))
+        return replace(self, steps=steps or max(self.steps, self.operator.thorough))
 
     def silent(self) -> "Measurement":
         """Return the measurement with data of zero, agreed with as in training: what a difference of answers obeys."""

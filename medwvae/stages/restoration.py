@@ -17,8 +17,7 @@ from medwvae.stages.training import study_of_networks, trained
 
 if TYPE_CHECKING:
     from medwvae.baselines import Classical
-    from medwvae.degradation import Degradation
-    from medwvae.restore import Method, Record, SpreadMethod
+    from medwvae.restore import Acquisition, Method, Record, SpreadMethod
     from medwvae.statistics import Calibration
 
 TRAINING = ("precision", "steps", "training_seconds", "parameters", "best")
@@ -45,9 +44,9 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
     root = config.root
     cases = load_cases(paths.prepared_index(root), "test", mapped=True)
     on_cards = method in (*NETWORKS, ZERO_SHOT)
-    degrade = build.degradation(config, problem.id)
+    acquire = build.acquisition(config, problem)
     run, spread, record = _method(config, problem, method, max_memory or config.restore.max_memory)
-    calibration = None if spread is None else _calibrated(config, problem, spread, degrade, record)
+    calibration = None if spread is None else _calibrated(config, problem, spread, acquire, record)
     paths.record(root, problem.id, method).unlink(missing_ok=True)  # it is not that of the volumes to come
     for old in paths.restored(root, problem.id, method).glob("*.nii.gz"):
         old.unlink()  # of a subject that may have left the test part
@@ -55,9 +54,7 @@ def restore(config: Config, task: str, method: str, threads: int, max_memory: st
         restoration.restore_cases(
             cases,
             run,
-            degrade,
-            seed=config.seed,
-            task=problem.task,
+            acquire,
             folder=paths.restored(root, problem.id, method),
             record=record,
             advance=advance,
@@ -186,7 +183,7 @@ def _precision(device: str, meta: Mapping[str, Any]) -> str:
 
 
 def _calibrated(
-    config: Config, problem: Problem, spread: "SpreadMethod", degrade: "Degradation", record: "Record"
+    config: Config, problem: Problem, spread: "SpreadMethod", acquire: "Acquisition", record: "Record"
 ) -> "Calibration":
     """Calibrate intervals on the validation subjects, and note in the record what came out."""
     from medwvae import restore as restoration
@@ -199,9 +196,7 @@ def _calibrated(
         found = restoration.calibrated(
             cases,
             spread,
-            degrade,
-            seed=config.seed,
-            task=problem.task,
+            acquire,
             level=cast(float, wanted.level),
             bounded=wanted.bounded,
             measurements=wanted.measurements,
@@ -215,21 +210,20 @@ def _calibrated(
 def _tuned(config: Config, problem: Problem, method: "Classical", record: "Record") -> "tuple[Method, Record]":
     """Tune a method on validation subjects."""
     from medwvae import build
-    from medwvae import restore as restoration
     from medwvae.baselines.tuning import Case as TuningCase
     from medwvae.baselines.tuning import tune
     from medwvae.data.loaders import load_cases
 
     params: dict[str, float] = method.grid[0]
     if method.tuned:
-        degrade = build.degradation(config, problem.id)
+        acquire = build.acquisition(config, problem)
         cases = load_cases(paths.prepared_index(config.root), "val")
         subjects = sorted({case.subject for case in cases})[: config.classical.tuning_subjects]
         chosen = [case for case in cases if case.subject in subjects]
         measured = [
             TuningCase(
                 case.subject,
-                restoration.simulate(case, degrade, config.seed, problem.task).measurement,
+                acquire(case).measurement,
                 case.slices(),
                 case.prepared.head,
             )
