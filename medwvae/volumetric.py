@@ -51,6 +51,10 @@ class VolumeMeasurement(Measurement):
         label = None if self.label is None else function(self.label)
         return self._of([slices.each(function) for slices in self.acquisitions], label)
 
+    def silent(self) -> "VolumeMeasurement":
+        """See `Measurement.silent`."""
+        return self._of([slices.silent() for slices in self.acquisitions], self.label)
+
     def project(self, image: Tensor, error: float = EXPECTED_ERROR) -> Tensor:
         """Return the volumes nearest to `image` that agree with the data of their slices; see `Measurement.project`."""
         if self.local:
