@@ -79,8 +79,7 @@ class Acquisition:
         return self._seed(case, again, "draws")
 
     def _seed(self, case: Case, again: int, *what: str) -> int:
-        nth = (again,) if again else ()
-        return seed_for(self.seed, *what, self.task, case.subject, case.volume, *nth)
+        return seed_for(self.seed, *what, self.task, case.subject, case.volume, *_nth(again))
 
 
 def network_method(
@@ -178,10 +177,15 @@ def calibrated(
             before = measurement.start
             answer, spread = method(measurement, acquire.draws(case, again))
             error = (answer[:, 0].numpy() - case.prepared.image)[head]
-            places = seed_for(acquire.seed, "calibration", case.subject, case.volume, *((again,) if again else ()))
+            places = seed_for(acquire.seed, "calibration", case.subject, case.volume, *_nth(again))
             found.setdefault(case.subject, []).append(scores(error, spread[:, 0].numpy()[head], seed=places))
         advance()
     return calibrate(found, level, bounded=bounded)
+
+
+def _nth(again: int) -> tuple[int, ...]:
+    """Return what tells the seed of a further measurement from that of the first, which is scored."""
+    return (again,) if again else ()
 
 
 def input_method(measurement: Measurement) -> Tensor:
